@@ -1,0 +1,106 @@
+import { z } from 'zod'
+import { Agent } from './agents.ts'
+import { endpoint, pageInput, pageOf } from './endpoint.ts'
+import { idOf } from './ids.ts'
+import { PositiveAmount } from './money.ts'
+import { Dispute, Payment } from './payments.ts'
+import { User } from './users.ts'
+
+const Reason = z.string().trim().min(3).max(2_000).describe('Why: it is kept with the decision.')
+const userId = z.strictObject({ user_id: idOf('user') })
+const agentId = z.strictObject({ agent_id: idOf('agent') })
+const Market = z.object({ paused: z.boolean(), reason: z.string().nullable() }).meta({ id: 'MarketState' })
+
+export const admin = {
+  createAdmin: endpoint('POST /api/admin/admins', {
+    summary: 'Create an administrator',
+    access: 'admin',
+    status: 201,
+    input: z.strictObject({ email: z.email().max(254), password: z.string().min(10).max(200) }),
+    output: User,
+    errors: ['email_taken'],
+  }),
+  users: endpoint('GET /api/admin/users', {
+    summary: 'List users, newest first',
+    access: 'admin',
+    input: z.strictObject({ ...pageInput, email: z.string().max(254).optional().describe('Part of the address.') }),
+    output: pageOf(User),
+  }),
+  suspendUser: endpoint('POST /api/admin/users/{user_id}/suspend', {
+    summary: 'Suspend a user: no login, no new tasks, no new attempts on their GPUs',
+    access: 'admin',
+    input: userId.extend({ reason: Reason }),
+    output: User,
+    errors: ['not_found'],
+  }),
+  restoreUser: endpoint('POST /api/admin/users/{user_id}/restore', {
+    summary: 'Lift a user’s suspension',
+    access: 'admin',
+    input: userId,
+    output: User,
+    errors: ['not_found'],
+  }),
+  resetPassword: endpoint('POST /api/admin/users/{user_id}/reset-password', {
+    summary: 'Set a new random password, shown once; all sessions end',
+    access: 'admin',
+    input: userId,
+    output: z.object({ password: z.string() }),
+    errors: ['not_found'],
+  }),
+  suspendAgent: endpoint('POST /api/admin/agents/{agent_id}/suspend', {
+    summary: 'Suspend an agent: it is disconnected and its GPUs are offline',
+    access: 'admin',
+    input: agentId.extend({ reason: Reason }),
+    output: Agent,
+    errors: ['not_found'],
+  }),
+  restoreAgent: endpoint('POST /api/admin/agents/{agent_id}/restore', {
+    summary: 'Lift an agent’s suspension',
+    access: 'admin',
+    input: agentId,
+    output: Agent,
+    errors: ['not_found'],
+  }),
+  refund: endpoint('POST /api/admin/payments/{payment_id}/refund', {
+    summary: 'Give a renter money back from a settled payment',
+    access: 'admin',
+    idempotent: true,
+    input: z.strictObject({
+      payment_id: idOf('payment'),
+      amount: PositiveAmount.optional().describe('Default: all that was not refunded yet.'),
+      reason: Reason,
+    }),
+    output: Payment,
+    errors: ['not_found', 'payment_not_due', 'insufficient_funds'],
+  }),
+  disputes: endpoint('GET /api/admin/disputes', {
+    summary: 'List disputes, newest first',
+    access: 'admin',
+    input: z.strictObject({ ...pageInput, status: Dispute.shape.status.optional() }),
+    output: pageOf(Dispute),
+  }),
+  decideDispute: endpoint('POST /api/admin/disputes/{dispute_id}/decide', {
+    summary: 'Decide a dispute',
+    access: 'admin',
+    idempotent: true,
+    input: z.strictObject({
+      dispute_id: idOf('dispute'),
+      decision: z.enum(['release', 'refund', 'split']).describe('Pay the provider, give it back, or divide it.'),
+      refund_amount: PositiveAmount.optional().describe('For "split": what the renter gets back.'),
+      note: Reason,
+    }),
+    output: Dispute,
+    errors: ['not_found', 'dispute_decided', 'invalid_request'],
+  }),
+  pauseMarket: endpoint('POST /api/admin/market/pause', {
+    summary: 'Accept no new tasks and start no new attempts; what runs goes on',
+    access: 'admin',
+    input: z.strictObject({ reason: Reason }),
+    output: Market,
+  }),
+  resumeMarket: endpoint('POST /api/admin/market/resume', {
+    summary: 'Go on after a pause',
+    access: 'admin',
+    output: Market,
+  }),
+}

@@ -1,0 +1,111 @@
+import { z } from 'zod'
+import type { ErrorCode } from './errors.ts'
+
+type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+
+/** Who may call an endpoint. What a caller may see of it (their own tasks, their own GPUs) is the service's rule. */
+export type Access = 'public' | 'user' | 'admin'
+
+/** How a reply is written when it is not one JSON document. */
+export type Reply = 'json' | 'event-stream' | 'text' | 'bytes'
+
+/** One HTTP operation. The server mounts it, the SDK calls it, the OpenAPI document lists it. */
+export type Endpoint<I extends z.ZodObject = z.ZodObject, O extends z.ZodType = z.ZodType> = {
+  readonly method: Method
+  readonly path: `/api/${string}`
+  readonly summary: string
+  readonly description: string
+  readonly access: Access
+  readonly status: number
+  /** Path parameters, then query (GET, DELETE) or JSON body (others), in one object. Unknown fields are refused. */
+  readonly input: I
+  /** The JSON reply; for `text` and `bytes` unused; for `event-stream` the data of one event. */
+  readonly output: O
+  readonly reply: Reply
+  /** Accepts an `Idempotency-Key` header: the same key and body within 24 h returns the first reply again. */
+  readonly idempotent: boolean
+  /** Accepts `application/x-www-form-urlencoded` beside JSON. */
+  readonly form: boolean
+  /** Calls a minute that one address (public) or one user may make; null: the general limit only. */
+  readonly callsPerMinuteMax: number | null
+  readonly bodyBytesMax: number
+  /** What can go wrong beside what any endpoint may answer (validation, authentication, limits). */
+  readonly errors: readonly ErrorCode[]
+}
+
+/** What a client sends: wire form (amounts are decimal strings). */
+export type InputOf<E extends Endpoint> = z.input<E['input']>
+/** What a handler gets: defaults filled in, amounts in micro-ORB. */
+export type ParsedInputOf<E extends Endpoint> = z.output<E['input']>
+/** What a client gets: wire form. */
+export type OutputOf<E extends Endpoint> = z.input<E['output']>
+/** What a handler returns: amounts in micro-ORB. */
+export type HandlerOutputOf<E extends Endpoint> = z.output<E['output']>
+
+type Details<I extends z.ZodObject, O extends z.ZodType> = {
+  summary: string
+  access: Access
+  output: O
+  input?: I
+} & Partial<
+  Pick<Endpoint, 'description' | 'status' | 'reply' | 'idempotent' | 'form' | 'callsPerMinuteMax' | 'bodyBytesMax' | 'errors'>
+>
+
+const nothing = z.strictObject({})
+const bodyBytesMaxDefault = 1_000_000
+
+export function endpoint<O extends z.ZodType, I extends z.ZodObject = typeof nothing>(
+  route: `${Method} /api/${string}`,
+  details: Details<I, O>,
+): Endpoint<I, O> {
+  const [method, path] = route.split(' ') as [Method, `/api/${string}`]
+  return {
+    method,
+    path,
+    description: '',
+    status: 200,
+    reply: 'json',
+    idempotent: false,
+    form: false,
+    callsPerMinuteMax: null,
+    bodyBytesMax: bodyBytesMaxDefault,
+    errors: [],
+    ...details,
+    input: details.input ?? (nothing as unknown as I),
+  }
+}
+
+/** "/api/tasks/{task_id}/cancel" → ["task_id"]. */
+export function pathParams(path: string): string[] {
+  return [...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]!)
+}
+
+/** Where each input field travels. */
+export function fieldPlace(endpoint: Pick<Endpoint, 'method' | 'path'>, field: string): 'path' | 'query' | 'body' {
+  if (pathParams(endpoint.path).includes(field)) return 'path'
+  return endpoint.method === 'GET' || endpoint.method === 'DELETE' ? 'query' : 'body'
+}
+
+/** A whole number in a query string. */
+export const queryInt = (min: number, max: number) => z.coerce.number<string | number>().int().min(min).max(max)
+/** A truth value in a query string. */
+export const queryBoolean = z.union([z.boolean(), z.stringbool()])
+
+/** A page of a list. Ask for the next one with `cursor`. */
+export const pageInput = {
+  limit: queryInt(1, 200).default(50).describe('How many items, 1 to 200.'),
+  cursor: z.string().max(500).optional().describe('`next_cursor` of the page before.'),
+}
+
+export function pageOf<T extends z.ZodType>(item: T) {
+  return z.object({
+    items: z.array(item),
+    next_cursor: z.string().nullable().describe('Give it as `cursor` to get the next page; null: this is the last one.'),
+  })
+}
+
+export const Timestamp = z.iso.datetime().describe('ISO 8601, UTC, milliseconds.')
+/** A JSON object of any shape. */
+export const JsonValue = z.json().meta({ id: 'JsonValue' })
+export const JsonObject = z.record(z.string(), JsonValue)
+export const Done = z.object({ ok: z.literal(true) }).meta({ id: 'Done' })

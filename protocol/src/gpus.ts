@@ -1,0 +1,214 @@
+import { z } from 'zod'
+import { Done, endpoint, pageInput, pageOf, queryBoolean, Timestamp } from './endpoint.ts'
+import { idOf } from './ids.ts'
+import { NonNegativeAmount, PositiveAmount } from './money.ts'
+import { AttemptStatus, End } from './task-states.ts'
+import { TaskType } from './task-types.ts'
+
+export const GpuStatus = z.enum(['available', 'in_use', 'maintenance', 'offline']).meta({
+  id: 'GpuStatus',
+  description:
+    'available: it could take a task now; in_use: a task runs on it; maintenance: its owner takes no new tasks; offline: no connected agent backs it.',
+})
+export type GpuStatus = z.infer<typeof GpuStatus>
+
+export const Liveness = z.enum(['alive', 'suspect', 'unknown', 'dead']).meta({
+  id: 'Liveness',
+  description: 'What the agent’s silence says: heard lately, 15 s, 30 s, 90 s ago.',
+})
+export type Liveness = z.infer<typeof Liveness>
+
+export const GpuKind = z
+  .enum(['gpu', 'cpu', 'emulated'])
+  .meta({ id: 'GpuKind', description: 'A real GPU, a CPU that is offered as one, or an emulated GPU (development only).' })
+export type GpuKind = z.infer<typeof GpuKind>
+
+export const Telemetry = z
+  .object({
+    utilization_percent: z.number().min(0).max(100).nullable(),
+    vram_used_gb: z.number().nonnegative().nullable(),
+    temperature_celsius: z.number().nullable(),
+    power_watts: z.number().nonnegative().nullable(),
+  })
+  .meta({ id: 'Telemetry' })
+export type Telemetry = z.infer<typeof Telemetry>
+
+/** What an agent found. Sizes are GiB as the driver reports MiB. */
+export const DeviceSpecs = z.object({
+  driver: z.string().max(200).nullable(),
+  compute_capability: z.string().max(50).nullable(),
+  os: z.string().max(200),
+  cpu_model: z.string().max(200),
+  cpu_cores: z.int().positive(),
+  ram_gb: z.number().positive(),
+  storage_gb: z.number().nonnegative().nullable(),
+})
+export type DeviceSpecs = z.infer<typeof DeviceSpecs>
+
+export const Gpu = z
+  .object({
+    id: idOf('gpu'),
+    owner_id: idOf('user'),
+    name: z.string(),
+    model: z.string().describe('The hardware, like "NVIDIA GeForce RTX 4090".'),
+    kind: GpuKind,
+    vram_gb: z.number().positive().describe('GiB. For a CPU: its RAM.'),
+    price_per_hour: NonNegativeAmount,
+    region: z.string().nullable(),
+    status: GpuStatus,
+    liveness: Liveness.nullable().describe('Null: no agent has ever backed it.'),
+    draining: z.boolean().describe('In maintenance, and a task is still finishing.'),
+    task_types: z.array(TaskType).describe('What its agent can run.'),
+    models: z.array(z.string()).describe('Models that it can run.'),
+    agent_id: idOf('agent').nullable(),
+    differences: z.array(z.string()).describe('Where what was registered differs from what the agent detected.'),
+    specs: DeviceSpecs.nullable(),
+    telemetry: Telemetry.nullable(),
+    tasks_completed: z.int().nonnegative(),
+    tasks_failed: z.int().nonnegative().describe('Failures that were the provider’s.'),
+    created_at: Timestamp,
+    last_seen_at: Timestamp.nullable(),
+  })
+  .meta({ id: 'Gpu' })
+export type Gpu = z.output<typeof Gpu>
+
+const Name = z.string().trim().min(1).max(100)
+const ModelText = z.string().trim().min(1).max(200)
+const VramGb = z.number().positive().max(16_384)
+const Region = z.string().trim().min(1).max(50)
+
+export const gpuFilters = {
+  model: z.string().max(200).optional().describe('Part of the hardware’s name, upper and lower case alike.'),
+  min_vram: z.coerce.number<string | number>().nonnegative().optional().describe('GiB.'),
+  max_price: NonNegativeAmount.optional().describe('ORB an hour.'),
+  status: GpuStatus.optional(),
+  region: Region.optional(),
+  owner: idOf('user').optional(),
+  kind: GpuKind.optional(),
+  task_type: TaskType.optional(),
+  available: queryBoolean.optional().describe('Only those that could take a task now.'),
+  sort: z.enum(['price', '-price', 'vram', '-vram', 'created', '-created']).default('price').describe('"-": descending.'),
+}
+
+export const Attempt = z
+  .object({
+    id: idOf('attempt'),
+    task_id: idOf('task'),
+    gpu_id: idOf('gpu'),
+    gpu_name: z.string(),
+    gpu_model: z.string(),
+    gpu_kind: GpuKind,
+    number: z.int().positive().describe('1 for the first try.'),
+    status: AttemptStatus,
+    progress: z.string().nullable().describe('What it is doing before it is ready, like "fetching tinylm 40 %".'),
+    price_per_hour: NonNegativeAmount.describe('Frozen for this attempt.'),
+    run_ms: z.int().nonnegative().describe('Charged run time so far.'),
+    cost: NonNegativeAmount,
+    end: End.nullable(),
+    offered_at: Timestamp,
+    accepted_at: Timestamp.nullable(),
+    ready_at: Timestamp.nullable().describe('When the meter started.'),
+    ended_at: Timestamp.nullable(),
+  })
+  .meta({ id: 'Attempt' })
+export type Attempt = z.output<typeof Attempt>
+
+export const PricePoint = z.object({ price_per_hour: NonNegativeAmount, changed_at: Timestamp }).meta({ id: 'PricePoint' })
+export const TelemetryPoint = Telemetry.extend({
+  at: Timestamp.describe('Start of the minute that is averaged.'),
+  status: GpuStatus,
+}).meta({ id: 'TelemetryPoint' })
+
+const gpuId = z.strictObject({ gpu_id: idOf('gpu') })
+
+export const gpus = {
+  list: endpoint('GET /api/gpus/', {
+    summary: 'List all available GPUs',
+    description: 'All GPUs of the market that match the filters; `available=true` for those that could take a task now.',
+    access: 'public',
+    input: z.strictObject({ ...pageInput, ...gpuFilters }),
+    output: pageOf(Gpu),
+    errors: ['invalid_cursor'],
+  }),
+  mine: endpoint('GET /api/gpus/mine', {
+    summary: 'List your own GPUs',
+    access: 'user',
+    input: z.strictObject({ ...pageInput }),
+    output: pageOf(Gpu),
+  }),
+  create: endpoint('POST /api/gpus/', {
+    summary: 'Register a new GPU',
+    description:
+      'It is offline until an agent of yours reports a device that matches: the same model and its VRAM within 5 %. Agents also register the devices that they find by themselves.',
+    access: 'user',
+    status: 201,
+    input: z.strictObject({
+      name: Name,
+      model: ModelText,
+      vram_gb: VramGb.describe('GiB.'),
+      price_per_hour: PositiveAmount,
+      region: Region.optional(),
+    }),
+    output: Gpu,
+  }),
+  get: endpoint('GET /api/gpus/{gpu_id}', {
+    summary: 'Get GPU details',
+    access: 'public',
+    input: gpuId,
+    output: Gpu,
+    errors: ['not_found'],
+  }),
+  update: endpoint('PUT /api/gpus/{gpu_id}', {
+    summary: 'Update GPU details',
+    description: 'Only the fields that are given change. A new price counts for attempts that start later.',
+    access: 'user',
+    input: gpuId.extend({
+      name: Name.optional(),
+      model: ModelText.optional().describe('Only while no agent has backed it.'),
+      vram_gb: VramGb.optional().describe('Only while no agent has backed it.'),
+      price_per_hour: PositiveAmount.optional(),
+      region: Region.nullable().optional(),
+      maintenance: z.boolean().optional().describe('true: finish what runs, take nothing new.'),
+    }),
+    output: Gpu,
+    errors: ['not_found', 'forbidden', 'gpu_device_taken'],
+  }),
+  delete: endpoint('DELETE /api/gpus/{gpu_id}', {
+    summary: 'Delete a GPU; its history stays',
+    access: 'user',
+    input: gpuId,
+    output: Done,
+    errors: ['not_found', 'forbidden', 'gpu_in_use'],
+  }),
+  reclaim: endpoint('POST /api/gpus/{gpu_id}/reclaim', {
+    summary: 'Take your GPU back at once',
+    description: 'Stops what runs on it (uncharged, and tried elsewhere) and puts it into maintenance.',
+    access: 'user',
+    input: gpuId,
+    output: Gpu,
+    errors: ['not_found', 'forbidden'],
+  }),
+  attempts: endpoint('GET /api/gpus/{gpu_id}/attempts', {
+    summary: 'What ran on your GPU, newest first',
+    access: 'user',
+    input: gpuId.extend(pageInput),
+    output: pageOf(Attempt),
+    errors: ['not_found', 'forbidden'],
+  }),
+  prices: endpoint('GET /api/gpus/{gpu_id}/prices', {
+    summary: 'The price history of a GPU, newest first',
+    access: 'public',
+    input: gpuId,
+    output: z.object({ items: z.array(PricePoint) }),
+    errors: ['not_found'],
+  }),
+  telemetry: endpoint('GET /api/gpus/{gpu_id}/telemetry', {
+    summary: 'Utilisation, VRAM, temperature and power by the minute, newest first',
+    access: 'public',
+    input: gpuId.extend({
+      since: Timestamp.optional().describe('Default: 24 hours ago.'),
+    }),
+    output: z.object({ items: z.array(TelemetryPoint) }),
+    errors: ['not_found'],
+  }),
+}

@@ -1,0 +1,231 @@
+import { z } from 'zod'
+import { Done, endpoint, JsonObject, pageInput, pageOf, queryInt, Timestamp } from './endpoint.ts'
+import { MarketEvent } from './events.ts'
+import { Attempt, GpuKind, GpuStatus } from './gpus.ts'
+import { idOf } from './ids.ts'
+import { NonNegativeAmount, PositiveAmount } from './money.ts'
+import { End, TaskStatus } from './task-states.ts'
+import { TaskType } from './task-types.ts'
+
+/** What a GPU must be like. Everything that is left out may be anything. */
+export const Requirements = z
+  .strictObject({
+    gpu_id: idOf('gpu').optional().describe('This GPU and no other.'),
+    gpu_model: z.string().min(1).max(200).optional().describe('Part of the hardware’s name.'),
+    min_vram_gb: z.number().positive().max(16_384).optional().describe('GiB.'),
+    region: z.string().min(1).max(50).optional(),
+    kinds: z
+      .array(GpuKind)
+      .min(1)
+      .optional()
+      .describe('Default: GPUs, and CPUs and emulated GPUs where the market admits them.'),
+  })
+  .meta({ id: 'Requirements' })
+export type Requirements = z.infer<typeof Requirements>
+
+export const NewTask = z
+  .strictObject({
+    task_type: TaskType,
+    input_data: JsonObject.describe('What to do: the shape follows from task_type (TextGenerationInput, …).'),
+    title: z.string().trim().min(1).max(200).optional(),
+    requirements: Requirements.default({}),
+    max_price_per_hour: PositiveAmount.optional().describe(
+      'ORB an hour. Default: the price of the dearest offer that fits now; required if none fits.',
+    ),
+    max_duration_ms: z.int().min(1_000).max(604_800_000).optional().describe('Default and maximum: the task type’s.'),
+    max_cost: PositiveAmount.optional().describe('Hold this much at most; the task stops when it is used up.'),
+    max_wait_ms: z.int().min(1_000).max(604_800_000).default(86_400_000).describe('Give up after waiting this long.'),
+    wait: z
+      .boolean()
+      .default(false)
+      .describe('Accept the task even if no connected GPU could run it now, and wait for one.'),
+    auto_pay: z.boolean().default(true).describe('false: you have a review window before the provider is paid.'),
+    priority: z.int().min(0).max(9).default(5).describe('Orders your own tasks: 9 goes first.'),
+  })
+  .meta({ id: 'NewTask' })
+export type NewTask = z.output<typeof NewTask>
+
+export const TaskFile = z
+  .object({
+    name: z.string(),
+    mime_type: z.string(),
+    size_bytes: z.int().nonnegative(),
+    sha256: z.string(),
+    url: z.string().describe('Where to download it, on this server.'),
+  })
+  .meta({ id: 'TaskFile' })
+export type TaskFile = z.infer<typeof TaskFile>
+
+const taskFields = {
+  id: idOf('task'),
+  renter_id: idOf('user'),
+  title: z.string().nullable(),
+  task_type: TaskType,
+  status: TaskStatus,
+  gpu_id: idOf('gpu').nullable().describe('The GPU of the current or last attempt.'),
+  max_price_per_hour: PositiveAmount,
+  max_duration_ms: z.int(),
+  max_wait_ms: z.int(),
+  auto_pay: z.boolean(),
+  priority: z.int(),
+  hold: NonNegativeAmount.describe('What was reserved at submission: the task never costs more.'),
+  cost: NonNegativeAmount.nullable().describe('What it cost; null until it has ended.'),
+  run_ms: z.int().nonnegative().describe('Charged run time.'),
+  attempts_count: z.int().nonnegative(),
+  end: End.nullable().describe('Why it ended, and who decided; null until it has.'),
+  created_at: Timestamp,
+  updated_at: Timestamp,
+  started_at: Timestamp.nullable().describe('When it became ready to run for the first time.'),
+  completed_at: Timestamp.nullable().describe('When it ended.'),
+}
+
+export const TaskSummary = z.object(taskFields).meta({ id: 'TaskSummary' })
+export type TaskSummary = z.output<typeof TaskSummary>
+
+export const Task = z
+  .object({
+    ...taskFields,
+    requirements: Requirements,
+    input_data: JsonObject.nullable().describe('Null once deleted.'),
+    output_data: JsonObject.nullable(),
+    files: z.array(TaskFile),
+    attempts: z.array(Attempt).describe('Oldest first.'),
+    waiting: z
+      .object({ code: z.string(), message: z.string() })
+      .nullable()
+      .describe('While it is pending: why, and what would change it.'),
+    payment_id: idOf('payment').nullable(),
+  })
+  .meta({ id: 'Task' })
+export type Task = z.output<typeof Task>
+
+export const Offer = z
+  .object({
+    gpu_id: idOf('gpu'),
+    name: z.string(),
+    model: z.string(),
+    kind: GpuKind,
+    vram_gb: z.number(),
+    price_per_hour: NonNegativeAmount,
+    region: z.string().nullable(),
+    status: GpuStatus,
+  })
+  .meta({ id: 'Offer' })
+
+export const Rejection = z
+  .object({
+    code: z.string().describe('Why GPUs do not fit, like "vram_too_small".'),
+    message: z.string(),
+    gpus: z.int().positive().describe('How many.'),
+    retryable: z.boolean().describe('Whether it may change by itself.'),
+  })
+  .meta({ id: 'Rejection' })
+
+export const Estimate = z
+  .object({
+    fitting: z.int().nonnegative().describe('How many connected GPUs fit, free or busy.'),
+    free: z.int().nonnegative().describe('How many of them are free now.'),
+    offers: z.array(Offer).describe('The fitting ones, best first, at most 20.'),
+    max_price_per_hour: NonNegativeAmount.nullable().describe('What the task’s maximum price would be; null: give one.'),
+    max_duration_ms: z.int(),
+    hold: NonNegativeAmount.nullable().describe('What would be reserved.'),
+    price_per_minute: NonNegativeAmount.nullable().describe('What a minute costs on the best offer, rounded up.'),
+    rejections: z.array(Rejection).describe('Why the others do not fit, most frequent first.'),
+  })
+  .meta({ id: 'Estimate' })
+
+const taskId = z.strictObject({ task_id: idOf('task') })
+
+export const tasks = {
+  list: endpoint('GET /api/tasks/', {
+    summary: 'List all tasks',
+    description: 'Yours, newest first.',
+    access: 'user',
+    input: z.strictObject({ ...pageInput, status: TaskStatus.optional(), task_type: TaskType.optional() }),
+    output: pageOf(TaskSummary),
+    errors: ['invalid_cursor'],
+  }),
+  create: endpoint('POST /api/tasks/', {
+    summary: 'Submit a new task',
+    description: 'Holds the money for its maximum and queues it, both or neither.',
+    access: 'user',
+    status: 201,
+    idempotent: true,
+    input: NewTask,
+    output: TaskSummary,
+    errors: ['insufficient_funds', 'no_gpu_fits', 'price_required', 'too_many_pending_tasks', 'market_paused'],
+  }),
+  createBatch: endpoint('POST /api/tasks/batch', {
+    summary: 'Submit up to 1,000 tasks at once: all of them or none',
+    access: 'user',
+    status: 201,
+    idempotent: true,
+    bodyBytesMax: 16_000_000,
+    input: z.strictObject({ tasks: z.array(NewTask).min(1).max(1_000) }),
+    output: z.object({ items: z.array(TaskSummary) }),
+    errors: ['insufficient_funds', 'no_gpu_fits', 'price_required', 'too_many_pending_tasks', 'market_paused'],
+  }),
+  estimate: endpoint('POST /api/tasks/estimate', {
+    summary: 'What fits, what it costs, and what would be held: before you submit',
+    access: 'user',
+    input: NewTask,
+    output: Estimate,
+  }),
+  get: endpoint('GET /api/tasks/{task_id}', {
+    summary: 'Get task details',
+    access: 'user',
+    input: taskId,
+    output: Task,
+    errors: ['not_found'],
+  }),
+  cancel: endpoint('POST /api/tasks/{task_id}/cancel', {
+    summary: 'Cancel a task',
+    description: 'Final and settled at once: it is charged for the run time up to the agent’s last acknowledged report.',
+    access: 'user',
+    idempotent: true,
+    input: taskId,
+    output: TaskSummary,
+    errors: ['not_found', 'task_finished'],
+  }),
+  events: endpoint('GET /api/tasks/{task_id}/events', {
+    summary: 'What happens to a task, live: Server-Sent Events',
+    description:
+      'Starts with what has happened so far; the stream ends when the task has ended. Resume with the `Last-Event-ID` header or `after`.',
+    access: 'user',
+    reply: 'event-stream',
+    input: taskId.extend({ after: queryInt(0, Number.MAX_SAFE_INTEGER).optional().describe('Only events after this cursor.') }),
+    output: MarketEvent,
+    errors: ['not_found'],
+  }),
+  output: endpoint('GET /api/tasks/{task_id}/output', {
+    summary: 'The text that the task has produced so far',
+    access: 'user',
+    reply: 'text',
+    input: taskId,
+    output: z.string(),
+    errors: ['not_found', 'output_deleted'],
+  }),
+  logs: endpoint('GET /api/tasks/{task_id}/logs', {
+    summary: 'The log lines of the task, all attempts',
+    access: 'user',
+    reply: 'text',
+    input: taskId,
+    output: z.string(),
+    errors: ['not_found', 'output_deleted'],
+  }),
+  file: endpoint('GET /api/tasks/{task_id}/files/{name}', {
+    summary: 'Download a file that the task has produced',
+    access: 'user',
+    reply: 'bytes',
+    input: taskId.extend({ name: z.string().min(1).max(200) }),
+    output: z.string(),
+    errors: ['not_found', 'output_deleted'],
+  }),
+  deleteData: endpoint('DELETE /api/tasks/{task_id}/data', {
+    summary: 'Delete the input, output, logs and files of a task that has ended',
+    access: 'user',
+    input: taskId,
+    output: Done,
+    errors: ['not_found', 'task_not_finished'],
+  }),
+}
