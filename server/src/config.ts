@@ -1,0 +1,207 @@
+import { randomBytes } from 'node:crypto'
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { type Micros, parseOrb } from '@orbyte/protocol'
+
+/** Everything that an operator may set. Names in the environment are given beside each field. */
+export type Config = {
+  /** PORT, default 8000; 0 picks a free one. */
+  port: number
+  /** HOST, default 127.0.0.1: other machines reach the market when this is 0.0.0.0. */
+  host: string
+  /** DATABASE_URL: `sqlite:///./orbyte.db` or a plain path. Default ./orbyte.db; `:memory:` keeps nothing. */
+  databasePath: string
+  /** SECRET_KEY or SECRET_KEY_FILE; generated and kept beside the database otherwise. Signs access tokens. */
+  secretKey: string
+  /** ACCESS_TOKEN_EXPIRE_MINUTES, default 15. */
+  accessTokenMs: number
+  /** 30 days. */
+  refreshTokenMs: number
+  /** FEE_PERCENT of what a provider earns, default 0. In hundredths of a percent (basis points). */
+  feeBasisPoints: number
+  /** ALLOW_EMULATED_GPUS, default false: admits emulated GPUs and the fake executor. */
+  allowEmulatedGpus: boolean
+  /** FAUCET_PER_DAY in ORB, default 1000. */
+  faucetMicrosPerDay: Micros
+  /** MODELS_PATH: folder of the catalogue (catalogue.json) and its bundled files. */
+  modelsPath: string
+  /** WEB_PATH: folder of the built web app, if there is one. */
+  webPath: string | null
+  /** DOWNLOADS_PATH: folder with the agent's npm tarball, if there is one. */
+  downloadsPath: string | null
+  /** LOG_LEVEL: debug, info, warn, error or silent. Default info. */
+  logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
+  /** PUBLIC_URL, where others reach this server; default http://HOST:PORT. */
+  publicUrl: string | null
+  /** TRUST_PROXY: take the client's address from X-Forwarded-For. */
+  trustProxy: boolean
+  limits: Limits
+  timing: Timing
+}
+
+export type Limits = {
+  pendingTasksPerUserMax: number
+  attemptsPerTaskMax: number
+  outputBytesMax: number
+  logLinesPerTaskMax: number
+  /** RATE_LIMIT_PER_MINUTE of calls by one address or user; 0: none. */
+  callsPerMinuteMax: number
+  /** DISABLE_LOGIN_THROTTLE is for tests and benches: factor on every endpoint's own limit. */
+  callLimitFactor: number
+  eventStreamsPerUserMax: number
+}
+
+/** All in milliseconds. */
+export type Timing = {
+  acceptMs: number
+  heartbeatMs: number
+  suspectMs: number
+  unknownMs: number
+  deadMs: number
+  /** An attempt's deadline is this much before its agent counts as dead. */
+  deadlineMarginMs: number
+  coolDownMs: number
+  coolDownMaxMs: number
+  reviewMs: number
+  disputeMs: number
+  idempotencyMs: number
+  resultsKeptMs: number
+  /** How long a restarted server waits for an agent to come back for its attempts. */
+  adoptMs: number
+  housekeepingMs: number
+}
+
+export const defaultLimits: Limits = {
+  pendingTasksPerUserMax: 2_000,
+  attemptsPerTaskMax: 3,
+  outputBytesMax: 10_000_000,
+  logLinesPerTaskMax: 10_000,
+  callsPerMinuteMax: 6_000,
+  callLimitFactor: 1,
+  eventStreamsPerUserMax: 50,
+}
+
+const hourMs = 3_600_000
+export const defaultTiming: Timing = {
+  acceptMs: 5_000,
+  heartbeatMs: 5_000,
+  suspectMs: 15_000,
+  unknownMs: 30_000,
+  deadMs: 90_000,
+  deadlineMarginMs: 10_000,
+  coolDownMs: 30_000,
+  coolDownMaxMs: hourMs,
+  reviewMs: 24 * hourMs,
+  disputeMs: 7 * 24 * hourMs,
+  idempotencyMs: 24 * hourMs,
+  resultsKeptMs: 30 * 24 * hourMs,
+  adoptMs: 90_000,
+  housekeepingMs: 60_000,
+}
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/** Reads the environment (and `X_FILE` for any `X`). Throws a sentence that names the variable on anything unusable. */
+export function loadConfig(environment: Environment = process.env): Config {
+  const text = (name: string) => environment[name] ?? fromFile(environment[`${name}_FILE`])
+  const databasePath = databasePathOf(text('DATABASE_URL') ?? './orbyte.db')
+  return {
+    port: integer(text('PORT'), { name: 'PORT', lowest: 0, highest: 65_535, fallback: 8_000 }),
+    host: text('HOST') ?? '127.0.0.1',
+    databasePath,
+    secretKey: secretKey(text('SECRET_KEY'), databasePath),
+    accessTokenMs:
+      integer(text('ACCESS_TOKEN_EXPIRE_MINUTES'), {
+        name: 'ACCESS_TOKEN_EXPIRE_MINUTES',
+        lowest: 1,
+        highest: 525_600,
+        fallback: 15,
+      }) * 60_000,
+    refreshTokenMs: 30 * 24 * hourMs,
+    feeBasisPoints: feeBasisPoints(text('FEE_PERCENT') ?? '0'),
+    allowEmulatedGpus: boolean(text('ALLOW_EMULATED_GPUS'), 'ALLOW_EMULATED_GPUS'),
+    faucetMicrosPerDay: faucet(text('FAUCET_PER_DAY') ?? '1000'),
+    modelsPath: resolve(text('MODELS_PATH') ?? './models'),
+    webPath: text('WEB_PATH') ?? null,
+    downloadsPath: text('DOWNLOADS_PATH') ?? null,
+    logLevel: logLevel(text('LOG_LEVEL') ?? 'info'),
+    publicUrl: text('PUBLIC_URL')?.replace(/\/$/, '') ?? null,
+    trustProxy: boolean(text('TRUST_PROXY'), 'TRUST_PROXY'),
+    limits: {
+      ...defaultLimits,
+      callsPerMinuteMax: integer(text('RATE_LIMIT_PER_MINUTE'), {
+        name: 'RATE_LIMIT_PER_MINUTE',
+        lowest: 0,
+        highest: 1e9,
+        fallback: defaultLimits.callsPerMinuteMax,
+      }),
+    },
+    timing: defaultTiming,
+  }
+}
+
+/** `sqlite:///./orbyte.db` (relative), `sqlite:////data/orbyte.db` (absolute), or a plain path. */
+export function databasePathOf(url: string): string {
+  if (url === ':memory:' || url === 'sqlite:///:memory:' || url === 'sqlite://') return ':memory:'
+  const other = /^([a-z][a-z0-9+.-]+):\/\//i.exec(url)
+  if (other && other[1]!.toLowerCase() !== 'sqlite')
+    throw new Error(`DATABASE_URL: this version stores the market in SQLite only, not in ${other[1]}`)
+  return resolve(url.replace(/^sqlite:\/\/\//i, ''))
+}
+
+function secretKey(given: string | undefined, databasePath: string): string {
+  if (given !== undefined) {
+    if (given.length < 16) throw new Error('SECRET_KEY: use at least 16 characters, or leave it out to have one generated')
+    return given
+  }
+  if (databasePath === ':memory:') return randomBytes(32).toString('base64url')
+  return secretFromFile(`${databasePath}.secret`)
+}
+
+/** Reads the secret at `path`; makes it first, readable by its owner only, if it is not there. */
+export function secretFromFile(path: string): string {
+  if (!existsSync(path)) writeFileSync(path, `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600, flag: 'wx' })
+  chmodSync(path, 0o600)
+  return readFileSync(path, 'utf8').trim()
+}
+
+function fromFile(path: string | undefined): string | undefined {
+  return path === undefined ? undefined : readFileSync(path, 'utf8').trim()
+}
+
+type Range = { name: string; lowest: number; highest: number; fallback: number }
+function integer(text: string | undefined, range: Range): number {
+  if (text === undefined || text.trim() === '') return range.fallback
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < range.lowest || value > range.highest)
+    throw new Error(`${range.name}: give a whole number from ${range.lowest} to ${range.highest}, not "${text}"`)
+  return value
+}
+
+function boolean(text: string | undefined, name: string): boolean {
+  if (text === undefined || ['', '0', 'false', 'no', 'off'].includes(text.toLowerCase())) return false
+  if (['1', 'true', 'yes', 'on'].includes(text.toLowerCase())) return true
+  throw new Error(`${name}: give true or false, not "${text}"`)
+}
+
+function feeBasisPoints(text: string): number {
+  const points = Math.round(Number(text) * 100)
+  if (!/^\d+(\.\d{1,2})?$/.test(text) || points > 10_000)
+    throw new Error(`FEE_PERCENT: give a percentage from 0 to 100 with at most two decimals, not "${text}"`)
+  return points
+}
+
+function faucet(text: string): Micros {
+  try {
+    return parseOrb(text)
+  } catch {
+    throw new Error(`FAUCET_PER_DAY: give an amount in ORB, not "${text}"`)
+  }
+}
+
+function logLevel(text: string): Config['logLevel'] {
+  const levels = ['debug', 'info', 'warn', 'error', 'silent'] as const
+  const found = levels.find((level) => level === text)
+  if (!found) throw new Error(`LOG_LEVEL: one of ${levels.join(', ')}, not "${text}"`)
+  return found
+}

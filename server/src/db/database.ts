@@ -1,0 +1,48 @@
+/**
+ * The database, as the market's logic sees it: transactions that are durable when they resolve.
+ *
+ * Transactions that are asked for while another one is being written are committed together (group commit), in the order in
+ * which they were asked for; each still succeeds or fails alone. That is what makes full durability fast: one write to the
+ * disk pays for all of them.
+ *
+ * Rules for `work`: it awaits nothing but the transaction; it has no effect outside of the transaction but through
+ * `afterCommit`; it may be run again if the process dies before the commit, so it decides on what it reads, not on memory.
+ */
+export type Value = string | number | null | Uint8Array
+export type Row = Record<string, Value>
+
+export type Reader = {
+  get<R extends Row>(sql: string, ...params: Value[]): Promise<R | undefined>
+  all<R extends Row>(sql: string, ...params: Value[]): Promise<R[]>
+}
+
+export type Transaction = Reader & {
+  /** Returns how many rows changed. */
+  run(sql: string, ...params: Value[]): Promise<number>
+  /** Runs once the commit is durable, before the transaction's promise resolves, in commit order. Must not throw. */
+  afterCommit(effect: () => void): void
+}
+
+export type Database = {
+  transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T>
+  /** Reads what is committed. */
+  read<T>(work: (reader: Reader) => Promise<T>): Promise<T>
+  /**
+   * `seal` runs once at the end of each commit, inside it, after all its transactions: the ledger closes its batch there.
+   * If it throws, the whole commit fails.
+   */
+  sealCommits(seal: (tx: Transaction) => Promise<void>): void
+  /** Commits what was asked for, then closes. */
+  close(): Promise<void>
+}
+
+/** The disk (or the page limit) is full: the transaction changed nothing. */
+export class DatabaseFullError extends Error {
+  constructor(cause: unknown) {
+    super('the database is full', { cause })
+    this.name = 'DatabaseFullError'
+  }
+}
+
+/** `true` and `false` are 1 and 0 in tables. */
+export const flag = (value: boolean): number => (value ? 1 : 0)

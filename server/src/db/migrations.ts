@@ -1,0 +1,147 @@
+import type { Transaction } from './database.ts'
+
+/**
+ * The schema, as numbered steps. A step that has been released is never changed; the file's version is the number of steps
+ * that it has seen. Columns carry the wire's names; amounts are whole micro-ORB and say so.
+ */
+export const migrations: readonly string[][] = [
+  [
+    `CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID`,
+
+    `CREATE TABLE users (
+      id TEXT PRIMARY KEY, email TEXT UNIQUE, name TEXT, password_hash TEXT NOT NULL, role TEXT NOT NULL, status TEXT NOT NULL,
+      suspended_reason TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL) STRICT`,
+    `CREATE TABLE sessions (
+      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, refresh_token_hash TEXT NOT NULL UNIQUE, previous_token_hash TEXT,
+      user_agent TEXT, created_at TEXT NOT NULL, last_used_at TEXT NOT NULL, expires_at TEXT NOT NULL, revoked_at TEXT) STRICT`,
+    `CREATE INDEX sessions_by_user ON sessions (user_id)`,
+    `CREATE INDEX sessions_by_previous ON sessions (previous_token_hash) WHERE previous_token_hash IS NOT NULL`,
+    `CREATE TABLE api_keys (
+      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, name TEXT NOT NULL, prefix TEXT NOT NULL, key_hash TEXT NOT NULL UNIQUE,
+      created_at TEXT NOT NULL, last_used_at TEXT, expires_at TEXT, revoked_at TEXT) STRICT`,
+    `CREATE INDEX api_keys_by_user ON api_keys (user_id, id)`,
+    `CREATE TABLE agent_tokens (
+      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, name TEXT NOT NULL, prefix TEXT NOT NULL, token_hash TEXT NOT NULL UNIQUE,
+      created_at TEXT NOT NULL, last_used_at TEXT, expires_at TEXT, revoked_at TEXT) STRICT`,
+    `CREATE INDEX agent_tokens_by_user ON agent_tokens (user_id, id)`,
+    `CREATE TABLE idempotency_keys (
+      user_id TEXT NOT NULL, endpoint TEXT NOT NULL, key TEXT NOT NULL, body_hash TEXT NOT NULL, reply TEXT NOT NULL,
+      created_at TEXT NOT NULL, PRIMARY KEY (user_id, endpoint, key)) STRICT, WITHOUT ROWID`,
+    `CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at)`,
+    `CREATE TABLE admin_actions (
+      id INTEGER PRIMARY KEY, admin_id TEXT NOT NULL, action TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT,
+      created_at TEXT NOT NULL) STRICT`,
+
+    `CREATE TABLE accounts (
+      id TEXT PRIMARY KEY, balance_micros INTEGER NOT NULL CHECK (balance_micros >= 0 OR id = 'external')) STRICT, WITHOUT ROWID`,
+    `CREATE TABLE transfers (
+      seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, debit_account TEXT NOT NULL, credit_account TEXT NOT NULL,
+      amount_micros INTEGER NOT NULL CHECK (amount_micros > 0), idempotency_key TEXT NOT NULL UNIQUE, task_id TEXT,
+      created_at TEXT NOT NULL, leaf_hash TEXT NOT NULL) STRICT`,
+    `CREATE INDEX transfers_by_debit ON transfers (debit_account, seq)`,
+    `CREATE INDEX transfers_by_credit ON transfers (credit_account, seq)`,
+    `CREATE INDEX transfers_by_task ON transfers (task_id) WHERE task_id IS NOT NULL`,
+    `CREATE TABLE holds (
+      task_id TEXT PRIMARY KEY, user_id TEXT NOT NULL, amount_micros INTEGER NOT NULL CHECK (amount_micros > 0),
+      settled_micros INTEGER NOT NULL DEFAULT 0, released_micros INTEGER NOT NULL DEFAULT 0, created_at TEXT NOT NULL,
+      CHECK (settled_micros >= 0 AND released_micros >= 0 AND settled_micros + released_micros <= amount_micros)) STRICT`,
+    `CREATE TABLE ledger_batches (
+      batch INTEGER PRIMARY KEY, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, merkle_root TEXT NOT NULL,
+      previous_hash TEXT NOT NULL, hash TEXT NOT NULL, signature TEXT NOT NULL, committed_at TEXT NOT NULL) STRICT`,
+    `CREATE INDEX ledger_batches_by_seq ON ledger_batches (last_seq)`,
+
+    `CREATE TABLE payments (
+      id TEXT PRIMARY KEY, task_id TEXT NOT NULL UNIQUE, attempt_id TEXT NOT NULL, gpu_id TEXT NOT NULL, payer_id TEXT NOT NULL,
+      recipient_id TEXT NOT NULL, amount_micros INTEGER NOT NULL, fee_micros INTEGER NOT NULL,
+      refunded_micros INTEGER NOT NULL DEFAULT 0, status TEXT NOT NULL, run_ms INTEGER NOT NULL,
+      price_micros_per_hour INTEGER NOT NULL, transaction_hash TEXT, review_until TEXT, created_at TEXT NOT NULL,
+      settled_at TEXT) STRICT`,
+    `CREATE INDEX payments_by_payer ON payments (payer_id, id)`,
+    `CREATE INDEX payments_by_recipient ON payments (recipient_id, id)`,
+    `CREATE INDEX payments_in_review ON payments (review_until) WHERE status = 'pending'`,
+    `CREATE TABLE disputes (
+      id TEXT PRIMARY KEY, payment_id TEXT NOT NULL UNIQUE, task_id TEXT NOT NULL, opened_by TEXT NOT NULL, reason TEXT NOT NULL,
+      status TEXT NOT NULL, refunded_micros INTEGER, note TEXT, decided_by TEXT, decide_by TEXT NOT NULL, created_at TEXT NOT NULL,
+      decided_at TEXT) STRICT`,
+    `CREATE INDEX disputes_open ON disputes (decide_by) WHERE status = 'open'`,
+
+    `CREATE TABLE agents (
+      id TEXT PRIMARY KEY, owner_id TEXT NOT NULL, public_key TEXT NOT NULL UNIQUE, hostname TEXT NOT NULL, os TEXT NOT NULL,
+      version TEXT NOT NULL, region TEXT, status TEXT NOT NULL, suspended_reason TEXT, created_at TEXT NOT NULL,
+      last_seen_at TEXT) STRICT`,
+    `CREATE INDEX agents_by_owner ON agents (owner_id, id)`,
+    `CREATE TABLE gpus (
+      id TEXT PRIMARY KEY, owner_id TEXT NOT NULL, agent_id TEXT, device_uuid TEXT, kind TEXT NOT NULL, name TEXT NOT NULL,
+      model TEXT NOT NULL, vram_gb REAL NOT NULL, price_micros_per_hour INTEGER NOT NULL, region TEXT,
+      maintenance INTEGER NOT NULL DEFAULT 0, specs TEXT, differences TEXT NOT NULL DEFAULT '[]',
+      tasks_completed INTEGER NOT NULL DEFAULT 0, tasks_failed INTEGER NOT NULL DEFAULT 0,
+      failures_in_a_row INTEGER NOT NULL DEFAULT 0, cool_down_until TEXT, created_at TEXT NOT NULL, last_seen_at TEXT,
+      deleted_at TEXT) STRICT`,
+    `CREATE INDEX gpus_by_owner ON gpus (owner_id, id)`,
+    `CREATE UNIQUE INDEX gpus_by_device ON gpus (device_uuid) WHERE device_uuid IS NOT NULL AND deleted_at IS NULL`,
+    `CREATE TABLE gpu_prices (
+      gpu_id TEXT NOT NULL, changed_at TEXT NOT NULL, price_micros_per_hour INTEGER NOT NULL,
+      PRIMARY KEY (gpu_id, changed_at)) STRICT, WITHOUT ROWID`,
+    `CREATE TABLE gpu_telemetry (
+      gpu_id TEXT NOT NULL, at TEXT NOT NULL, status TEXT NOT NULL, utilization_percent REAL, vram_used_gb REAL,
+      temperature_celsius REAL, power_watts REAL, PRIMARY KEY (gpu_id, at)) STRICT, WITHOUT ROWID`,
+
+    `CREATE TABLE tasks (
+      id TEXT PRIMARY KEY, renter_id TEXT NOT NULL, title TEXT, task_type TEXT NOT NULL, status TEXT NOT NULL, input_data TEXT,
+      output_data TEXT, requirements TEXT NOT NULL, model TEXT, max_price_micros_per_hour INTEGER NOT NULL,
+      max_duration_ms INTEGER NOT NULL, max_wait_ms INTEGER NOT NULL, auto_pay INTEGER NOT NULL, priority INTEGER NOT NULL,
+      hold_micros INTEGER NOT NULL, cost_micros INTEGER, run_ms INTEGER NOT NULL DEFAULT 0,
+      attempts_count INTEGER NOT NULL DEFAULT 0, attempt_id TEXT, gpu_id TEXT, end_code TEXT, end_message TEXT,
+      end_decided_by TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL, started_at TEXT, completed_at TEXT,
+      data_deleted_at TEXT) STRICT`,
+    `CREATE INDEX tasks_by_renter ON tasks (renter_id, id)`,
+    `CREATE INDEX tasks_open ON tasks (status, id) WHERE status IN ('pending', 'running')`,
+    `CREATE TABLE attempts (
+      id TEXT PRIMARY KEY, task_id TEXT NOT NULL, gpu_id TEXT NOT NULL, agent_id TEXT NOT NULL, provider_id TEXT NOT NULL,
+      number INTEGER NOT NULL, fencing_token TEXT NOT NULL, status TEXT NOT NULL, progress TEXT,
+      price_micros_per_hour INTEGER NOT NULL, run_ms INTEGER NOT NULL DEFAULT 0, cost_micros INTEGER NOT NULL DEFAULT 0,
+      output_length INTEGER NOT NULL DEFAULT 0, log_lines INTEGER NOT NULL DEFAULT 0, end_code TEXT, end_message TEXT,
+      end_decided_by TEXT, offered_at TEXT NOT NULL, accepted_at TEXT, ready_at TEXT, ended_at TEXT) STRICT`,
+    `CREATE INDEX attempts_by_task ON attempts (task_id, number)`,
+    `CREATE INDEX attempts_by_gpu ON attempts (gpu_id, id)`,
+    `CREATE INDEX attempts_open ON attempts (agent_id) WHERE ended_at IS NULL`,
+    `CREATE TABLE task_files (
+      task_id TEXT NOT NULL, attempt_id TEXT NOT NULL, name TEXT NOT NULL, mime_type TEXT NOT NULL, size_bytes INTEGER NOT NULL,
+      sha256 TEXT NOT NULL, created_at TEXT NOT NULL, PRIMARY KEY (task_id, attempt_id, name)) STRICT, WITHOUT ROWID`,
+    `CREATE INDEX task_files_by_hash ON task_files (sha256)`,
+
+    `CREATE TABLE events (
+      cursor INTEGER PRIMARY KEY, type TEXT NOT NULL, at TEXT NOT NULL, task_id TEXT, attempt_id TEXT, user_id TEXT,
+      provider_id TEXT, data TEXT NOT NULL) STRICT`,
+    `CREATE INDEX events_by_task ON events (task_id, cursor) WHERE task_id IS NOT NULL`,
+  ],
+]
+
+/** A file that a newer version of the market has written. */
+export class NewerSchemaError extends Error {
+  constructor(found: number) {
+    super(
+      `the database has schema version ${found}, and this version of Orbyte knows ${migrations.length}: start the newer Orbyte, or restore a backup from before the update`,
+    )
+    this.name = 'NewerSchemaError'
+  }
+}
+
+export async function schemaVersion(tx: Pick<Transaction, 'get'>): Promise<number> {
+  const table = await tx.get(`SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'settings'`)
+  if (!table) return 0
+  const row = await tx.get<{ value: string }>(`SELECT value FROM settings WHERE name = 'schema_version'`)
+  return Number(row?.value ?? 0)
+}
+
+/** Brings the schema up to date within `tx`. Returns the version before. */
+export async function migrate(tx: Transaction): Promise<number> {
+  const before = await schemaVersion(tx)
+  if (before > migrations.length) throw new NewerSchemaError(before)
+  for (const steps of migrations.slice(before)) for (const sql of steps) await tx.run(sql)
+  await tx.run(
+    `INSERT INTO settings (name, value) VALUES ('schema_version', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+    String(migrations.length),
+  )
+  return before
+}

@@ -1,0 +1,150 @@
+import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from '@photostructure/sqlite'
+import { type Database, DatabaseFullError, type Reader, type Row, type Transaction, type Value } from './database.ts'
+
+type Waiting = { work: (tx: Transaction) => Promise<unknown>; resolve: (value: unknown) => void; reject: (error: unknown) => void }
+
+/** How many transactions one commit may hold: bounds how long the first of them waits (about 5 ms at 25 µs each). */
+const transactionsPerCommitMax = 200
+
+/**
+ * `Database` on one SQLite file. One connection; WAL with `synchronous=FULL`, so that a commit is on disk when it returns.
+ * Each transaction is a savepoint within the commit.
+ */
+export function openSqlite(path: string): Database {
+  const sqlite = new DatabaseSync(path)
+  sqlite.exec(
+    'PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF; PRAGMA busy_timeout=0',
+  )
+  return sqliteDatabase(sqlite)
+}
+
+export function sqliteDatabase(sqlite: DatabaseSyncInstance): Database {
+  const connection = connect(sqlite)
+  let seal: (tx: Transaction) => Promise<void> = async () => {}
+  let waiting: Waiting[] = []
+  let writing: Promise<void> | null = null
+  let closed = false
+  let last: Promise<unknown> = Promise.resolve()
+
+  /** One commit or one read at a time: a read never sees half a commit. */
+  function exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const result = last.then(work)
+    last = result.catch(() => {})
+    return result
+  }
+
+  async function writeAll() {
+    while (waiting.length > 0) {
+      // One turn of the event loop, so that everything which arrives in it is in the same commit.
+      await new Promise<void>((resolve) => setImmediate(resolve))
+      const batch = waiting.slice(0, transactionsPerCommitMax)
+      waiting = waiting.slice(batch.length)
+      await exclusively(() => commit(connection, batch, seal))
+    }
+    writing = null
+  }
+
+  return {
+    transaction<T>(work: (tx: Transaction) => Promise<T>) {
+      if (closed) return Promise.reject(new Error('the database is closed'))
+      return new Promise<T>((resolve, reject) => {
+        waiting.push({ work, resolve: resolve as (value: unknown) => void, reject })
+        writing ??= writeAll()
+      })
+    },
+    read: (work) => exclusively(() => work(connection.reader)),
+    sealCommits(next) {
+      seal = next
+    },
+    async close() {
+      closed = true
+      while (writing) await writing
+      await exclusively(async () => sqlite.close())
+    },
+  }
+}
+
+type Connection = {
+  exec(sql: string): void
+  reader: Reader
+  run(sql: string, params: Value[]): number
+}
+
+function connect(sqlite: DatabaseSyncInstance): Connection {
+  const statements = new Map<string, StatementSyncInstance>()
+  const prepare = (sql: string) => {
+    let statement = statements.get(sql)
+    if (!statement) statements.set(sql, (statement = sqlite.prepare(sql)))
+    return statement
+  }
+  return {
+    exec: (sql) => sqlite.exec(sql),
+    reader: {
+      get: async <R extends Row>(sql: string, ...params: Value[]) => prepare(sql).get(...params) as R | undefined,
+      all: async <R extends Row>(sql: string, ...params: Value[]) => prepare(sql).all(...params) as R[],
+    },
+    run: (sql, params) => Number(prepare(sql).run(...params).changes),
+  }
+}
+
+async function commit(connection: Connection, batch: Waiting[], seal: (tx: Transaction) => Promise<void>) {
+  const effects: (() => void)[] = []
+  const outcomes: (() => void)[] = []
+  try {
+    connection.exec('BEGIN IMMEDIATE')
+    for (const { work, resolve, reject } of batch) {
+      try {
+        const value = await savepoint(connection, work, effects)
+        outcomes.push(() => resolve(value))
+      } catch (error) {
+        if (isFull(error)) throw error
+        outcomes.push(() => reject(error))
+      }
+    }
+    await seal(transactionOn(connection, effects))
+    connection.exec('COMMIT')
+  } catch (error) {
+    rollBack(connection)
+    const failure = isFull(error) ? new DatabaseFullError(error) : error
+    for (const { reject } of batch) reject(failure)
+    return
+  }
+  for (const effect of effects) effect()
+  for (const settle of outcomes) settle()
+}
+
+async function savepoint<T>(connection: Connection, work: (tx: Transaction) => Promise<T>, effects: (() => void)[]) {
+  const own: (() => void)[] = []
+  connection.exec('SAVEPOINT one')
+  try {
+    const value = await work(transactionOn(connection, own))
+    connection.exec('RELEASE one')
+    effects.push(...own)
+    return value
+  } catch (error) {
+    if (!isFull(error)) connection.exec('ROLLBACK TO one; RELEASE one')
+    throw error
+  }
+}
+
+function transactionOn(connection: Connection, effects: (() => void)[]): Transaction {
+  return {
+    ...connection.reader,
+    run: async (sql, ...params) => connection.run(sql, params),
+    afterCommit: (effect) => effects.push(effect),
+  }
+}
+
+function rollBack(connection: Connection) {
+  try {
+    connection.exec('ROLLBACK')
+  } catch {
+    // SQLite has rolled back by itself (a full disk does that).
+  }
+}
+
+/** SQLITE_FULL (13) and SQLITE_IOERR (10, also with extended codes): the disk took no more. */
+function isFull(error: unknown): boolean {
+  const { errcode, message } = (error ?? {}) as { errcode?: number; message?: string }
+  return (errcode !== undefined && (errcode & 0xff) === 13) || /database or disk is full/.test(message ?? '')
+}

@@ -1,0 +1,68 @@
+import type { EventType, MarketEvent } from '@orbyte/protocol'
+import { type Clock, isoFromMs } from './context.ts'
+import type { Reader, Row, Transaction } from './db/database.ts'
+
+/** An event, with the users who may see it: their own tasks' and GPUs' events and no others. */
+export type NewEvent = {
+  type: EventType
+  task_id: string | null
+  attempt_id?: string | null
+  /** The renter. */
+  user_id: string | null
+  /** The GPU's owner, for events that are also theirs. */
+  provider_id?: string | null
+  data?: MarketEvent['data']
+}
+export type StoredEvent = MarketEvent & { user_id: string | null; provider_id: string | null }
+
+/**
+ * The event log: what happened, in the order of commits, with one cursor. An event is written in the transaction of what it
+ * tells and reaches subscribers once that is durable. Live streams, the scheduler and the agents' sockets are its readers.
+ */
+export type EventLog = {
+  append(tx: Transaction, event: NewEvent): Promise<void>
+  /** `listen` is called in cursor order and must not throw. The result unsubscribes. */
+  subscribe(listen: (event: StoredEvent) => void): () => void
+  ofTask(reader: Reader, query: { taskId: string; after: number; limit: number }): Promise<StoredEvent[]>
+}
+
+type EventRow = Row & {
+  cursor: number
+  type: string
+  at: string
+  task_id: string | null
+  attempt_id: string | null
+  user_id: string | null
+  provider_id: string | null
+  data: string
+}
+
+export function createEventLog(clock: Clock): EventLog {
+  const listeners = new Set<(event: StoredEvent) => void>()
+  return {
+    async append(tx, event) {
+      const at = isoFromMs(clock.now())
+      const { type, task_id, attempt_id = null, user_id, provider_id = null, data = {} } = event
+      const row = await tx.get<{ cursor: number }>(
+        `INSERT INTO events (type, at, task_id, attempt_id, user_id, provider_id, data) VALUES (?, ?, ?, ?, ?, ?, ?)
+         RETURNING cursor`,
+        ...[type, at, task_id, attempt_id, user_id, provider_id, JSON.stringify(data)],
+      )
+      const stored: StoredEvent = { cursor: row!.cursor, type, at, task_id, attempt_id, user_id, provider_id, data }
+      tx.afterCommit(() => {
+        for (const listen of listeners) listen(stored)
+      })
+    },
+    subscribe(listen) {
+      listeners.add(listen)
+      return () => listeners.delete(listen)
+    },
+    async ofTask(reader, { taskId, after, limit }) {
+      const rows = await reader.all<EventRow>(
+        'SELECT * FROM events WHERE task_id = ? AND cursor > ? ORDER BY cursor LIMIT ?',
+        ...[taskId, after, limit],
+      )
+      return rows.map((row) => ({ ...row, data: JSON.parse(row.data) }) as StoredEvent)
+    },
+  }
+}

@@ -1,0 +1,60 @@
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import type { Config } from './config.ts'
+import type { Clock, Context, Log, Random } from './context.ts'
+import type { Database } from './db/database.ts'
+import { migrate } from './db/migrations.ts'
+import { openSqlite } from './db/sqlite-database.ts'
+import { createEventLog } from './events.ts'
+import type { FileStore } from './file-store.ts'
+import { mountDocs } from './http/docs.ts'
+import { createHttpServer, mountRoutes } from './http/http-server.ts'
+import { systemClock, systemLog, systemRandom } from './system-context.ts'
+import { folderFileStore, memoryFileStore } from './system-file-store.ts'
+import { version } from './version.ts'
+
+/** What a server may be given from outside instead of the system's own. */
+export type Outside = { clock?: Clock; random?: Random; log?: Log; database?: Database; files?: FileStore }
+
+export type Server = {
+  readonly context: Context
+  readonly app: FastifyInstance
+  /** Where it listens, like http://127.0.0.1:8000. */
+  readonly url: string
+  close(): Promise<void>
+}
+
+/** The composition root: makes the context, then each feature from those left of it, then listens. */
+export async function startServer(config: Config, outside: Outside = {}): Promise<Server> {
+  const context = createContext(config, outside)
+  await context.database.transaction(migrate)
+  const app = await createHttpServer(context)
+  mountRoutes(app, context, { routes: [], authenticate: async () => Promise.reject(new Error('no users yet')) })
+  await mountDocs(app, version)
+  const url = await app.listen({ port: config.port, host: config.host })
+  return {
+    context,
+    app,
+    url,
+    async close() {
+      await app.close()
+      await context.database.close()
+    },
+  }
+}
+
+function createContext(config: Config, outside: Outside): Context {
+  const clock = outside.clock ?? systemClock
+  const inMemory = config.databasePath === ':memory:'
+  if (!inMemory) mkdirSync(dirname(config.databasePath), { recursive: true })
+  return {
+    config,
+    clock,
+    random: outside.random ?? systemRandom,
+    log: outside.log ?? systemLog(config.logLevel),
+    database: outside.database ?? openSqlite(config.databasePath),
+    files: outside.files ?? (inMemory ? memoryFileStore() : folderFileStore(`${config.databasePath}.files`)),
+    events: createEventLog(clock),
+  }
+}
