@@ -10,7 +10,7 @@ export type Access = 'public' | 'user' | 'admin'
 export type Reply = 'json' | 'event-stream' | 'text' | 'bytes'
 
 /** One HTTP operation. The server mounts it, the SDK calls it, the OpenAPI document lists it. */
-export type Endpoint<I extends z.ZodObject = z.ZodObject, O extends z.ZodType = z.ZodType> = {
+export type Endpoint<I extends z.ZodObject = z.ZodObject, O extends z.ZodType = z.ZodType, R extends Reply = Reply> = {
   readonly method: Method
   readonly path: `/api/${string}`
   readonly summary: string
@@ -21,7 +21,7 @@ export type Endpoint<I extends z.ZodObject = z.ZodObject, O extends z.ZodType = 
   readonly input: I
   /** The JSON reply; for `text` and `bytes` unused; for `event-stream` the data of one event. */
   readonly output: O
-  readonly reply: Reply
+  readonly reply: R
   /** Accepts an `Idempotency-Key` header: the same key and body within 24 h returns the first reply again. */
   readonly idempotent: boolean
   /** Accepts `application/x-www-form-urlencoded` beside JSON. */
@@ -42,29 +42,30 @@ export type OutputOf<E extends Endpoint> = z.input<E['output']>
 /** What a handler returns: amounts in micro-ORB. */
 export type HandlerOutputOf<E extends Endpoint> = z.output<E['output']>
 
-type Details<I extends z.ZodObject, O extends z.ZodType> = {
+type Details<I extends z.ZodObject, O extends z.ZodType, R extends Reply> = {
   summary: string
   access: Access
   output: O
   input?: I
+  reply?: R
 } & Partial<
-  Pick<Endpoint, 'description' | 'status' | 'reply' | 'idempotent' | 'form' | 'callsPerMinuteMax' | 'bodyBytesMax' | 'errors'>
+  Pick<Endpoint, 'description' | 'status' | 'idempotent' | 'form' | 'callsPerMinuteMax' | 'bodyBytesMax' | 'errors'>
 >
 
 const nothing = z.strictObject({})
 const bodyBytesMaxDefault = 1_000_000
 
-export function endpoint<O extends z.ZodType, I extends z.ZodObject = typeof nothing>(
+export function endpoint<O extends z.ZodType, I extends z.ZodObject = typeof nothing, R extends Reply = 'json'>(
   route: `${Method} /api/${string}`,
-  details: Details<I, O>,
-): Endpoint<I, O> {
+  details: Details<I, O, R>,
+): Endpoint<I, O, R> {
   const [method, path] = route.split(' ') as [Method, `/api/${string}`]
   return {
     method,
     path,
     description: '',
     status: 200,
-    reply: 'json',
+    reply: 'json' as R,
     idempotent: false,
     form: false,
     callsPerMinuteMax: null,
