@@ -1,0 +1,77 @@
+import { spawn } from 'node:child_process'
+import { mkdir, readFile, rm } from 'node:fs/promises'
+import { delimiter, dirname, join } from 'node:path'
+import { repository } from './stamps.mjs'
+
+// Everything that is checked before a change is taken. Every step runs, so that one run tells all there is to mend.
+//
+//   npm run verify [-- --also-with PATH-OF-ANOTHER-NODE]
+//
+// The last line counts tests, once for each Node that ran them, and each other step that failed.
+
+type Outcome = { readonly name: string; readonly seconds: number; readonly passed: number; readonly failed: number }
+
+const node = process.execPath
+const otherNode = process.argv[2] === '--also-with' ? process.argv[3] : undefined
+const reports = join(repository, 'test-results')
+
+await mkdir(reports, { recursive: true })
+const outcomes = [
+  await step('format', ['node_modules/prettier/bin/prettier.cjs', '--check', '--log-level', 'warn', '.']),
+  await step('lint', ['node_modules/eslint/bin/eslint.js', '.']),
+  await step('types', ['node_modules/typescript/bin/tsc']),
+  await step('tidy', ['--import', 'tsx', 'scripts/tidy.ts']),
+  await step('generated files', ['--import', 'tsx', 'scripts/generate.ts', '--check']),
+  await step('build', ['scripts/ensure.mjs', '--build']),
+  await testStep('tests', node),
+  ...(otherNode === undefined ? [] : [await testStep('tests on the other Node', otherNode)]),
+]
+
+console.log('')
+for (const { name, seconds, passed, failed } of outcomes)
+  console.log(
+    `${failed > 0 ? 'FAILED' : 'ok    '}  ${name.padEnd(24)} ${seconds.toFixed(1).padStart(7)} s  ${passed > 0 ? passed : ''}`,
+  )
+const sum = (key: 'passed' | 'failed') => outcomes.reduce((total, outcome) => total + outcome[key], 0)
+console.log(`${sum('passed')} passed, ${sum('failed')} failed`)
+process.exitCode = sum('failed') === 0 ? 0 : 1
+
+async function step(name: string, command: readonly string[]): Promise<Outcome> {
+  const { ok, seconds } = await run(name, node, command)
+  return { name, seconds, passed: 0, failed: ok ? 0 : 1 }
+}
+
+async function testStep(name: string, program: string): Promise<Outcome> {
+  const report = join(reports, `${name.replaceAll(' ', '-')}.json`)
+  await rm(report, { force: true })
+  const { ok, seconds } = await run(name, program, [
+    'node_modules/vitest/vitest.mjs',
+    'run',
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+  ])
+  const { passed, failed } = await readReport(report)
+  // A test file that cannot be loaded, or a run that breaks off, has no failed test to show for it.
+  return { name, seconds, passed, failed: failed === 0 && (!ok || passed === 0) ? 1 : failed }
+}
+
+async function readReport(path: string): Promise<{ passed: number; failed: number }> {
+  const text = await readFile(path, 'utf8').catch(() => null)
+  if (text === null) return { passed: 0, failed: 0 }
+  const { numPassedTests, numFailedTests } = JSON.parse(text) as { numPassedTests: number; numFailedTests: number }
+  return { passed: numPassedTests, failed: numFailedTests }
+}
+
+async function run(name: string, program: string, command: readonly string[]) {
+  console.log(`\n── ${name}`)
+  const startMs = performance.now()
+  // What a test starts as `node` is the same Node that runs the test.
+  const env = { ...process.env, PATH: [dirname(program), process.env['PATH']].join(delimiter) }
+  const child = spawn(program, command, { cwd: repository, env, stdio: 'inherit' })
+  const ok = await new Promise<boolean>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('exit', (code) => resolve(code === 0))
+  })
+  return { ok, seconds: (performance.now() - startMs) / 1000 }
+}
