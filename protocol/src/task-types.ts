@@ -140,6 +140,8 @@ export const taskOutputs = {
   other: AnyOutput,
 } as const satisfies Record<TaskType, z.ZodType>
 
+/** What a renter sends: defaults may be left out. */
+export type GivenTaskInput<T extends TaskType = TaskType> = z.input<(typeof taskInputs)[T]>
 export type TaskInput<T extends TaskType = TaskType> = z.output<(typeof taskInputs)[T]>
 export type TaskOutput<T extends TaskType = TaskType> = z.output<(typeof taskOutputs)[T]>
 
