@@ -1,6 +1,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { format, resolveConfig } from 'prettier'
+import { environmentExample, environmentReference } from './generators/environment-reference.ts'
 import { errorReference } from './generators/error-reference.ts'
 import { openApiFile } from './generators/openapi-file.ts'
 import { repository } from './stamps.mjs'
@@ -12,7 +13,12 @@ export type GeneratedFile = {
 }
 
 /** Each makes one file out of the sources, and nothing else. A new reference is one file in generators/ and one line here. */
-const generators: readonly (() => GeneratedFile)[] = [openApiFile, errorReference]
+const generators: readonly (() => GeneratedFile)[] = [
+  openApiFile,
+  errorReference,
+  environmentReference,
+  environmentExample,
+]
 
 // Writes what is derived from the sources; with --check it writes nothing and fails if something is not up to date.
 const check = process.argv.includes('--check')
@@ -36,6 +42,7 @@ else if (outdated.length > 0) {
 
 /** Generated files pass `npm run format` unchanged. */
 async function formatted({ path, content }: GeneratedFile): Promise<GeneratedFile> {
+  if (!/\.(md|json|ts)$/.test(path)) return { path, content }
   const options = await resolveConfig(join(repository, path))
   return { path, content: await format(content, { ...options, filepath: path }) }
 }
