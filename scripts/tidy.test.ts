@@ -65,6 +65,7 @@ const examples: Record<string, { refused: readonly Example[]; allowed: readonly 
       ['server/src/gpus/gpu-routes.ts', "import { listGpus } from './gpu-service.ts'"],
       ['server/src/gpus/gpu-service.ts', "import { insertGpu } from './gpu-store.ts'"],
       ['server/src/tasks/task-service.ts', "import { listGpus } from '../gpus/gpu-service.ts'"],
+      ['server/src/tasks/task-service.ts', "import type { StoredGpu } from '../gpus/gpu-store.ts'"],
       ['server/src/tasks/task-service.ts', "import { findReply } from '../http/idempotency-store.ts'"],
     ],
   },
