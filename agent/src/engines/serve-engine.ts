@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts'
+import { elapsedMsAtLeast, momentNow, type Moment, type MonotonicClock } from '../clock.ts'
 import { AttemptError, type OutputFile } from '../executors/executor.ts'
 import { type EngineReply, type EngineRequest, leaseOverExitCode } from './engine-protocol.ts'
 
@@ -21,7 +21,7 @@ export type EngineContext = {
 
 /** The process that an engine runs in. */
 export type EngineHost = {
-  readonly clock: Clock
+  readonly clock: MonotonicClock
   send(reply: EngineReply): void
   onRequest(listener: (request: EngineRequest) => void): void
   onDisconnect(listener: () => void): void
@@ -40,7 +40,10 @@ export function serveEngine(engine: Engine, host: EngineHost): void {
       case 'run': {
         const started = startRun(host, request.leaseMs)
         running = started
-        return void answer(host, engine.run(request.params, started.context)).then(() => started.end())
+        return void answer(host, engine.run(request.params, started.context)).then(() => {
+          started.end()
+          running = null
+        })
       }
       case 'go':
         return running?.go()
@@ -64,7 +67,7 @@ type Running = {
 function startRun(host: EngineHost, leaseMs: number): Running {
   const cancelled = new AbortController()
   const ended = new AbortController()
-  let leaseEndsAt = host.clock.now() + leaseMs
+  let lease: Lease = { since: momentNow(host.clock), ms: leaseMs }
   let go = () => {}
   const started = new Promise<void>((resolve, reject) => {
     go = resolve
@@ -72,7 +75,7 @@ function startRun(host: EngineHost, leaseMs: number): Running {
   })
   // Nobody waits for it when the run fails before it is ready.
   started.catch(() => {})
-  void watchLease(host, () => leaseEndsAt, ended.signal)
+  void watchLease(host, () => lease, ended.signal)
 
   return {
     context: {
@@ -89,19 +92,22 @@ function startRun(host: EngineHost, leaseMs: number): Running {
     },
     go: () => go(),
     renew: (renewedMs) => {
-      leaseEndsAt = host.clock.now() + renewedMs
+      lease = { since: momentNow(host.clock), ms: renewedMs }
     },
     cancel: () => cancelled.abort(new AttemptError('cancelled', 'The attempt was cancelled.', 'renter')),
     end: () => ended.abort(),
   }
 }
 
+type Lease = { readonly since: Moment; readonly ms: number }
+
 /** Ends the process when the lease is over: whoever should have stopped this work is frozen or gone. */
-async function watchLease(host: EngineHost, leaseEndsAt: () => number, ended: AbortSignal): Promise<void> {
+async function watchLease(host: EngineHost, currentLease: () => Lease, ended: AbortSignal): Promise<void> {
   // Looks at the clock at least once a second, because a machine that was asleep does not wake a long timer in time.
   const stepMs = 1_000
   while (!ended.aborted) {
-    const leftMs = leaseEndsAt() - host.clock.now()
+    const { since, ms } = currentLease()
+    const leftMs = ms - elapsedMsAtLeast(host.clock, since)
     if (leftMs <= 0) return host.exit(leaseOverExitCode)
     await host.clock.sleep(Math.min(leftMs, stepMs), ended).catch(() => {})
   }

@@ -59,7 +59,11 @@ export type AttemptInput = {
 }
 
 /** The GPU (or CPU) that was rented for the attempt. */
-export type ExecutorDevice = { readonly uuid: string; readonly kind: 'gpu' | 'cpu' | 'emulated'; readonly index: number }
+export type ExecutorDevice = {
+  readonly uuid: string
+  readonly kind: 'gpu' | 'cpu' | 'emulated'
+  readonly index: number
+}
 
 /** A model that the cache has fetched and checked. */
 export type LocalModel = {
