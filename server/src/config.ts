@@ -13,6 +13,8 @@ export type Config = {
   databasePath: string
   /** SECRET_KEY or SECRET_KEY_FILE; generated and kept beside the database otherwise. Signs access tokens. */
   secretKey: string
+  /** LEDGER_KEY or LEDGER_KEY_FILE; generated and kept beside the database otherwise. Its Ed25519 key signs the ledger. */
+  ledgerKey: string
   /** ACCESS_TOKEN_EXPIRE_MINUTES, default 15. */
   accessTokenMs: number
   /** 30 days. */
@@ -49,11 +51,14 @@ export type Limits = {
   /** DISABLE_LOGIN_THROTTLE is for tests and benches: factor on every endpoint's own limit. */
   callLimitFactor: number
   eventStreamsPerUserMax: number
+  gpusPerOwnerMax: number
 }
 
 /** All in milliseconds. */
 export type Timing = {
   acceptMs: number
+  /** How long an agent may fetch and load before an attempt is ready. */
+  prepareMs: number
   heartbeatMs: number
   suspectMs: number
   unknownMs: number
@@ -79,11 +84,13 @@ export const defaultLimits: Limits = {
   callsPerMinuteMax: 6_000,
   callLimitFactor: 1,
   eventStreamsPerUserMax: 50,
+  gpusPerOwnerMax: 1_000,
 }
 
 const hourMs = 3_600_000
 export const defaultTiming: Timing = {
   acceptMs: 5_000,
+  prepareMs: hourMs,
   heartbeatMs: 5_000,
   suspectMs: 15_000,
   unknownMs: 30_000,
@@ -109,7 +116,8 @@ export function loadConfig(environment: Environment = process.env): Config {
     port: integer(text('PORT'), { name: 'PORT', lowest: 0, highest: 65_535, fallback: 8_000 }),
     host: text('HOST') ?? '127.0.0.1',
     databasePath,
-    secretKey: secretKey(text('SECRET_KEY'), databasePath),
+    secretKey: secret(text('SECRET_KEY'), { name: 'SECRET_KEY', databasePath, suffix: 'secret' }),
+    ledgerKey: secret(text('LEDGER_KEY'), { name: 'LEDGER_KEY', databasePath, suffix: 'ledger-key' }),
     accessTokenMs:
       integer(text('ACCESS_TOKEN_EXPIRE_MINUTES'), {
         name: 'ACCESS_TOKEN_EXPIRE_MINUTES',
@@ -149,13 +157,14 @@ export function databasePathOf(url: string): string {
   return resolve(url.replace(/^sqlite:\/\/\//i, ''))
 }
 
-function secretKey(given: string | undefined, databasePath: string): string {
+type SecretPlace = { name: string; databasePath: string; suffix: string }
+function secret(given: string | undefined, { name, databasePath, suffix }: SecretPlace): string {
   if (given !== undefined) {
-    if (given.length < 16) throw new Error('SECRET_KEY: use at least 16 characters, or leave it out to have one generated')
+    if (given.length < 16) throw new Error(`${name}: use at least 16 characters, or leave it out to have one generated`)
     return given
   }
   if (databasePath === ':memory:') return randomBytes(32).toString('base64url')
-  return secretFromFile(`${databasePath}.secret`)
+  return secretFromFile(`${databasePath}.${suffix}`)
 }
 
 /** Reads the secret at `path`; makes it first, readable by its owner only, if it is not there. */

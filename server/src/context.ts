@@ -1,7 +1,7 @@
 import { type IdKind, makeId } from '@orbyte/protocol'
 import type { Config } from './config.ts'
 import type { Database } from './db/database.ts'
-import type { EventLog } from './events.ts'
+import type { EventLog } from './event-store.ts'
 import type { FileStore } from './file-store.ts'
 
 /** Time comes from here and nowhere else, so that tests and the simulation can own it. */

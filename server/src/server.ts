@@ -6,10 +6,16 @@ import type { Clock, Context, Log, Random } from './context.ts'
 import type { Database } from './db/database.ts'
 import { migrate } from './db/migrations.ts'
 import { openSqlite } from './db/sqlite-database.ts'
-import { createEventLog } from './events.ts'
+import { createEventLog } from './event-store.ts'
 import type { FileStore } from './file-store.ts'
+import { gpuRoutes } from './gpus/gpu-routes.ts'
+import { createGpuService } from './gpus/gpu-service.ts'
 import { mountDocs } from './http/docs.ts'
 import { createHttpServer, mountRoutes } from './http/http-server.ts'
+import { loadCatalogue } from './models/model-catalogue.ts'
+import { modelsOfGpu } from './models/model-fit.ts'
+import { modelRoutes } from './models/model-routes.ts'
+import { createModelService } from './models/model-service.ts'
 import { systemClock, systemLog, systemRandom } from './system-context.ts'
 import { folderFileStore, memoryFileStore } from './system-file-store.ts'
 import { version } from './version.ts'
@@ -27,10 +33,14 @@ export type Server = {
 
 /** The composition root: makes the context, then each feature from those left of it, then listens. */
 export async function startServer(config: Config, outside: Outside = {}): Promise<Server> {
+  const catalogue = loadCatalogue(config.modelsPath)
   const context = createContext(config, outside)
   await context.database.transaction(migrate)
+  const gpus = await createGpuService(context, { modelsOf: (gpu) => modelsOfGpu(gpu, catalogue.models) })
+  const models = createModelService(catalogue, gpus.registry)
   const app = await createHttpServer(context)
-  mountRoutes(app, context, { routes: [], authenticate: async () => Promise.reject(new Error('no users yet')) })
+  const routes = [...gpuRoutes(gpus), ...modelRoutes(models)]
+  mountRoutes(app, context, { routes, authenticate: async () => Promise.reject(new Error('no users yet')) })
   await mountDocs(app, version)
   const url = await app.listen({ port: config.port, host: config.host })
   return {
@@ -39,6 +49,7 @@ export async function startServer(config: Config, outside: Outside = {}): Promis
     url,
     async close() {
       await app.close()
+      await gpus.stop()
       await context.database.close()
     },
   }

@@ -12,17 +12,16 @@ export const migrations: readonly string[][] = [
       id TEXT PRIMARY KEY, email TEXT UNIQUE, name TEXT, password_hash TEXT NOT NULL, role TEXT NOT NULL, status TEXT NOT NULL,
       suspended_reason TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL) STRICT`,
     `CREATE TABLE sessions (
-      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, refresh_token_hash TEXT NOT NULL UNIQUE, previous_token_hash TEXT,
-      user_agent TEXT, created_at TEXT NOT NULL, last_used_at TEXT NOT NULL, expires_at TEXT NOT NULL, revoked_at TEXT) STRICT`,
+      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, family_hash TEXT NOT NULL UNIQUE, refresh_token_hash TEXT NOT NULL,
+      user_agent TEXT, created_at TEXT NOT NULL, last_used_at TEXT NOT NULL, expires_at TEXT NOT NULL) STRICT`,
     `CREATE INDEX sessions_by_user ON sessions (user_id)`,
-    `CREATE INDEX sessions_by_previous ON sessions (previous_token_hash) WHERE previous_token_hash IS NOT NULL`,
     `CREATE TABLE api_keys (
-      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, name TEXT NOT NULL, prefix TEXT NOT NULL, key_hash TEXT NOT NULL UNIQUE,
-      created_at TEXT NOT NULL, last_used_at TEXT, expires_at TEXT, revoked_at TEXT) STRICT`,
+      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, name TEXT NOT NULL, prefix TEXT NOT NULL, secret_hash TEXT NOT NULL UNIQUE,
+      created_at TEXT NOT NULL, last_used_at TEXT, expires_at TEXT) STRICT`,
     `CREATE INDEX api_keys_by_user ON api_keys (user_id, id)`,
     `CREATE TABLE agent_tokens (
-      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, name TEXT NOT NULL, prefix TEXT NOT NULL, token_hash TEXT NOT NULL UNIQUE,
-      created_at TEXT NOT NULL, last_used_at TEXT, expires_at TEXT, revoked_at TEXT) STRICT`,
+      id TEXT PRIMARY KEY, user_id TEXT NOT NULL, name TEXT NOT NULL, prefix TEXT NOT NULL, secret_hash TEXT NOT NULL UNIQUE,
+      created_at TEXT NOT NULL, last_used_at TEXT, expires_at TEXT) STRICT`,
     `CREATE INDEX agent_tokens_by_user ON agent_tokens (user_id, id)`,
     `CREATE TABLE idempotency_keys (
       user_id TEXT NOT NULL, endpoint TEXT NOT NULL, key TEXT NOT NULL, body_hash TEXT NOT NULL, reply TEXT NOT NULL,
@@ -72,8 +71,8 @@ export const migrations: readonly string[][] = [
     `CREATE INDEX agents_by_owner ON agents (owner_id, id)`,
     `CREATE TABLE gpus (
       id TEXT PRIMARY KEY, owner_id TEXT NOT NULL, agent_id TEXT, device_uuid TEXT, kind TEXT NOT NULL, name TEXT NOT NULL,
-      model TEXT NOT NULL, vram_gb REAL NOT NULL, price_micros_per_hour INTEGER NOT NULL, region TEXT,
-      maintenance INTEGER NOT NULL DEFAULT 0, specs TEXT, differences TEXT NOT NULL DEFAULT '[]',
+      model TEXT NOT NULL, vram_gb REAL NOT NULL, registered_model TEXT NOT NULL, registered_vram_gb REAL NOT NULL,
+      price_micros_per_hour INTEGER NOT NULL, region TEXT, maintenance INTEGER NOT NULL DEFAULT 0, specs TEXT, differences TEXT NOT NULL DEFAULT '[]',
       tasks_completed INTEGER NOT NULL DEFAULT 0, tasks_failed INTEGER NOT NULL DEFAULT 0,
       failures_in_a_row INTEGER NOT NULL DEFAULT 0, cool_down_until TEXT, created_at TEXT NOT NULL, last_seen_at TEXT,
       deleted_at TEXT) STRICT`,
@@ -85,6 +84,7 @@ export const migrations: readonly string[][] = [
     `CREATE TABLE gpu_telemetry (
       gpu_id TEXT NOT NULL, at TEXT NOT NULL, status TEXT NOT NULL, utilization_percent REAL, vram_used_gb REAL,
       temperature_celsius REAL, power_watts REAL, PRIMARY KEY (gpu_id, at)) STRICT, WITHOUT ROWID`,
+    `CREATE INDEX gpu_telemetry_by_age ON gpu_telemetry (at)`,
 
     `CREATE TABLE tasks (
       id TEXT PRIMARY KEY, renter_id TEXT NOT NULL, title TEXT, task_type TEXT NOT NULL, status TEXT NOT NULL, input_data TEXT,

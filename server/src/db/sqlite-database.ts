@@ -18,6 +18,12 @@ export function openSqlite(path: string): Database {
   return sqliteDatabase(sqlite)
 }
 
+/** For tools that look at a file which no server has open. */
+export function openSqliteReadOnly(path: string): { reader: Reader; close: () => void } {
+  const sqlite = new DatabaseSync(path, { readOnly: true })
+  return { reader: connect(sqlite).reader, close: () => sqlite.close() }
+}
+
 export function sqliteDatabase(sqlite: DatabaseSyncInstance): Database {
   const connection = connect(sqlite)
   let seal: (tx: Transaction) => Promise<void> = async () => {}

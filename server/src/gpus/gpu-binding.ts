@@ -1,0 +1,185 @@
+import type { ErrorCode, ReportedDevice, ServerMessageOf } from '@orbyte/protocol'
+import { type Context, newId, nowIso } from '../context.ts'
+import type { Transaction } from '../db/database.ts'
+import { defaultPriceMicrosPerHour } from './gpu-default-prices.ts'
+import { describeDifferences, gibFromMib, isSameVram } from './gpu-hardware.ts'
+import { normaliseGpuName } from './gpu-names.ts'
+import type { ConnectedDevice, GpuRegistry } from './gpu-registry.ts'
+import { type GpuRecord, insertGpu, insertPrice, readGpuOfDevice, readGpusOfOwner, updateGpu } from './gpu-store.ts'
+
+/** What an agent says that it has. */
+export type AgentReport = {
+  readonly agentId: string
+  readonly ownerId: string
+  readonly hostname: string
+  readonly region: string | null
+  readonly devices: readonly ReportedDevice[]
+}
+/** What the agent is told: the GPU of each device, or why it has none. */
+export type BoundDevices = {
+  readonly gpus: ServerMessageOf<'welcome'>['gpus']
+  readonly refused: ServerMessageOf<'welcome'>['refused_devices']
+}
+type Refusal = { readonly code: ErrorCode; readonly message: string }
+type Binding = Pick<Context, 'clock' | 'random' | 'config'> & { readonly tx: Transaction; readonly registry: GpuRegistry }
+
+/**
+ * Finds the GPU of each device: the one that has its UUID; else one that the owner registered by hand, of the same name and with
+ * its VRAM within 5 %, the oldest first; else a new one. Memory follows with the commit, and the agent counts as connected.
+ */
+export async function bindDevices(binding: Binding, report: AgentReport): Promise<BoundDevices> {
+  const { tx, registry } = binding
+  const owned = await readGpusOfOwner(tx, report.ownerId)
+  const owner = { unbound: owned.filter((gpu) => gpu.deviceUuid === null), gpusCount: owned.length }
+  const connected: ConnectedDevice[] = []
+  const gpus: BoundDevices['gpus'] = []
+  const refused: BoundDevices['refused'] = []
+  const seen = new Set<string>()
+  for (const device of report.devices) {
+    const { uuid } = device
+    const gpu = seen.has(uuid) ? reportedTwice : await bindDevice(binding, { report, device, owner })
+    seen.add(uuid)
+    if ('code' in gpu) {
+      refused.push({ uuid, ...gpu })
+      continue
+    }
+    connected.push({ gpuId: gpu.id, device })
+    const { id, name, priceMicrosPerHour, maintenance } = gpu
+    gpus.push({ uuid, gpu_id: id, name, price_per_hour: priceMicrosPerHour, maintenance })
+    tx.afterCommit(() => registry.put(gpu))
+  }
+  tx.afterCommit(() => registry.connect(report.agentId, connected))
+  return { gpus, refused }
+}
+
+const reportedTwice: Refusal = {
+  code: 'gpu_device_taken',
+  message: 'The agent reports two devices with this UUID. Each device needs one of its own.',
+}
+
+type Owner = { unbound: GpuRecord[]; gpusCount: number }
+type OneDevice = { readonly report: AgentReport; readonly device: ReportedDevice; readonly owner: Owner }
+
+async function bindDevice(binding: Binding, { report, device, owner }: OneDevice): Promise<GpuRecord | Refusal> {
+  const { config, registry, tx } = binding
+  if (device.kind === 'emulated' && !config.allowEmulatedGpus)
+    return {
+      code: 'emulated_gpus_refused',
+      message: 'This market does not admit emulated GPUs. Start the agent without --emulate, on a machine with a GPU.',
+    }
+  const known = await readGpuOfDevice(tx, device.uuid)
+  if (known) {
+    const refusal = refuseTaken(known, report, registry)
+    if (refusal) return refusal
+  }
+  const detected = { model: device.model, vramGb: gibFromMib(device.vram_mib) }
+  const found = known ?? takeMatching(owner, detected)
+  if (!found) return registerDevice(binding, { report, device, owner })
+  const bound: GpuRecord = {
+    ...found,
+    ...detected,
+    agentId: report.agentId,
+    deviceUuid: device.uuid,
+    kind: device.kind,
+    specs: device.specs,
+    region: found.agentId === null ? (found.region ?? report.region) : found.region,
+    differences: describeDifferences(found.registered, detected),
+    lastSeenAt: nowIso(binding),
+  }
+  await updateGpu(tx, bound)
+  return bound
+}
+
+/** A device may move to another key of its owner (a reinstalled machine) while its old agent is away, and to nobody else. */
+function refuseTaken(known: GpuRecord, report: AgentReport, registry: GpuRegistry): Refusal | null {
+  if (known.ownerId !== report.ownerId)
+    return {
+      code: 'gpu_device_taken',
+      message: 'Another account has registered this device. Its owner has to delete that GPU first.',
+    }
+  if (known.agentId !== report.agentId && registry.get(known.id)?.connected)
+    return {
+      code: 'gpu_device_taken',
+      message: `Another agent of yours is connected with this device, as ${known.name} (${known.id}). Stop that agent first.`,
+    }
+  return null
+}
+
+function takeMatching(owner: Owner, detected: { model: string; vramGb: number }): GpuRecord | null {
+  const index = owner.unbound.findIndex(
+    (gpu) => normaliseGpuName(gpu.model) === normaliseGpuName(detected.model) && isSameVram(gpu.vramGb, detected.vramGb),
+  )
+  return index < 0 ? null : (owner.unbound.splice(index, 1)[0] ?? null)
+}
+
+async function registerDevice(binding: Binding, { report, device, owner }: OneDevice): Promise<GpuRecord | Refusal> {
+  const { config, tx } = binding
+  if (owner.gpusCount >= config.limits.gpusPerOwnerMax) return tooManyGpus(config.limits.gpusPerOwnerMax)
+  owner.gpusCount++
+  const detected = { model: device.model, vramGb: gibFromMib(device.vram_mib) }
+  const gpu: GpuRecord = {
+    ...newGpuRecord(binding, { ownerId: report.ownerId, name: nameOf(device, report), ...detected }),
+    agentId: report.agentId,
+    deviceUuid: device.uuid,
+    kind: device.kind,
+    priceMicrosPerHour: device.price_per_hour ?? defaultPriceMicrosPerHour(device.kind, device.model),
+    region: report.region,
+    specs: device.specs,
+    lastSeenAt: nowIso(binding),
+  }
+  await insertGpu(tx, gpu)
+  await insertPrice(tx, gpu, gpu.createdAt)
+  await explainNearMisses(binding, owner, gpu)
+  return gpu
+}
+
+/** What its owner registered by hand, under the same name but with other VRAM, says why it did not become this device. */
+async function explainNearMisses({ tx, registry }: Binding, owner: Owner, gpu: GpuRecord) {
+  for (const [index, near] of owner.unbound.entries()) {
+    if (normaliseGpuName(near.model) !== normaliseGpuName(gpu.model)) continue
+    const sentence = `registered with ${near.vramGb} GiB, but your agent detected ${gpu.vramGb} GiB, which is more than 5 % apart: it became ${gpu.id}`
+    const explained: GpuRecord = { ...near, differences: [sentence] }
+    owner.unbound[index] = explained
+    await updateGpu(tx, explained)
+    tx.afterCommit(() => registry.put(explained))
+  }
+}
+
+function nameOf(device: ReportedDevice, { hostname, devices }: AgentReport): string {
+  if (device.name?.trim()) return device.name.trim()
+  const alike = devices.filter(({ model }) => model === device.model)
+  const number = alike.length > 1 ? ` #${alike.indexOf(device) + 1}` : ''
+  return `${device.model.slice(0, 60)}${number} on ${hostname}`.slice(0, 100).trim()
+}
+
+export function tooManyGpus(gpusMax: number): Refusal {
+  return { code: 'too_many_gpus', message: `An account may have ${gpusMax} GPUs. Delete one that you do not use any more.` }
+}
+
+type NewGpu = Pick<GpuRecord, 'ownerId' | 'name' | 'model' | 'vramGb'>
+
+/** A GPU that no agent has backed, at the default price. */
+export function newGpuRecord(context: Pick<Context, 'clock' | 'random'>, { ownerId, name, model, vramGb }: NewGpu): GpuRecord {
+  return {
+    id: newId(context, 'gpu'),
+    ownerId,
+    agentId: null,
+    deviceUuid: null,
+    kind: 'gpu',
+    name,
+    model,
+    vramGb,
+    registered: { model, vramGb },
+    priceMicrosPerHour: defaultPriceMicrosPerHour('gpu', model),
+    region: null,
+    maintenance: false,
+    specs: null,
+    differences: [],
+    tasksCompleted: 0,
+    tasksFailed: 0,
+    failuresInARow: 0,
+    coolDownUntilMs: 0,
+    createdAt: nowIso(context),
+    lastSeenAt: null,
+  }
+}

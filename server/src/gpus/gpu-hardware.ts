@@ -1,0 +1,26 @@
+import { normaliseGpuName } from './gpu-names.ts'
+
+/** How far the VRAM that was typed in may be from what the driver reports: 24 GB cards report 23.99 GiB, 16 GB cards 15.6. */
+const vramTolerance = 0.05
+
+export function isSameVram(registeredGb: number, detectedGb: number): boolean {
+  return Math.abs(registeredGb - detectedGb) <= vramTolerance * detectedGb
+}
+
+/** GiB with two decimals, as the API says it. */
+export function gibFromMib(mib: number): number {
+  return Math.max(0.01, Math.round((mib / 1_024) * 100) / 100)
+}
+
+type Hardware = { readonly model: string; readonly vramGb: number }
+
+/** Sentences on what was registered and is not so. A size counts as equal if it is, at the decimals that were registered. */
+export function describeDifferences(registered: Hardware, detected: Hardware): string[] {
+  const differences: string[] = []
+  if (normaliseGpuName(registered.model) !== normaliseGpuName(detected.model))
+    differences.push(`registered as ${registered.model}, detected ${detected.model}`)
+  const decimals = Math.min(String(registered.vramGb).split('.')[1]?.length ?? 0, 2)
+  if (registered.vramGb.toFixed(decimals) !== detected.vramGb.toFixed(decimals))
+    differences.push(`registered as ${registered.vramGb} GiB, detected ${detected.vramGb} GiB`)
+  return differences
+}

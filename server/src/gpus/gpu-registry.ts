@@ -1,0 +1,248 @@
+import type { Liveness, ReportedDevice, TaskType, Telemetry } from '@orbyte/protocol'
+import { type Clock, isoFromMs } from '../context.ts'
+import type { GpuRecord } from './gpu-store.ts'
+
+/** A GPU as the market sees it: what is on disk, and what only memory knows. The same object for as long as the GPU exists. */
+export type MarketGpu = GpuRecord & {
+  /** The owner has told the agent to take nothing now. */
+  readonly paused: boolean
+  readonly connected: boolean
+  /** Null: no agent has ever backed it. */
+  readonly liveness: Liveness | null
+  /** The owner's account is suspended. */
+  readonly suspended: boolean
+  /** The attempt that holds it. A GPU is never held by two. */
+  readonly attemptId: string | null
+  /** What its agent can run and the owner's limits allow. */
+  readonly taskTypes: readonly TaskType[]
+  readonly modelFormats: readonly string[]
+  readonly ownModels: readonly string[]
+  readonly loadedModels: readonly string[]
+  readonly cachedModels: readonly string[]
+  readonly limits: ReportedDevice['limits']
+  readonly telemetry: Telemetry | null
+}
+
+type LiveGpu = { -readonly [Field in keyof MarketGpu]: MarketGpu[Field] }
+export type ConnectedDevice = { readonly gpuId: string; readonly device: ReportedDevice }
+export type TelemetrySample = { readonly gpuId: string; readonly telemetry: Telemetry; readonly atMs: number }
+
+/**
+ * The market's GPUs, in memory. Registration is true on disk and only copied here, after its commit; liveness, reservations and
+ * telemetry live here and nowhere else, and begin anew with the process.
+ */
+export class GpuRegistry {
+  readonly #clock: Pick<Clock, 'now'>
+  readonly #gpus = new Map<string, LiveGpu>()
+  readonly #byAgent = new Map<string, Set<LiveGpu>>()
+  readonly #byOwner = new Map<string, Set<LiveGpu>>()
+  readonly #suspendedOwners = new Set<string>()
+  /** In the last report of their agent. */
+  readonly #reported = new Set<string>()
+  /** On their way out: they cannot be reserved any more. */
+  readonly #withdrawn = new Set<string>()
+  readonly #changeListeners = new Set<(gpu: MarketGpu) => void>()
+  readonly #telemetryListeners = new Set<(sample: TelemetrySample) => void>()
+
+  constructor(clock: Pick<Clock, 'now'>) {
+    this.#clock = clock
+  }
+
+  get(gpuId: string): MarketGpu | undefined {
+    return this.#gpus.get(gpuId)
+  }
+
+  all(): MarketGpu[] {
+    return [...this.#gpus.values()]
+  }
+
+  ofAgent(agentId: string): MarketGpu[] {
+    return [...(this.#byAgent.get(agentId) ?? [])]
+  }
+
+  ofOwner(ownerId: string): MarketGpu[] {
+    return [...(this.#byOwner.get(ownerId) ?? [])]
+  }
+
+  /** False, and nothing changed: it is held already, even by the same attempt, or is not there. */
+  reserve(gpuId: string, attemptId: string): boolean {
+    const gpu = this.#gpus.get(gpuId)
+    if (!gpu || gpu.attemptId !== null || this.#withdrawn.has(gpuId)) return false
+    gpu.attemptId = attemptId
+    this.#changed(gpu)
+    return true
+  }
+
+  /** Does nothing unless `attemptId` holds it. */
+  release(gpuId: string, attemptId: string) {
+    const gpu = this.#gpus.get(gpuId)
+    if (gpu?.attemptId !== attemptId) return
+    gpu.attemptId = null
+    this.#changed(gpu)
+  }
+
+  /** The agent is here and has exactly these devices. The others that it had are no longer backed. */
+  connect(agentId: string, devices: readonly ConnectedDevice[]) {
+    const reported = new Map(devices.map(({ gpuId, device }) => [gpuId, device]))
+    for (const gpu of this.#byAgent.get(agentId) ?? []) {
+      const device = reported.get(gpu.id)
+      if (device) {
+        this.#reported.add(gpu.id)
+        Object.assign(gpu, reportedFields(device), { connected: true, liveness: 'alive', lastSeenAt: this.#nowIso() })
+      } else {
+        this.#reported.delete(gpu.id)
+        gpu.connected = false
+      }
+      this.#changed(gpu)
+    }
+  }
+
+  setLiveness(agentId: string, liveness: Liveness, connected: boolean) {
+    for (const gpu of this.#byAgent.get(agentId) ?? []) {
+      const backed = connected && this.#reported.has(gpu.id)
+      if (backed && liveness === 'alive') gpu.lastSeenAt = this.#nowIso()
+      if (gpu.liveness === liveness && gpu.connected === backed) continue
+      gpu.liveness = liveness
+      gpu.connected = backed
+      this.#changed(gpu)
+    }
+  }
+
+  /** Not a change that `onChange` tells of: it arrives with every heartbeat and decides nothing. */
+  setTelemetry(gpuId: string, telemetry: Telemetry) {
+    const gpu = this.#gpus.get(gpuId)
+    if (!gpu) return
+    gpu.telemetry = telemetry
+    gpu.lastSeenAt = this.#nowIso()
+    const sample = { gpuId, telemetry, atMs: this.#clock.now() }
+    for (const listen of this.#telemetryListeners) listen(sample)
+  }
+
+  setOwnerSuspended(ownerId: string, suspended: boolean) {
+    if (suspended) this.#suspendedOwners.add(ownerId)
+    else this.#suspendedOwners.delete(ownerId)
+    for (const gpu of this.#byOwner.get(ownerId) ?? []) {
+      if (gpu.suspended === suspended) continue
+      gpu.suspended = suspended
+      this.#changed(gpu)
+    }
+  }
+
+  /** Takes over what is now on disk. For `afterCommit` and the start. */
+  put(record: GpuRecord) {
+    const known = this.#gpus.get(record.id)
+    const gpu = known ?? { ...record, ...this.#neverReported(record) }
+    if (known) {
+      this.#unlink(known)
+      // What the disk says of when it was last heard is a minute old at times.
+      Object.assign(known, record, { lastSeenAt: latest(known.lastSeenAt, record.lastSeenAt) })
+    }
+    gpu.suspended = this.#suspendedOwners.has(gpu.ownerId)
+    this.#gpus.set(gpu.id, gpu)
+    link(this.#byOwner, gpu.ownerId, gpu)
+    if (gpu.agentId !== null) link(this.#byAgent, gpu.agentId, gpu)
+    this.#changed(gpu)
+  }
+
+  /** Like `put`, for some fields. Does nothing if the GPU has been removed. */
+  patch(gpuId: string, fields: Partial<Omit<GpuRecord, 'id' | 'ownerId' | 'agentId'>>) {
+    const gpu = this.#gpus.get(gpuId)
+    if (!gpu) return
+    Object.assign(gpu, fields)
+    this.#changed(gpu)
+  }
+
+  /** From here on it cannot be reserved. False, and nothing changed: it is held. */
+  withdraw(gpuId: string): boolean {
+    if ((this.#gpus.get(gpuId)?.attemptId ?? null) !== null) return false
+    this.#withdrawn.add(gpuId)
+    return true
+  }
+
+  undoWithdraw(gpuId: string) {
+    this.#withdrawn.delete(gpuId)
+  }
+
+  /** Listeners hear of it once more, disconnected; `get` no longer knows it. */
+  remove(gpuId: string) {
+    this.#withdrawn.delete(gpuId)
+    this.#reported.delete(gpuId)
+    const gpu = this.#gpus.get(gpuId)
+    if (!gpu) return
+    this.#gpus.delete(gpuId)
+    this.#unlink(gpu)
+    gpu.connected = false
+    this.#changed(gpu)
+  }
+
+  /** `listen` hears of whatever may matter to matching or to the API, after it is so, and must not throw. */
+  onChange(listen: (gpu: MarketGpu) => void): () => void {
+    this.#changeListeners.add(listen)
+    return () => this.#changeListeners.delete(listen)
+  }
+
+  onTelemetry(listen: (sample: TelemetrySample) => void): () => void {
+    this.#telemetryListeners.add(listen)
+    return () => this.#telemetryListeners.delete(listen)
+  }
+
+  #changed(gpu: MarketGpu) {
+    for (const listen of this.#changeListeners) listen(gpu)
+  }
+
+  #unlink(gpu: LiveGpu) {
+    unlink(this.#byOwner, gpu.ownerId, gpu)
+    if (gpu.agentId !== null) unlink(this.#byAgent, gpu.agentId, gpu)
+  }
+
+  #nowIso(): string {
+    return isoFromMs(this.#clock.now())
+  }
+
+  #neverReported(record: GpuRecord): Omit<MarketGpu, keyof GpuRecord> {
+    return {
+      paused: false,
+      connected: false,
+      // A restarted server has heard of nobody yet; whether the agent comes back is seen from now on.
+      liveness: record.agentId === null ? null : 'unknown',
+      suspended: false,
+      attemptId: null,
+      taskTypes: [],
+      modelFormats: [],
+      ownModels: [],
+      loadedModels: [],
+      cachedModels: [],
+      limits: { task_types: null, models: null, min_price_per_hour: null },
+      telemetry: null,
+    }
+  }
+}
+
+function reportedFields(device: ReportedDevice) {
+  const { task_types: allowed } = device.limits
+  return {
+    paused: device.paused,
+    taskTypes: allowed === null ? device.task_types : device.task_types.filter((type) => allowed.includes(type)),
+    modelFormats: device.model_formats,
+    ownModels: device.own_models,
+    loadedModels: device.loaded_models,
+    cachedModels: device.cached_models,
+    limits: device.limits,
+  } satisfies Partial<MarketGpu>
+}
+
+function link(index: Map<string, Set<LiveGpu>>, key: string, gpu: LiveGpu) {
+  const gpus = index.get(key)
+  if (gpus) gpus.add(gpu)
+  else index.set(key, new Set([gpu]))
+}
+
+function unlink(index: Map<string, Set<LiveGpu>>, key: string, gpu: LiveGpu) {
+  const gpus = index.get(key)
+  gpus?.delete(gpu)
+  if (gpus?.size === 0) index.delete(key)
+}
+
+function latest(a: string | null, b: string | null): string | null {
+  return a === null || (b !== null && b > a) ? b : a
+}

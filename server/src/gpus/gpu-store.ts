@@ -1,0 +1,207 @@
+import type { DeviceSpecs, GpuKind, GpuStatus, Micros, Telemetry } from '@orbyte/protocol'
+import { isoFromMs } from '../context.ts'
+import { flag, type Reader, type Row, type Transaction } from '../db/database.ts'
+
+/** What is kept of a GPU on disk. `model` and `vramGb` are as detected once an agent backs it, as registered before. */
+export type GpuRecord = {
+  readonly id: string
+  readonly ownerId: string
+  /** The agent that reported it last; null: none ever did. */
+  readonly agentId: string | null
+  readonly deviceUuid: string | null
+  readonly kind: GpuKind
+  readonly name: string
+  readonly model: string
+  /** GiB. */
+  readonly vramGb: number
+  /** What its owner registered, or the agent reported the first time. */
+  readonly registered: { readonly model: string; readonly vramGb: number }
+  readonly priceMicrosPerHour: Micros
+  readonly region: string | null
+  readonly maintenance: boolean
+  readonly specs: DeviceSpecs | null
+  readonly differences: readonly string[]
+  readonly tasksCompleted: number
+  readonly tasksFailed: number
+  readonly failuresInARow: number
+  /** Milliseconds since 1970; 0: it is not cooling down. */
+  readonly coolDownUntilMs: number
+  readonly createdAt: string
+  readonly lastSeenAt: string | null
+}
+
+type GpuRow = Row & {
+  id: string
+  owner_id: string
+  agent_id: string | null
+  device_uuid: string | null
+  kind: GpuKind
+  name: string
+  model: string
+  vram_gb: number
+  registered_model: string
+  registered_vram_gb: number
+  price_micros_per_hour: number
+  region: string | null
+  maintenance: number
+  specs: string | null
+  differences: string
+  tasks_completed: number
+  tasks_failed: number
+  failures_in_a_row: number
+  cool_down_until: string | null
+  created_at: string
+  last_seen_at: string | null
+}
+
+function gpuOf(row: GpuRow): GpuRecord {
+  return {
+    id: row.id,
+    ownerId: row.owner_id,
+    agentId: row.agent_id,
+    deviceUuid: row.device_uuid,
+    kind: row.kind,
+    name: row.name,
+    model: row.model,
+    vramGb: row.vram_gb,
+    registered: { model: row.registered_model, vramGb: row.registered_vram_gb },
+    priceMicrosPerHour: row.price_micros_per_hour as Micros,
+    region: row.region,
+    maintenance: row.maintenance === 1,
+    specs: row.specs === null ? null : (JSON.parse(row.specs) as DeviceSpecs),
+    differences: JSON.parse(row.differences) as string[],
+    tasksCompleted: row.tasks_completed,
+    tasksFailed: row.tasks_failed,
+    failuresInARow: row.failures_in_a_row,
+    coolDownUntilMs: row.cool_down_until === null ? 0 : Date.parse(row.cool_down_until),
+    createdAt: row.created_at,
+    lastSeenAt: row.last_seen_at,
+  }
+}
+
+export async function readAllGpus(reader: Reader): Promise<GpuRecord[]> {
+  const rows = await reader.all<GpuRow>('SELECT * FROM gpus WHERE deleted_at IS NULL ORDER BY id')
+  return rows.map(gpuOf)
+}
+
+export async function readGpu(reader: Reader, gpuId: string): Promise<GpuRecord | null> {
+  const row = await reader.get<GpuRow>('SELECT * FROM gpus WHERE id = ? AND deleted_at IS NULL', gpuId)
+  return row ? gpuOf(row) : null
+}
+
+/** Also of a deleted GPU: its history can still be read. */
+export async function readOwnerId(reader: Reader, gpuId: string): Promise<string | null> {
+  const row = await reader.get<{ owner_id: string }>('SELECT owner_id FROM gpus WHERE id = ?', gpuId)
+  return row?.owner_id ?? null
+}
+
+export async function readGpusOfOwner(reader: Reader, ownerId: string): Promise<GpuRecord[]> {
+  const rows = await reader.all<GpuRow>('SELECT * FROM gpus WHERE owner_id = ? AND deleted_at IS NULL ORDER BY id', ownerId)
+  return rows.map(gpuOf)
+}
+
+export async function readGpuOfDevice(reader: Reader, deviceUuid: string): Promise<GpuRecord | null> {
+  const row = await reader.get<GpuRow>('SELECT * FROM gpus WHERE device_uuid = ? AND deleted_at IS NULL', deviceUuid)
+  return row ? gpuOf(row) : null
+}
+
+export async function insertGpu(tx: Transaction, gpu: GpuRecord) {
+  await tx.run(
+    `INSERT INTO gpus (id, owner_id, agent_id, device_uuid, kind, name, model, vram_gb, registered_model, registered_vram_gb,
+       price_micros_per_hour, region, maintenance, specs, differences, created_at, last_seen_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ...[gpu.id, gpu.ownerId, gpu.agentId, gpu.deviceUuid, gpu.kind, gpu.name, gpu.model, gpu.vramGb],
+    ...[gpu.registered.model, gpu.registered.vramGb, gpu.priceMicrosPerHour, gpu.region, flag(gpu.maintenance)],
+    ...[gpu.specs && JSON.stringify(gpu.specs), JSON.stringify(gpu.differences), gpu.createdAt, gpu.lastSeenAt],
+  )
+}
+
+/** Writes what an owner may change and an agent may report; counters are `countAttemptEnd`'s. */
+export async function updateGpu(tx: Transaction, gpu: GpuRecord) {
+  await tx.run(
+    `UPDATE gpus SET agent_id = ?, device_uuid = ?, kind = ?, name = ?, model = ?, vram_gb = ?, registered_model = ?,
+       registered_vram_gb = ?, price_micros_per_hour = ?, region = ?, maintenance = ?, specs = ?, differences = ?, last_seen_at = ?
+     WHERE id = ?`,
+    ...[gpu.agentId, gpu.deviceUuid, gpu.kind, gpu.name, gpu.model, gpu.vramGb, gpu.registered.model, gpu.registered.vramGb],
+    ...[gpu.priceMicrosPerHour, gpu.region, flag(gpu.maintenance), gpu.specs && JSON.stringify(gpu.specs)],
+    ...[JSON.stringify(gpu.differences), gpu.lastSeenAt, gpu.id],
+  )
+}
+
+export async function markGpuDeleted(tx: Transaction, gpuId: string, deletedAt: string) {
+  await tx.run('UPDATE gpus SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL', deletedAt, gpuId)
+}
+
+export type AttemptCounters = Pick<GpuRecord, 'tasksCompleted' | 'tasksFailed' | 'failuresInARow' | 'coolDownUntilMs'>
+type CounterRow = Pick<GpuRow, 'tasks_completed' | 'tasks_failed' | 'failures_in_a_row'> & Row
+
+/** Null: there never was such a GPU. */
+export async function countCompletedAttempt(tx: Transaction, gpuId: string): Promise<AttemptCounters | null> {
+  const row = await tx.get<CounterRow>(
+    `UPDATE gpus SET tasks_completed = tasks_completed + 1, failures_in_a_row = 0, cool_down_until = NULL WHERE id = ?
+     RETURNING tasks_completed, tasks_failed, failures_in_a_row`,
+    gpuId,
+  )
+  return row ? { tasksCompleted: row.tasks_completed, tasksFailed: row.tasks_failed, failuresInARow: 0, coolDownUntilMs: 0 } : null
+}
+
+export async function countFailedAttempt(tx: Transaction, gpuId: string): Promise<Omit<AttemptCounters, 'coolDownUntilMs'> | null> {
+  const row = await tx.get<CounterRow>(
+    `UPDATE gpus SET tasks_failed = tasks_failed + 1, failures_in_a_row = failures_in_a_row + 1 WHERE id = ?
+     RETURNING tasks_completed, tasks_failed, failures_in_a_row`,
+    gpuId,
+  )
+  if (!row) return null
+  return { tasksCompleted: row.tasks_completed, tasksFailed: row.tasks_failed, failuresInARow: row.failures_in_a_row }
+}
+
+export async function writeCoolDown(tx: Transaction, gpuId: string, untilMs: number) {
+  await tx.run('UPDATE gpus SET cool_down_until = ? WHERE id = ?', isoFromMs(untilMs), gpuId)
+}
+
+/** Prices begin with the GPU's first one, so that every attempt's can be looked up. */
+export async function insertPrice(tx: Transaction, gpu: Pick<GpuRecord, 'id' | 'priceMicrosPerHour'>, changedAt: string) {
+  await tx.run(
+    `INSERT INTO gpu_prices (gpu_id, changed_at, price_micros_per_hour) VALUES (?, ?, ?)
+     ON CONFLICT DO UPDATE SET price_micros_per_hour = excluded.price_micros_per_hour`,
+    ...[gpu.id, changedAt, gpu.priceMicrosPerHour],
+  )
+}
+
+export async function readPrices(reader: Reader, gpuId: string): Promise<{ price_per_hour: Micros; changed_at: string }[]> {
+  const rows = await reader.all<{ changed_at: string; price_micros_per_hour: number }>(
+    'SELECT changed_at, price_micros_per_hour FROM gpu_prices WHERE gpu_id = ? ORDER BY changed_at DESC LIMIT 1000',
+    gpuId,
+  )
+  return rows.map((row) => ({ changed_at: row.changed_at, price_per_hour: row.price_micros_per_hour as Micros }))
+}
+
+/** One minute of a GPU: the averages of what its agent reported. All null: it reported nothing, only its status changed. */
+export type TelemetryMinute = Telemetry & { readonly at: string; readonly status: GpuStatus }
+
+export async function insertTelemetry(tx: Transaction, gpuId: string, minute: TelemetryMinute) {
+  await tx.run(
+    `INSERT INTO gpu_telemetry (gpu_id, at, status, utilization_percent, vram_used_gb, temperature_celsius, power_watts)
+     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status,
+       utilization_percent = excluded.utilization_percent, vram_used_gb = excluded.vram_used_gb,
+       temperature_celsius = excluded.temperature_celsius, power_watts = excluded.power_watts`,
+    ...[gpuId, minute.at, minute.status, minute.utilization_percent, minute.vram_used_gb],
+    ...[minute.temperature_celsius, minute.power_watts],
+  )
+}
+
+export async function readTelemetry(reader: Reader, gpuId: string, since: string): Promise<TelemetryMinute[]> {
+  return reader.all<TelemetryMinute & Row>(
+    `SELECT at, status, utilization_percent, vram_used_gb, temperature_celsius, power_watts FROM gpu_telemetry
+     WHERE gpu_id = ? AND at >= ? ORDER BY at DESC`,
+    ...[gpuId, since],
+  )
+}
+
+export function deleteTelemetryBefore(tx: Transaction, before: string): Promise<number> {
+  return tx.run('DELETE FROM gpu_telemetry WHERE at < ?', before)
+}
+
+export async function writeLastSeen(tx: Transaction, gpuId: string, lastSeenAt: string) {
+  await tx.run('UPDATE gpus SET last_seen_at = ? WHERE id = ?', lastSeenAt, gpuId)
+}

@@ -1,0 +1,175 @@
+import { batchText, formatOrb, genesisHash, leafText, micros, type Micros, problem, type Transfer, type TransferKind } from '@orbyte/protocol'
+import { type Context, nowIso } from '../context.ts'
+import type { Reader, Transaction } from '../db/database.ts'
+import type { LedgerKey } from './ledger-key.ts'
+import * as store from './ledger-store.ts'
+import { hashLeaf, inclusionPath, merkleRoot, sha256Hex } from './merkle.ts'
+
+/**
+ * Where money is. Every movement is a transfer: one debit and one credit of the same amount, made within the caller's
+ * transaction, with a key that makes a repetition harmless. Accounts:
+ *
+ *   available:<user>   what a user can spend
+ *   held:<user>        reserved for the user's tasks; `holds` says how much for which
+ *   fees               what the platform has earned
+ *   external           the world outside: the only account that may be negative
+ *
+ * Each commit's transfers are one batch: a Merkle root, chained to the batch before and signed (see protocol/receipts.ts).
+ */
+export type Ledger = ReturnType<typeof createLedger>
+
+type NewTransfer = { kind: TransferKind; debit: string; credit: string; amount: Micros; key: string; taskId?: string }
+
+export const available = (userId: string) => `available:${userId}`
+export const held = (userId: string) => `held:${userId}`
+
+type LedgerContext = Pick<Context, 'clock' | 'database'>
+
+export function createLedger(context: LedgerContext, key: LedgerKey) {
+  context.database.sealCommits((tx) => sealBatch(tx, context, key))
+
+  /** Makes the transfer, unless one with this key exists: then that one is the answer and nothing moves. */
+  async function transfer(tx: Transaction, wanted: NewTransfer): Promise<{ transfer: Transfer; hash: string }> {
+    const existing = await store.transferByKey(tx, wanted.key)
+    if (existing) return { transfer: store.toTransfer(existing), hash: existing.leaf_hash }
+    if (wanted.amount <= 0) throw new RangeError(`a transfer of ${wanted.amount} micro-ORB`)
+    if (!(await store.debit(tx, wanted.debit, wanted.amount))) {
+      const balance = await store.balanceOf(tx, wanted.debit)
+      const [needed, there] = [formatOrb(wanted.amount), formatOrb(balance)]
+      throw problem(
+        'insufficient_funds',
+        `That needs ${needed} ORB, and ${there} ORB is there. Deposit first (POST /api/wallet/deposit), or ask for less.`,
+        { needed, balance: there },
+      )
+    }
+    await store.credit(tx, wanted.credit, wanted.amount)
+    const fields = {
+      seq: await store.nextSeq(tx),
+      kind: wanted.kind,
+      debit_account: wanted.debit,
+      credit_account: wanted.credit,
+      amount_micros: wanted.amount,
+      idempotency_key: wanted.key,
+      task_id: wanted.taskId ?? null,
+      created_at: nowIso(context),
+    }
+    const row = { ...fields, leaf_hash: hashLeaf(leafText(fields)) }
+    await store.insertTransfer(tx, row)
+    return { transfer: store.toTransfer(row), hash: row.leaf_hash }
+  }
+
+  /** What is left of a task's hold. */
+  async function remainder(tx: Reader, taskId: string): Promise<{ userId: string; rest: Micros } | null> {
+    const hold = await store.holdOf(tx, taskId)
+    if (!hold) return null
+    return { userId: hold.user_id, rest: micros(hold.amount_micros - hold.settled_micros - hold.released_micros) }
+  }
+
+  return {
+    transfer,
+    balanceOf: store.balanceOf,
+    depositedSince: store.depositedSince,
+    remainder,
+
+    /** Reserves `amount` for a task. Throws `insufficient_funds`. */
+    async hold(tx: Transaction, { taskId, userId, amount }: { taskId: string; userId: string; amount: Micros }) {
+      await transfer(tx, { kind: 'hold', debit: available(userId), credit: held(userId), amount, key: `hold:${taskId}`, taskId })
+      await store.insertHold(tx, { taskId, userId, amountMicros: amount, at: nowIso(context) })
+    },
+
+    /**
+     * Pays `cost` out of a task's hold: the fee to the platform, the rest to the provider. At most once a task.
+     * Returns the hash of the provider's transfer (of the fee's, if the fee is all).
+     */
+    async settle(tx: Transaction, part: { taskId: string; providerId: string; cost: Micros; fee: Micros }): Promise<string> {
+      const { taskId, cost, fee } = part
+      const hold = await remainder(tx, taskId)
+      if (!hold || cost > hold.rest || fee > cost || cost <= 0)
+        throw new RangeError(`cannot settle ${cost} (fee ${fee}) from the hold of ${taskId}: ${hold?.rest ?? 'none'} is left`)
+      await store.takeFromHold(tx, taskId, { settledMicros: cost, releasedMicros: 0 })
+      const debit = held(hold.userId)
+      let hash: string | undefined
+      if (fee > 0)
+        hash = (await transfer(tx, { kind: 'fee', debit, credit: 'fees', amount: fee, key: `fee:${taskId}`, taskId })).hash
+      if (cost > fee) {
+        const amount = micros(cost - fee)
+        const credit = available(part.providerId)
+        hash = (await transfer(tx, { kind: 'settlement', debit, credit, amount, key: `settle:${taskId}`, taskId })).hash
+      }
+      return hash!
+    },
+
+    /** Gives `amount` (default: all that is left) of a task's hold back to the renter. `reason` tells several releases apart. */
+    async release(tx: Transaction, { taskId, amount, reason }: { taskId: string; amount?: Micros; reason: string }) {
+      const hold = await remainder(tx, taskId)
+      if (!hold) throw new RangeError(`there is no hold for ${taskId}`)
+      const back = amount ?? hold.rest
+      if (back > hold.rest) throw new RangeError(`cannot release ${back} from the hold of ${taskId}: ${hold.rest} is left`)
+      if (back === 0) return
+      await store.takeFromHold(tx, taskId, { settledMicros: 0, releasedMicros: back })
+      const [debit, credit] = [held(hold.userId), available(hold.userId)]
+      await transfer(tx, { kind: 'release', debit, credit, amount: back, key: `release:${reason}:${taskId}`, taskId })
+    },
+
+    async transfersOf(reader: Reader, query: { userId: string; before: number; limit: number }): Promise<Transfer[]> {
+      return (await store.transfersOfUser(reader, query)).map(store.toTransfer)
+    },
+
+    /** The transfers that paid for a task (fee and settlement), each with its proof. */
+    async proofsOf(reader: Reader, taskId: string) {
+      const rows = await store.transfersOfTask(reader, taskId)
+      const paid = rows.filter(({ kind }) => kind === 'settlement' || kind === 'fee')
+      return Promise.all(paid.map((row) => proofOf(reader, row)))
+    },
+
+    async head(reader: Reader) {
+      const head = (await store.lastBatch(reader)) ?? null
+      const sum = await store.sumOfBalances(reader)
+      return { head, public_key: key.publicKey, transfers: head?.last_seq ?? 0, sum: String(sum) }
+    },
+
+    batches: store.batchesBefore,
+    publicKey: key.publicKey,
+
+    /** Refuses to go on with another key than the one that signed so far. Called once at start. */
+    async checkKey(tx: Transaction) {
+      const known = await store.ledgerPublicKey(tx)
+      if (known === null) return store.keepLedgerPublicKey(tx, key.publicKey)
+      if (known !== key.publicKey)
+        throw new Error('the ledger was signed with another key: restore the .ledger-key file that belongs to this database')
+    },
+  }
+}
+
+async function proofOf(reader: Reader, row: store.TransferRow) {
+  const batch = await store.batchOfSeq(reader, row.seq)
+  if (!batch) throw new Error(`transfer ${row.seq} is in no batch`)
+  const leaves = (await store.transfersBetween(reader, batch.first_seq, batch.last_seq)).map(({ leaf_hash }) => leaf_hash)
+  const leaf_index = row.seq - batch.first_seq
+  return {
+    transfer: store.toTransfer(row),
+    leaf_index,
+    leaf_count: leaves.length,
+    path: inclusionPath(leaves, leaf_index),
+    batch,
+  }
+}
+
+/** Closes the commit's batch: one hash and one signature a commit, however many transfers it holds. */
+async function sealBatch(tx: Transaction, context: LedgerContext, key: LedgerKey) {
+  const last = await store.lastBatch(tx)
+  const firstSeq = (last?.last_seq ?? 0) + 1
+  const nextSeq = await store.nextSeq(tx)
+  if (nextSeq === firstSeq) return
+  const transfers = await store.transfersBetween(tx, firstSeq, nextSeq - 1)
+  const fields = {
+    batch: (last?.batch ?? 0) + 1,
+    first_seq: firstSeq,
+    last_seq: nextSeq - 1,
+    merkle_root: merkleRoot(transfers.map(({ leaf_hash }) => leaf_hash)),
+    previous_hash: last?.hash ?? genesisHash,
+    committed_at: nowIso(context),
+  }
+  const hash = sha256Hex(batchText(fields))
+  await store.insertBatch(tx, { ...fields, hash, signature: key.sign(hash) })
+}

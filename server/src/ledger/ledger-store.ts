@@ -1,0 +1,169 @@
+import type { LedgerBatch, Micros, Transfer, TransferKind } from '@orbyte/protocol'
+import type { Reader, Row, Transaction } from '../db/database.ts'
+
+export type TransferRow = Row & {
+  seq: number
+  kind: TransferKind
+  debit_account: string
+  credit_account: string
+  amount_micros: number
+  idempotency_key: string
+  task_id: string | null
+  created_at: string
+  leaf_hash: string
+}
+export type HoldRow = Row & {
+  task_id: string
+  user_id: string
+  amount_micros: number
+  settled_micros: number
+  released_micros: number
+}
+export type BatchRow = Row & LedgerBatch
+
+export const toTransfer = ({ amount_micros, leaf_hash: _, ...row }: TransferRow): Transfer => ({
+  ...row,
+  amount: amount_micros as Micros,
+})
+
+export async function balanceOf(reader: Reader, account: string): Promise<Micros> {
+  const row = await reader.get<{ balance_micros: number }>('SELECT balance_micros FROM accounts WHERE id = ?', account)
+  return (row?.balance_micros ?? 0) as Micros
+}
+
+/** False: the account does not have that much. */
+export async function debit(tx: Transaction, account: string, amountMicros: number): Promise<boolean> {
+  if (account === 'external') {
+    await credit(tx, account, -amountMicros)
+    return true
+  }
+  const changed = await tx.run(
+    'UPDATE accounts SET balance_micros = balance_micros - ?1 WHERE id = ?2 AND balance_micros >= ?1',
+    ...[amountMicros, account],
+  )
+  return changed === 1
+}
+
+export async function credit(tx: Transaction, account: string, amountMicros: number) {
+  await tx.run(
+    `INSERT INTO accounts (id, balance_micros) VALUES (?, ?)
+     ON CONFLICT (id) DO UPDATE SET balance_micros = balance_micros + excluded.balance_micros`,
+    ...[account, amountMicros],
+  )
+}
+
+export async function nextSeq(tx: Transaction): Promise<number> {
+  const row = await tx.get<{ seq: number }>('SELECT coalesce(max(seq), 0) + 1 AS seq FROM transfers')
+  return row!.seq
+}
+
+export async function insertTransfer(tx: Transaction, row: TransferRow) {
+  await tx.run(
+    `INSERT INTO transfers (seq, kind, debit_account, credit_account, amount_micros, idempotency_key, task_id, created_at, leaf_hash)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ...[row.seq, row.kind, row.debit_account, row.credit_account, row.amount_micros, row.idempotency_key, row.task_id],
+    ...[row.created_at, row.leaf_hash],
+  )
+}
+
+export function transferByKey(reader: Reader, key: string): Promise<TransferRow | undefined> {
+  return reader.get<TransferRow>('SELECT * FROM transfers WHERE idempotency_key = ?', key)
+}
+
+export function transfersOfTask(reader: Reader, taskId: string): Promise<TransferRow[]> {
+  return reader.all<TransferRow>('SELECT * FROM transfers WHERE task_id = ? ORDER BY seq', taskId)
+}
+
+export function transfersBetween(reader: Reader, firstSeq: number, lastSeq: number): Promise<TransferRow[]> {
+  return reader.all<TransferRow>('SELECT * FROM transfers WHERE seq BETWEEN ? AND ? ORDER BY seq', firstSeq, lastSeq)
+}
+
+/** Transfers from or to a user's accounts with `seq` below `before`, newest first. */
+export function transfersOfUser(reader: Reader, query: { userId: string; before: number; limit: number }) {
+  const [available, held] = [`available:${query.userId}`, `held:${query.userId}`]
+  return reader.all<TransferRow>(
+    `SELECT * FROM (
+       SELECT * FROM transfers WHERE debit_account IN (?1, ?2) AND seq < ?3
+       UNION SELECT * FROM transfers WHERE credit_account IN (?1, ?2) AND seq < ?3)
+     ORDER BY seq DESC LIMIT ?4`,
+    ...[available, held, query.before, query.limit],
+  )
+}
+
+export async function depositedSince(reader: Reader, userId: string, since: string): Promise<Micros> {
+  const row = await reader.get<{ sum: number }>(
+    `SELECT coalesce(sum(amount_micros), 0) AS sum FROM transfers
+     WHERE credit_account = ? AND kind = 'deposit' AND created_at > ?`,
+    ...[`available:${userId}`, since],
+  )
+  return row!.sum as Micros
+}
+
+export function holdOf(reader: Reader, taskId: string): Promise<HoldRow | undefined> {
+  return reader.get<HoldRow>('SELECT * FROM holds WHERE task_id = ?', taskId)
+}
+
+export async function insertHold(tx: Transaction, hold: { taskId: string; userId: string; amountMicros: number; at: string }) {
+  await tx.run(
+    'INSERT INTO holds (task_id, user_id, amount_micros, created_at) VALUES (?, ?, ?, ?)',
+    ...[hold.taskId, hold.userId, hold.amountMicros, hold.at],
+  )
+}
+
+export async function takeFromHold(tx: Transaction, taskId: string, part: { settledMicros: number; releasedMicros: number }) {
+  await tx.run(
+    'UPDATE holds SET settled_micros = settled_micros + ?, released_micros = released_micros + ? WHERE task_id = ?',
+    ...[part.settledMicros, part.releasedMicros, taskId],
+  )
+}
+
+export function lastBatch(reader: Reader): Promise<BatchRow | undefined> {
+  return reader.get<BatchRow>('SELECT * FROM ledger_batches ORDER BY batch DESC LIMIT 1')
+}
+
+export function batchOfSeq(reader: Reader, seq: number): Promise<BatchRow | undefined> {
+  return reader.get<BatchRow>('SELECT * FROM ledger_batches WHERE last_seq >= ? ORDER BY last_seq LIMIT 1', seq)
+}
+
+export function batchesBefore(reader: Reader, before: number, limit: number): Promise<BatchRow[]> {
+  return reader.all<BatchRow>('SELECT * FROM ledger_batches WHERE batch < ? ORDER BY batch DESC LIMIT ?', before, limit)
+}
+
+export async function insertBatch(tx: Transaction, batch: LedgerBatch) {
+  await tx.run(
+    `INSERT INTO ledger_batches (batch, first_seq, last_seq, merkle_root, previous_hash, hash, signature, committed_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+    ...[batch.batch, batch.first_seq, batch.last_seq, batch.merkle_root, batch.previous_hash, batch.hash, batch.signature],
+    batch.committed_at,
+  )
+}
+
+export async function sumOfBalances(reader: Reader): Promise<number> {
+  const row = await reader.get<{ sum: number }>('SELECT coalesce(sum(balance_micros), 0) AS sum FROM accounts')
+  return row!.sum
+}
+
+export async function ledgerPublicKey(tx: Reader): Promise<string | null> {
+  const row = await tx.get<{ value: string }>(`SELECT value FROM settings WHERE name = 'ledger_public_key'`)
+  return row?.value ?? null
+}
+
+export async function keepLedgerPublicKey(tx: Transaction, publicKey: string) {
+  await tx.run(`INSERT INTO settings (name, value) VALUES ('ledger_public_key', ?)`, publicKey)
+}
+
+/** At most 1,000 batches from number `first` on. */
+export function batchesFrom(reader: Reader, first: number): Promise<BatchRow[]> {
+  return reader.all<BatchRow>('SELECT * FROM ledger_batches WHERE batch >= ? ORDER BY batch LIMIT 1000', first)
+}
+
+export function allAccounts(reader: Reader): Promise<{ id: string; balance_micros: number }[]> {
+  return reader.all<{ id: string; balance_micros: number }>('SELECT id, balance_micros FROM accounts')
+}
+
+/** What is left of each user's holds, added up. */
+export function allHolds(reader: Reader): Promise<{ user_id: string; rest: number }[]> {
+  return reader.all<{ user_id: string; rest: number }>(
+    'SELECT user_id, sum(amount_micros - settled_micros - released_micros) AS rest FROM holds GROUP BY user_id',
+  )
+}

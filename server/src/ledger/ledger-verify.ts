@@ -1,0 +1,89 @@
+import { createPublicKey, verify } from 'node:crypto'
+import { batchText, genesisHash, leafText } from '@orbyte/protocol'
+import type { Reader } from '../db/database.ts'
+import { openSqliteReadOnly } from '../db/sqlite-database.ts'
+import { allAccounts, allHolds, type BatchRow, batchesFrom, ledgerPublicKey, type TransferRow, transfersBetween } from './ledger-store.ts'
+import { hashLeaf, merkleRoot, sha256Hex } from './merkle.ts'
+
+export type LedgerReport = { batches: number; transfers: number; accounts: number; problems: string[]; head: string | null }
+
+/** Checks a database file that no server has open. */
+export async function verifyLedgerFile(path: string): Promise<LedgerReport> {
+  const { reader, close } = openSqliteReadOnly(path)
+  try {
+    return await verifyLedger(reader)
+  } finally {
+    close()
+  }
+}
+
+/**
+ * Checks the whole ledger from its transfers alone: every leaf, root, link and signature; that balances are what the transfers
+ * say, none below zero but `external`; that their sum is zero; that what is held is what the holds say.
+ */
+export async function verifyLedger(reader: Reader): Promise<LedgerReport> {
+  const problems: string[] = []
+  const balances = new Map<string, number>()
+  const publicKey = await ledgerPublicKey(reader)
+  const report: LedgerReport = { batches: 0, transfers: 0, accounts: 0, problems, head: null }
+  let previous: BatchRow | null = null
+  for (let page = await batchesFrom(reader, 1); page.length > 0; page = await batchesFrom(reader, previous!.batch + 1))
+    for (const batch of page) {
+      const transfers = await transfersBetween(reader, batch.first_seq, batch.last_seq)
+      problems.push(...batchProblems({ batch, previous, transfers, publicKey }))
+      for (const { debit_account, credit_account, amount_micros } of transfers) {
+        balances.set(debit_account, (balances.get(debit_account) ?? 0) - amount_micros)
+        balances.set(credit_account, (balances.get(credit_account) ?? 0) + amount_micros)
+      }
+      report.batches++
+      report.transfers += transfers.length
+      previous = batch
+    }
+  const beyond = await transfersBetween(reader, (previous?.last_seq ?? 0) + 1, Number.MAX_SAFE_INTEGER)
+  if (beyond.length > 0) problems.push(`${beyond.length} transfers are in no batch, from ${beyond[0]!.seq} on`)
+  problems.push(...(await balanceProblems(reader, balances)))
+  return { ...report, accounts: balances.size, head: previous?.hash ?? null }
+}
+
+type Link = { batch: BatchRow; previous: BatchRow | null; transfers: TransferRow[]; publicKey: string | null }
+
+function batchProblems({ batch, previous, transfers, publicKey }: Link): string[] {
+  const problems: string[] = []
+  const say = (sentence: string) => problems.push(`batch ${batch.batch}: ${sentence}`)
+  if (batch.batch !== (previous?.batch ?? 0) + 1 || batch.first_seq !== (previous?.last_seq ?? 0) + 1)
+    say('it does not follow the batch before')
+  if (batch.previous_hash !== (previous?.hash ?? genesisHash)) say('the chain is broken before it')
+  if (transfers.length !== batch.last_seq - batch.first_seq + 1) say('transfers are missing')
+  for (const transfer of transfers)
+    if (hashLeaf(leafText(transfer)) !== transfer.leaf_hash) say(`transfer ${transfer.seq} was changed`)
+  if (transfers.length > 0 && merkleRoot(transfers.map((row) => hashLeaf(leafText(row)))) !== batch.merkle_root)
+    say('its root does not cover its transfers')
+  if (sha256Hex(batchText(batch)) !== batch.hash) say('its hash does not cover its fields')
+  if (publicKey === null || !signatureHolds(publicKey, batch)) say('its signature is not the market’s')
+  return problems
+}
+
+async function balanceProblems(reader: Reader, expected: Map<string, number>): Promise<string[]> {
+  const problems: string[] = []
+  const accounts = await allAccounts(reader)
+  const actual = new Map(accounts.map(({ id, balance_micros }) => [id, balance_micros]))
+  for (const id of new Set([...expected.keys(), ...actual.keys()]))
+    if ((expected.get(id) ?? 0) !== (actual.get(id) ?? 0))
+      problems.push(`${id}: the balance is ${actual.get(id) ?? 0}, its transfers add up to ${expected.get(id) ?? 0}`)
+  for (const [id, balance] of actual) if (balance < 0 && id !== 'external') problems.push(`${id}: the balance is below zero`)
+  const sum = [...actual.values()].reduce((total, balance) => total + balance, 0)
+  if (sum !== 0) problems.push(`the sum of all balances is ${sum}, not 0`)
+  const holds = await allHolds(reader)
+  for (const { user_id, rest } of holds)
+    if ((actual.get(`held:${user_id}`) ?? 0) !== rest)
+      problems.push(`held:${user_id}: the balance is ${actual.get(`held:${user_id}`) ?? 0}, the holds add up to ${rest}`)
+  const holders = new Set(holds.map(({ user_id }) => `held:${user_id}`))
+  for (const [id, balance] of actual)
+    if (id.startsWith('held:') && balance !== 0 && !holders.has(id)) problems.push(`${id}: ${balance} is held for no task`)
+  return problems
+}
+
+function signatureHolds(publicKey: string, batch: BatchRow): boolean {
+  const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: publicKey }, format: 'jwk' })
+  return verify(null, Buffer.from(batch.hash), key, Buffer.from(batch.signature, 'base64url'))
+}

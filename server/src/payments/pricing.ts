@@ -1,0 +1,25 @@
+import { micros, type Micros } from '@orbyte/protocol'
+
+const msPerHour = 3_600_000n
+
+/** What `runMs` milliseconds cost at a price in micro-ORB an hour: rounded up to the micro-ORB, once. */
+export function costOf(priceMicrosPerHour: number, runMs: number): Micros {
+  const exact = BigInt(priceMicrosPerHour) * BigInt(runMs)
+  return micros(Number((exact + msPerHour - 1n) / msPerHour))
+}
+
+/** The longest run, in whole milliseconds, that `amount` pays for at that price. */
+export function runMsFor(priceMicrosPerHour: number, amount: number): number {
+  if (priceMicrosPerHour === 0) return Number.MAX_SAFE_INTEGER
+  return Number((BigInt(amount) * msPerHour) / BigInt(priceMicrosPerHour))
+}
+
+/** The platform's part of a cost, rounded down; the provider gets the rest. `basisPoints`: hundredths of a percent. */
+export function feeOf(cost: number, basisPoints: number): Micros {
+  return micros(Number((BigInt(cost) * BigInt(basisPoints)) / 10_000n))
+}
+
+/** Charged time: the least of what the agent claims, what passed on the server's own clock, and the maximum. Never negative. */
+export function chargedMs(evidence: { claimedMs: number; observedMs: number; maxMs: number }): number {
+  return Math.max(0, Math.floor(Math.min(evidence.claimedMs, evidence.observedMs, evidence.maxMs)))
+}

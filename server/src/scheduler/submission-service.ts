@@ -1,0 +1,206 @@
+import { formatOrb, micros, type Micros, type NewTask, problem, ProblemError, taskInputs, durationMsMaxByType } from '@orbyte/protocol'
+import { z } from 'zod'
+import { type Context, newId, nowIso } from '../context.ts'
+import type { Transaction } from '../db/database.ts'
+import type { GpuService } from '../gpus/gpu-service.ts'
+import { gpuStatus } from '../gpus/gpu-status.ts'
+import { transactionOnce } from '../http/idempotency-store.ts'
+import type { Caller } from '../http/route.ts'
+import type { Ledger } from '../ledger/ledger-service.ts'
+import type { ModelService } from '../models/model-service.ts'
+import { costOf } from '../payments/pricing.ts'
+import type { AttemptService } from '../tasks/attempt-service.ts'
+import type { StoredTask } from '../tasks/task-store.ts'
+import { countRejections, judgeFit, judgeNow, type Verdict, type Wanted } from './matching.ts'
+import type { Scheduler } from './scheduler-service.ts'
+
+type Parts = {
+  gpus: GpuService
+  models: ModelService
+  ledger: Ledger
+  attempts: AttemptService
+  scheduler: Scheduler
+}
+export type SubmissionService = ReturnType<typeof createSubmissionService>
+
+const offersShown = 20
+
+/** How a task comes into the market: what fits and what it costs, then the hold and the task in one transaction. */
+export function createSubmissionService(context: Context, { gpus, models, ledger, attempts, scheduler }: Parts) {
+  /** The task’s input as its type’s schema says, and the model that it needs. */
+  function understand(task: NewTask) {
+    const parsed = taskInputs[task.task_type].safeParse(task.input_data)
+    if (!parsed.success) throw invalidInput(parsed.error)
+    const input = parsed.data as NewTask['input_data']
+    const asked = typeof input.model === 'string' ? input.model : typeof input.base_model === 'string' ? input.base_model : undefined
+    const model = models.resolveModel(task.task_type, asked)
+    const modelName = model?.name ?? asked ?? null
+    if (asked !== undefined && !model && !gpus.registry.all().some((gpu) => gpu.ownModels.includes(asked)))
+      throw problem('invalid_request', `input_data.model: there is no model ${asked}. GET /api/models lists what there is.`)
+    const wanted: Wanted = {
+      taskType: task.task_type,
+      requirements: task.requirements,
+      model,
+      modelName,
+      maxPriceMicrosPerHour: task.max_price_per_hour ?? null,
+      failedGpus: new Map(),
+      retryFailed: false,
+    }
+    return { input, wanted }
+  }
+
+  function survey(wanted: Wanted) {
+    const nowMs = context.clock.now()
+    const verdicts = gpus.registry.all().map((gpu) => judgeFit(wanted, gpu, nowMs))
+    const fitting = verdicts.filter(({ rejection }) => rejection === null).sort((a, b) => b.score - a.score)
+    return { verdicts, fitting, nowMs }
+  }
+
+  /** The most that the task may cost, in money and time. `dearest` is the default for the maximum price. */
+  function bounds(task: NewTask, fitting: readonly Verdict[]) {
+    const dearest = fitting.length > 0 ? micros(Math.max(...fitting.map(({ gpu }) => gpu.priceMicrosPerHour))) : null
+    const maxPrice = task.max_price_per_hour ?? dearest
+    const typeMs = durationMsMaxByType[task.task_type]
+    const maxDurationMs = Math.min(task.max_duration_ms ?? typeMs, typeMs)
+    const whole = maxPrice === null ? null : costOf(maxPrice, maxDurationMs)
+    const hold = whole === null ? null : micros(Math.min(whole, task.max_cost ?? whole))
+    return { maxPrice, maxDurationMs, hold }
+  }
+
+  function prepare(task: NewTask, renterId: string): StoredTask {
+    const { input, wanted } = understand(task)
+    const { verdicts, fitting } = survey(wanted)
+    const { maxPrice, maxDurationMs, hold } = bounds(task, fitting)
+    if (fitting.length === 0 && !task.wait) throw nothingFits(verdicts)
+    if (maxPrice === null || hold === null)
+      throw problem('price_required', 'No GPU fits now, so there is no price to go by. Give max_price_per_hour.')
+    const now = nowIso(context)
+    return {
+      id: newId(context, 'task'),
+      renter_id: renterId,
+      title: task.title ?? null,
+      task_type: task.task_type,
+      status: 'pending',
+      gpu_id: null,
+      input_data: input,
+      output_data: null,
+      requirements: task.requirements,
+      model: wanted.modelName,
+      max_price_per_hour: micros(Math.max(1, maxPrice)),
+      max_duration_ms: maxDurationMs,
+      max_wait_ms: task.max_wait_ms,
+      auto_pay: task.auto_pay,
+      priority: task.priority,
+      hold: micros(Math.max(1, hold)),
+      cost: null,
+      run_ms: 0,
+      attempts_count: 0,
+      attempt_id: null,
+      end: null,
+      created_at: now,
+      updated_at: now,
+      started_at: null,
+      completed_at: null,
+      data_deleted_at: null,
+    }
+  }
+
+  /** Holds the money and stores the tasks: all of them or none. They wait in memory once that is durable. */
+  async function submit(tx: Transaction, caller: Caller, tasks: NewTask[]): Promise<StoredTask[]> {
+    if (scheduler.pause.paused)
+      throw problem('market_paused', `The market accepts no new tasks at the moment: ${scheduler.pause.reason ?? 'it is paused'}`)
+    const most = context.config.limits.pendingTasksPerUserMax
+    if (scheduler.queue.countOf(caller.userId) + tasks.length > most)
+      throw problem('too_many_pending_tasks', `At most ${most} of your tasks may wait at a time. Submit more when some have started.`)
+    const prepared = tasks.map((task, index) => namingTask(tasks.length > 1 ? index : null, () => prepare(task, caller.userId)))
+    for (const task of prepared) {
+      await ledger.hold(tx, { taskId: task.id, userId: caller.userId, amount: task.hold as Micros })
+      await attempts.queue(tx, task, { task_type: task.task_type, hold: formatOrb(task.hold) })
+    }
+    tx.afterCommit(() => {
+      for (const task of prepared) scheduler.enqueue(task)
+    })
+    return prepared
+  }
+
+  return {
+    create: (caller: Caller, task: NewTask) =>
+      transactionOnce(context, caller, async (tx) => (await submit(tx, caller, [task]))[0]!),
+    createBatch: (caller: Caller, tasks: NewTask[]) =>
+      transactionOnce(context, caller, async (tx) => ({ items: await submit(tx, caller, tasks) })),
+
+    estimate(task: NewTask) {
+      const { wanted } = understand(task)
+      const { verdicts, fitting, nowMs } = survey(wanted)
+      const { maxPrice, maxDurationMs, hold } = bounds(task, fitting)
+      const best = fitting[0]
+      return {
+        fitting: fitting.length,
+        free: fitting.filter(({ gpu }) => judgeNow(wanted, gpu, nowMs).rejection === null).length,
+        offers: fitting.slice(0, offersShown).map(({ gpu }) => ({
+          gpu_id: gpu.id,
+          name: gpu.name,
+          model: gpu.model,
+          kind: gpu.kind,
+          vram_gb: gpu.vramGb,
+          price_per_hour: gpu.priceMicrosPerHour,
+          region: gpu.region,
+          status: gpuStatus(gpu),
+        })),
+        max_price_per_hour: maxPrice,
+        max_duration_ms: maxDurationMs,
+        hold,
+        price_per_minute: best ? costOf(best.gpu.priceMicrosPerHour, 60_000) : null,
+        rejections: countRejections(verdicts),
+      }
+    },
+
+    /** Why a task is still waiting, in words that can be acted on. */
+    waiting(task: StoredTask): { code: string; message: string } | null {
+      const queued = scheduler.queue.get(task.id)
+      if (task.status !== 'pending') return null
+      if (scheduler.pause.paused) return { code: 'market_paused', message: `The market is paused: ${scheduler.pause.reason ?? ''}` }
+      if (!queued) return { code: 'offered', message: 'A GPU has been asked and is about to answer.' }
+      const { verdicts, fitting, nowMs } = survey(queued.wanted)
+      if (fitting.length === 0) {
+        const error = nothingFits(verdicts)
+        return { code: error.code, message: error.message }
+      }
+      const now = fitting.map(({ gpu }) => judgeNow(queued.wanted, gpu, nowMs))
+      const [reason] = countRejections(now)
+      if (!reason) return { code: 'matching', message: 'A GPU is free and will be asked at once.' }
+      const message = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. It starts when one is free.`
+      return { code: reason.code, message }
+    },
+  }
+}
+
+function nothingFits(verdicts: readonly Verdict[]): ProblemError {
+  if (verdicts.length === 0)
+    return problem('no_gpu_fits', 'There is no GPU in this market yet. Submit with "wait": true to wait for one.')
+  const rejections = countRejections(verdicts).map(({ code, message, gpus, retryable }) => ({ code, message, gpus, retryable }))
+  const reasons = rejections.slice(0, 3).map(({ gpus, message }) => `${gpus}: ${message}`)
+  return problem(
+    'no_gpu_fits',
+    `None of the ${verdicts.length} GPUs fits (${reasons.join('; ')}). Relax that, or submit with "wait": true to wait.`,
+    { rejections },
+  )
+}
+
+function invalidInput(error: z.ZodError): z.ZodError {
+  return new z.ZodError(error.issues.map((issue) => ({ ...issue, path: ['input_data', ...issue.path] })))
+}
+
+/** Says which task of a batch a problem is about. */
+function namingTask<T>(index: number | null, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (index === null) throw error
+    if (error instanceof z.ZodError)
+      throw new z.ZodError(error.issues.map((issue) => ({ ...issue, path: ['tasks', index, ...issue.path] })))
+    if (error instanceof ProblemError)
+      throw new ProblemError(error.code, `tasks.${index}: ${error.message}`, { details: error.details, fields: error.fields })
+    throw error
+  }
+}

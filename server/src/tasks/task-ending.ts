@@ -1,0 +1,69 @@
+import type { End, Micros, Task, TaskStatus } from '@orbyte/protocol'
+import { type Context, nowIso } from '../context.ts'
+import type { Transaction } from '../db/database.ts'
+import type { PaymentService } from '../payments/payment-service.ts'
+import { costOf } from '../payments/pricing.ts'
+import { endAttempt, endOffers, type StoredAttempt } from './attempt-store.ts'
+import { finishTask, type StoredTask } from './task-store.ts'
+
+export type Ending = {
+  status: Extract<TaskStatus, 'completed' | 'failed' | 'cancelled'>
+  end: End
+  /** What is charged: run time of the last attempt, zero where the fault was not the renter's. */
+  runMs: number
+  outputData: Task['output_data']
+}
+
+/**
+ * Ends a task for good: its attempt, its state, its money and the event that tells of it, in the caller's transaction.
+ * `attempt` is the task's current one, or null if it has none. Returns false, and changes nothing, if the task or the attempt
+ * has ended already: a task is settled at most once.
+ */
+export async function endTask(
+  context: Context,
+  tx: Transaction,
+  what: { payments: PaymentService; task: StoredTask; attempt: StoredAttempt | null; ending: Ending },
+): Promise<boolean> {
+  const { payments, task, attempt, ending } = what
+  const at = nowIso(context)
+  const runMs = attempt ? ending.runMs : 0
+  const cost = (attempt ? Math.min(costOf(attempt.price_per_hour, runMs), task.hold) : 0) as Micros
+  const { status, end, outputData } = ending
+  if (!(await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at }))) return false
+  if (attempt && !(await endAttempt(tx, attempt.id, { status, end, runMs, cost, at })))
+    throw new Error(`attempt ${attempt.id} of ${task.id} has ended, its task had not`)
+  if (!attempt) await endOffers(tx, task.id, { end, at })
+  const payment = await payments.charge(tx, {
+    task_id: task.id,
+    attempt_id: attempt?.id ?? '',
+    gpu_id: attempt?.gpu_id ?? '',
+    payer_id: task.renter_id,
+    recipient_id: attempt?.provider_id ?? '',
+    cost,
+    run_ms: runMs,
+    price_per_hour: attempt?.price_per_hour ?? (0 as Micros),
+    auto_pay: task.auto_pay,
+  })
+  await tellEnd(context, tx, { task, attempt, ending, paymentId: payment?.id ?? null })
+  return true
+}
+
+async function tellEnd(
+  context: Context,
+  tx: Transaction,
+  what: { task: StoredTask; attempt: StoredAttempt | null; ending: Ending; paymentId: string | null },
+) {
+  const { task, attempt, ending, paymentId } = what
+  const about = {
+    task_id: task.id,
+    attempt_id: attempt?.id ?? null,
+    user_id: task.renter_id,
+    provider_id: attempt?.provider_id ?? null,
+  }
+  if (attempt) {
+    const data = { status: ending.status, end: ending.end, run_ms: ending.runMs, gpu_id: attempt.gpu_id }
+    await context.events.append(tx, { type: 'attempt.ended', ...about, data })
+  }
+  const data = { end: ending.end, run_ms: attempt ? ending.runMs : 0, payment_id: paymentId }
+  await context.events.append(tx, { type: `task.${ending.status}`, ...about, provider_id: null, data })
+}

@@ -1,0 +1,124 @@
+import { attemptHoldsGpu, isTaskFinal, problem, type Task, type TaskFile, type TaskStatus, type TaskSummary, type TaskType } from '@orbyte/protocol'
+import { type Context, isoFromMs, nowIso } from '../context.ts'
+import type { Reader, Transaction } from '../db/database.ts'
+import { transactionOnce } from '../http/idempotency-store.ts'
+import { pageFrom, type PageInput, startOf } from '../http/page.ts'
+import type { Caller } from '../http/route.ts'
+import type { PaymentService } from '../payments/payment-service.ts'
+import { attemptById, attemptsOfGpu, attemptsOfTask } from './attempt-store.ts'
+import { endTask, type Ending } from './task-ending.ts'
+import * as store from './task-store.ts'
+
+export type TaskService = ReturnType<typeof createTaskService>
+
+/** Tasks as their renters see them: lists, details, cancelling, deleting data. How they come to run is the scheduler's. */
+export function createTaskService(context: Context, payments: PaymentService) {
+  const { database } = context
+
+  /** The task, if the caller may see it. A foreign task is not told from one that does not exist. */
+  async function visible(reader: Reader, taskId: string, caller: Pick<Caller, 'userId' | 'role'>): Promise<store.StoredTask> {
+    const task = await store.taskById(reader, taskId)
+    if (!task || (task.renter_id !== caller.userId && caller.role !== 'admin'))
+      throw problem('not_found', `There is no task ${taskId} of yours. List yours with GET /api/tasks/.`)
+    return task
+  }
+
+  async function filesOf(reader: Reader, task: store.StoredTask): Promise<TaskFile[]> {
+    if (task.attempt_id === null) return []
+    const rows = await store.filesOfAttempt(reader, task.id, task.attempt_id)
+    return rows.map(({ attempt_id: _, ...file }) => ({ ...file, url: `/api/tasks/${task.id}/files/${file.name}` }))
+  }
+
+  /** Ends a running or waiting task as its renter asked: charged up to the last acknowledged tick. */
+  async function cancel(tx: Transaction, task: store.StoredTask): Promise<void> {
+    const attempt = task.attempt_id === null ? null : ((await attemptById(tx, task.attempt_id)) ?? null)
+    const open = attempt && attempt.ended_at === null && attemptHoldsGpu(attempt.status) ? attempt : null
+    const message = open?.ready_at ? 'Cancelled by the renter; the time that it ran is charged.' : 'Cancelled by the renter before it ran.'
+    const ending: Ending = {
+      status: 'cancelled',
+      end: { code: 'cancelled', message, decided_by: 'renter' },
+      runMs: open?.run_ms ?? 0,
+      outputData: null,
+    }
+    await endTask(context, tx, { payments, task, attempt: open, ending })
+  }
+
+  async function deleteData(taskId: string, check: (task: store.StoredTask) => void): Promise<void> {
+    const orphans = await database.transaction(async (tx) => {
+      const task = await store.taskById(tx, taskId)
+      if (!task) return []
+      check(task)
+      return store.deleteTaskData(tx, taskId, nowIso(context))
+    })
+    for (const sha256 of orphans) await context.files.remove(sha256)
+  }
+
+  return {
+    visible,
+    filesOf,
+    openTasks: store.openTasks,
+
+    async list(caller: Caller, query: PageInput & { status?: TaskStatus; task_type?: TaskType }) {
+      const rows = await database.read((reader) =>
+        store.tasksOfRenter(reader, {
+          renterId: caller.userId,
+          status: query.status ?? null,
+          taskType: query.task_type ?? null,
+          before: startOf(query),
+          limit: query.limit + 1,
+        }),
+      )
+      return pageFrom(rows, query.limit)
+    },
+
+    /** All but why it is waiting, which only the scheduler knows. */
+    get(caller: Caller, taskId: string): Promise<Omit<Task, 'waiting'> & { stored: store.StoredTask }> {
+      return database.read(async (reader) => {
+        const stored = await visible(reader, taskId, caller)
+        const payment = await payments.ofTask(reader, taskId)
+        return {
+          ...stored,
+          stored,
+          files: await filesOf(reader, stored),
+          attempts: await attemptsOfTask(reader, taskId),
+          payment_id: payment?.id ?? null,
+        }
+      })
+    },
+
+    cancel(caller: Caller, taskId: string): Promise<TaskSummary> {
+      return transactionOnce(context, caller, async (tx) => {
+        const task = await visible(tx, taskId, caller)
+        if (isTaskFinal(task.status))
+          throw problem('task_finished', `${taskId} has ended already: ${task.status}. There is nothing to cancel.`)
+        await cancel(tx, task)
+        return (await store.taskById(tx, taskId))!
+      })
+    },
+
+    attemptsOfGpu(gpuId: string, page: PageInput) {
+      return database.read(async (reader) =>
+        pageFrom(await attemptsOfGpu(reader, { gpuId, before: startOf(page), limit: page.limit + 1 }), page.limit),
+      )
+    },
+
+    async deleteData(caller: Caller, taskId: string): Promise<void> {
+      await database.read((reader) => visible(reader, taskId, caller))
+      await deleteData(taskId, (task) => {
+        if (!isTaskFinal(task.status))
+          throw problem('task_not_finished', `${taskId} has not ended yet. Cancel it first: POST /api/tasks/${taskId}/cancel.`)
+      })
+    },
+
+    /** Results are kept for a time, then their data goes; the record and its money stay. */
+    async deleteOldData(): Promise<void> {
+      const before = isoFromMs(context.clock.now() - context.config.timing.resultsKeptMs)
+      for (const id of await database.read((reader) => store.tasksWithOldData(reader, before))) await deleteData(id, () => {})
+    },
+
+    /** Cancels whatever a user still has open: for a suspended renter. */
+    async cancelAllOf(tx: Transaction, userId: string): Promise<void> {
+      for (const task of await store.openTasks(tx)) if (task.renter_id === userId) await cancel(tx, task)
+    },
+  }
+}

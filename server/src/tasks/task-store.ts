@@ -1,0 +1,154 @@
+import type { End, Task, TaskFile, TaskStatus, TaskSummary, TaskType } from '@orbyte/protocol'
+import { flag, type Reader, type Row, type Transaction } from '../db/database.ts'
+import { endOf } from './attempt-store.ts'
+
+/** A task as it is stored. `model` is the resolved name of the model that it needs. */
+export type StoredTask = TaskSummary &
+  Pick<Task, 'input_data' | 'output_data' | 'requirements'> & {
+    model: string | null
+    attempt_id: string | null
+    data_deleted_at: string | null
+  }
+
+type TaskRow = Row & { auto_pay: number; requirements: string; input_data: string | null; output_data: string | null }
+
+const summaryColumns = `id, renter_id, title, task_type, status, gpu_id, max_price_micros_per_hour AS max_price_per_hour,
+  max_duration_ms, max_wait_ms, auto_pay, priority, hold_micros AS hold, cost_micros AS cost, run_ms, attempts_count, end_code,
+  end_message, end_decided_by, created_at, updated_at, started_at, completed_at`
+const columns = `${summaryColumns}, input_data, output_data, requirements, model, attempt_id, data_deleted_at`
+
+const toSummary = (row: Row) => ({ ...row, auto_pay: row.auto_pay === 1, end: endOf(row) }) as unknown as TaskSummary
+const fromJson = (text: string | null) => (text === null ? null : JSON.parse(text))
+
+function toTask(row: TaskRow): StoredTask {
+  return {
+    ...toSummary(row),
+    input_data: fromJson(row.input_data),
+    output_data: fromJson(row.output_data),
+    requirements: JSON.parse(row.requirements),
+    model: row.model as string | null,
+    attempt_id: row.attempt_id as string | null,
+    data_deleted_at: row.data_deleted_at as string | null,
+  }
+}
+
+export async function insertTask(tx: Transaction, task: StoredTask) {
+  const t = task
+  await tx.run(
+    `INSERT INTO tasks (id, renter_id, title, task_type, status, input_data, requirements, model, max_price_micros_per_hour,
+       max_duration_ms, max_wait_ms, auto_pay, priority, hold_micros, created_at, updated_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ...[t.id, t.renter_id, t.title, t.task_type, t.status, JSON.stringify(t.input_data), JSON.stringify(t.requirements), t.model],
+    ...[t.max_price_per_hour, t.max_duration_ms, t.max_wait_ms, flag(t.auto_pay), t.priority, t.hold, t.created_at, t.updated_at],
+  )
+}
+
+export async function taskById(reader: Reader, id: string): Promise<StoredTask | undefined> {
+  const row = await reader.get<TaskRow>(`SELECT ${columns} FROM tasks WHERE id = ?`, id)
+  return row && toTask(row)
+}
+
+/** Newest first, ids below `before`. */
+export async function tasksOfRenter(
+  reader: Reader,
+  query: { renterId: string; status: TaskStatus | null; taskType: TaskType | null; before: string; limit: number },
+): Promise<TaskSummary[]> {
+  const rows = await reader.all<TaskRow>(
+    `SELECT ${summaryColumns} FROM tasks
+     WHERE renter_id = ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR task_type = ?4)
+     ORDER BY id DESC LIMIT ?5`,
+    ...[query.renterId, query.before, query.status, query.taskType, query.limit],
+  )
+  return rows.map(toSummary)
+}
+
+/** Tasks that have not ended, oldest first. */
+export async function openTasks(reader: Reader): Promise<StoredTask[]> {
+  const rows = await reader.all<TaskRow>(`SELECT ${columns} FROM tasks WHERE status IN ('pending', 'running') ORDER BY id`)
+  return rows.map(toTask)
+}
+
+export async function countOpenTasks(reader: Reader, renterId: string): Promise<number> {
+  const row = await reader.get<{ count: number }>(
+    `SELECT count(*) AS count FROM tasks WHERE status IN ('pending', 'running') AND renter_id = ?`,
+    renterId,
+  )
+  return row!.count
+}
+
+/** The task's current attempt becomes this one. False: the task is not waiting any more. */
+export async function startTask(tx: Transaction, id: string, attempt: { id: string; gpuId: string; at: string }): Promise<boolean> {
+  const changed = await tx.run(
+    `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + 1, updated_at = ?
+     WHERE id = ? AND status = 'pending'`,
+    ...[attempt.id, attempt.gpuId, attempt.at, id],
+  )
+  return changed === 1
+}
+
+export async function markStarted(tx: Transaction, id: string, at: string) {
+  await tx.run('UPDATE tasks SET started_at = coalesce(started_at, ?1), updated_at = ?1 WHERE id = ?2', at, id)
+}
+
+/** Back to the queue, if `attemptId` is still its current attempt. */
+export async function requeueTask(tx: Transaction, id: string, { attemptId, at }: { attemptId: string; at: string }): Promise<boolean> {
+  const changed = await tx.run(
+    `UPDATE tasks SET status = 'pending', attempt_id = NULL, gpu_id = NULL, updated_at = ? WHERE id = ? AND status = 'running' AND attempt_id = ?`,
+    ...[at, id, attemptId],
+  )
+  return changed === 1
+}
+
+/** False: it has ended already. */
+export async function finishTask(
+  tx: Transaction,
+  id: string,
+  ending: { status: TaskStatus; end: End; cost: number; runMs: number; outputData: Task['output_data']; at: string },
+): Promise<boolean> {
+  const { status, end, cost, runMs, outputData, at } = ending
+  const changed = await tx.run(
+    `UPDATE tasks SET status = ?, end_code = ?, end_message = ?, end_decided_by = ?, cost_micros = ?, run_ms = ?, output_data = ?,
+       updated_at = ?, completed_at = ? WHERE id = ? AND status IN ('pending', 'running')`,
+    ...[status, end.code, end.message, end.decided_by, cost, runMs, outputData && JSON.stringify(outputData), at, at, id],
+  )
+  return changed === 1
+}
+
+type FileRow = Row & { attempt_id: string; name: string; mime_type: string; size_bytes: number; sha256: string }
+
+export async function insertFile(tx: Transaction, file: Omit<TaskFile, 'url'> & { task_id: string; attempt_id: string; at: string }) {
+  await tx.run(
+    `INSERT INTO task_files (task_id, attempt_id, name, mime_type, size_bytes, sha256, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+     ON CONFLICT DO NOTHING`,
+    ...[file.task_id, file.attempt_id, file.name, file.mime_type, file.size_bytes, file.sha256, file.at],
+  )
+}
+
+export function filesOfAttempt(reader: Reader, taskId: string, attemptId: string): Promise<FileRow[]> {
+  return reader.all<FileRow>(
+    'SELECT attempt_id, name, mime_type, size_bytes, sha256 FROM task_files WHERE task_id = ? AND attempt_id = ? ORDER BY created_at, name',
+    ...[taskId, attemptId],
+  )
+}
+
+/** Removes input, output, logs and files of a task. Returns the hashes that no other task's file has. */
+export async function deleteTaskData(tx: Transaction, id: string, at: string): Promise<string[]> {
+  const rows = await tx.all<{ sha256: string }>(
+    `SELECT DISTINCT sha256 FROM task_files f WHERE task_id = ?1
+     AND NOT EXISTS (SELECT 1 FROM task_files o WHERE o.sha256 = f.sha256 AND o.task_id <> ?1)`,
+    id,
+  )
+  await tx.run('DELETE FROM task_files WHERE task_id = ?', id)
+  await tx.run(`DELETE FROM events WHERE task_id = ? AND type IN ('output.appended', 'log.appended', 'file.added')`, id)
+  await tx.run('UPDATE tasks SET input_data = NULL, output_data = NULL, data_deleted_at = ?1, updated_at = ?1 WHERE id = ?2', at, id)
+  return rows.map(({ sha256 }) => sha256)
+}
+
+/** Ended tasks whose data is older than `before`, at most 100. */
+export async function tasksWithOldData(reader: Reader, before: string): Promise<string[]> {
+  const rows = await reader.all<{ id: string }>(
+    `SELECT id FROM tasks WHERE completed_at < ? AND data_deleted_at IS NULL ORDER BY id LIMIT 100`,
+    before,
+  )
+  return rows.map(({ id }) => id)
+}

@@ -1,0 +1,141 @@
+import { Readable } from 'node:stream'
+import type { FastifyReply } from 'fastify'
+import { isTaskFinal, MarketEvent, problem } from '@orbyte/protocol'
+import { z } from 'zod'
+import type { Context } from '../context.ts'
+import type { StoredEvent } from '../event-store.ts'
+import type { Caller } from '../http/route.ts'
+import type { TaskService } from './task-service.ts'
+
+const pageOfEvents = 500
+const endings = new Set(['task.completed', 'task.failed', 'task.cancelled'])
+
+export type TaskStreams = ReturnType<typeof createTaskStreams>
+
+/** What a task produces, as streams: events (SSE), text, logs and files. */
+export function createTaskStreams(context: Context, tasks: TaskService) {
+  const open = new Map<string, number>()
+
+  async function* eventsOf(taskId: string, { after, signal }: { after: number; signal: AbortSignal }) {
+    const arrived: StoredEvent[] = []
+    let wake = () => {}
+    const unsubscribe = context.events.subscribe((event) => {
+      if (event.task_id !== taskId) return
+      arrived.push(event)
+      wake()
+    })
+    signal.addEventListener('abort', () => wake())
+    try {
+      let cursor = after
+      for (;;) {
+        const stored = await storedAfter(taskId, cursor)
+        for (const event of stored) yield event
+        cursor = stored.at(-1)?.cursor ?? cursor
+        if (stored.length < pageOfEvents) break
+      }
+      while (!signal.aborted) {
+        // A watcher that reads slower than the task writes is served from the log again, so nothing piles up here.
+        if (arrived.length > pageOfEvents) {
+          arrived.length = 0
+          const stored = await storedAfter(taskId, cursor)
+          for (const event of stored) yield event
+          cursor = stored.at(-1)?.cursor ?? cursor
+          continue
+        }
+        const event = arrived.shift()
+        if (event && event.cursor > cursor) {
+          cursor = event.cursor
+          yield event
+        }
+        if (!event) await new Promise<void>((resolve) => (wake = resolve))
+      }
+    } finally {
+      unsubscribe()
+    }
+  }
+
+  function storedAfter(taskId: string, after: number) {
+    return context.database.read((reader) => context.events.ofTask(reader, { taskId, after, limit: pageOfEvents }))
+  }
+
+  /** Server-Sent Events: id is the cursor, data a MarketEvent. Ends after the task's last event. */
+  async function* sse(taskId: string, options: { after: number; signal: AbortSignal; ended: boolean }) {
+    yield ': the events of this task\n\n'
+    let last = options.after
+    if (options.ended && (await storedAfter(taskId, last)).length === 0) return
+    for await (const event of eventsOf(taskId, options)) {
+      last = event.cursor
+      yield `id: ${last}\nevent: ${event.type}\ndata: ${JSON.stringify(z.encode(MarketEvent, event))}\n\n`
+      if (endings.has(event.type)) return
+    }
+  }
+
+  async function textOf(taskId: string, type: 'output.appended' | 'log.appended'): Promise<string> {
+    let text = ''
+    for (let after = 0, more = true; more; ) {
+      const events = await storedAfter(taskId, after)
+      for (const { type: found, data } of events) {
+        if (found === 'output.reset' && type === 'output.appended') text = ''
+        if (found === type) text += type === 'output.appended' ? String(data.text) : `${(data.lines as string[]).join('\n')}\n`
+      }
+      more = events.length === pageOfEvents
+      after = events.at(-1)?.cursor ?? after
+    }
+    return text
+  }
+
+  async function visible(caller: Caller, taskId: string) {
+    const task = await context.database.read((reader) => tasks.visible(reader, taskId, caller))
+    if (task.data_deleted_at !== null)
+      throw problem('output_deleted', `The data of ${taskId} was deleted at ${task.data_deleted_at}.`)
+    return task
+  }
+
+  function takeStream(userId: string) {
+    const count = open.get(userId) ?? 0
+    const most = context.config.limits.eventStreamsPerUserMax
+    if (count >= most) throw problem('rate_limited', `At most ${most} event streams at a time. Close one first.`)
+    open.set(userId, count + 1)
+    return () => open.set(userId, (open.get(userId) ?? 1) - 1)
+  }
+
+  return {
+    async events(query: { task_id: string; after?: number }, caller: Caller, reply: FastifyReply) {
+      const task = await context.database.read((reader) => tasks.visible(reader, query.task_id, caller))
+      const release = takeStream(caller.userId)
+      const closed = new AbortController()
+      reply.raw.on('close', () => {
+        closed.abort()
+        release()
+      })
+      const after = query.after ?? (Number(reply.request.headers['last-event-id']) || 0)
+      const chunks = sse(query.task_id, { after, signal: closed.signal, ended: isTaskFinal(task.status) })
+      return reply
+        .header('cache-control', 'no-store')
+        .header('x-accel-buffering', 'no')
+        .type('text/event-stream; charset=utf-8')
+        .send(Readable.from(chunks))
+    },
+
+    async text(type: 'output.appended' | 'log.appended', caller: Caller, at: { taskId: string; reply: FastifyReply }) {
+      await visible(caller, at.taskId)
+      return at.reply.type('text/plain; charset=utf-8').send(await textOf(at.taskId, type))
+    },
+
+    async file(query: { task_id: string; name: string }, caller: Caller, reply: FastifyReply) {
+      const task = await visible(caller, query.task_id)
+      const files = await context.database.read((reader) => tasks.filesOf(reader, task))
+      const file = files.find(({ name }) => name === query.name)
+      const bytes = file && (await context.files.get(file.sha256))
+      if (!file || !bytes) throw problem('not_found', `${query.task_id} has no file ${query.name}. See its "files".`)
+      // What a renter's task has written is never run by a browser on this origin.
+      return reply
+        .header('content-security-policy', 'sandbox')
+        .header('content-disposition', `attachment; filename="${file.name}"`)
+        .header('etag', `"${file.sha256}"`)
+        .type(file.mime_type)
+        .send(Buffer.from(bytes))
+    },
+  }
+}
+
