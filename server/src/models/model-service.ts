@@ -17,7 +17,7 @@ export function createModelService(catalogue: Catalogue, registry: GpuRegistry) 
         .map((model) => ({ ...model, gpus_connected: connected.filter((gpu) => gpuCanRunModel(gpu, model)).length }))
     },
     /** See `resolveModel` in model-fit.ts. */
-    resolveModel: (taskType: TaskType, name: string | undefined): Model | null => resolveModel(catalogue.models, taskType, name),
+    resolve: (taskType: TaskType, name: string | undefined): Model | null => resolveModel(catalogue.models, taskType, name),
     file(sha256: string): BundledFile {
       const file = catalogue.files.get(sha256)
       if (!file) throw problem('not_found', `This market carries no file ${sha256}. GET /api/models says where each file is.`)
