@@ -29,6 +29,7 @@ export const TokenPair = z
     refresh_token: z.string().describe('Exchange it once at POST /api/auth/refresh for a new pair.'),
   })
   .meta({ id: 'TokenPair' })
+export type TokenPair = z.output<typeof TokenPair>
 
 export const Session = z
   .object({
@@ -40,6 +41,7 @@ export const Session = z
     current: z.boolean().describe('Whether this is the session that asks.'),
   })
   .meta({ id: 'Session' })
+export type Session = z.output<typeof Session>
 
 const Credential = {
   name: z.string(),
@@ -49,7 +51,9 @@ const Credential = {
   expires_at: Timestamp.nullable(),
 }
 export const ApiKey = z.object({ id: idOf('apiKey'), ...Credential }).meta({ id: 'ApiKey' })
+export type ApiKey = z.output<typeof ApiKey>
 export const AgentToken = z.object({ id: idOf('agentToken'), ...Credential }).meta({ id: 'AgentToken' })
+export type AgentToken = z.output<typeof AgentToken>
 
 const newCredential = {
   name: Label.describe('What it is for.'),

@@ -18,6 +18,13 @@ import { modelRoutes } from './models/model-routes.ts'
 import { createModelService } from './models/model-service.ts'
 import { systemClock, systemLog, systemRandom } from './system-context.ts'
 import { folderFileStore, memoryFileStore } from './system-file-store.ts'
+import { createAccountService } from './users/account-service.ts'
+import { createAuthenticationService } from './users/authentication-service.ts'
+import { createCredentialService } from './users/credential-service.ts'
+import { createPasswords } from './users/password.ts'
+import { createSessionService } from './users/session-service.ts'
+import { userRoutes } from './users/user-routes.ts'
+import { createUserService } from './users/user-service.ts'
 import { version } from './version.ts'
 
 /** What a server may be given from outside instead of the system's own. */
@@ -36,11 +43,17 @@ export async function startServer(config: Config, outside: Outside = {}): Promis
   const catalogue = loadCatalogue(config.modelsPath)
   const context = createContext(config, outside)
   await context.database.transaction(migrate)
+  const passwords = createPasswords(context)
+  const authentication = createAuthenticationService(context)
+  const users = createUserService(context, authentication)
+  const accounts = createAccountService(context, { users, passwords })
+  const sessions = createSessionService(context, { authentication, passwords })
+  const credentials = createCredentialService(context, authentication)
   const gpus = await createGpuService(context, { modelsOf: (gpu) => modelsOfGpu(gpu, catalogue.models) })
   const models = createModelService(catalogue, gpus.registry)
   const app = await createHttpServer(context)
-  const routes = [...gpuRoutes(gpus), ...modelRoutes(models)]
-  mountRoutes(app, context, { routes, authenticate: async () => Promise.reject(new Error('no users yet')) })
+  const routes = [...userRoutes({ accounts, sessions, credentials }), ...gpuRoutes(gpus), ...modelRoutes(models)]
+  mountRoutes(app, context, { routes, authenticate: authentication.authenticate })
   await mountDocs(app, version)
   const url = await app.listen({ port: config.port, host: config.host })
   return {

@@ -5,8 +5,7 @@ import type { Context } from '../context.ts'
 
 /** What a valid token says. Whether the session still lives and the user may come in is for the database to say. */
 export type TokenClaims =
-  | { holder: 'user'; userId: string; sessionId: string; expiresMs: number }
-  | { holder: 'operator'; expiresMs: number }
+  { holder: 'user'; userId: string; sessionId: string; expiresMs: number } | { holder: 'operator'; expiresMs: number }
 
 /** Of a clock that runs ahead of this one. */
 const skewMsMax = 60_000
@@ -49,9 +48,15 @@ export function createAccessTokens({ clock, config }: Pick<Context, 'clock' | 'c
 }
 
 export function accessTokenExpired() {
-  return problem('token_expired', 'The access token has expired. Get a new one at POST /api/auth/refresh, or log in again.')
+  return problem(
+    'token_expired',
+    'The access token has expired. Get a new one at POST /api/auth/refresh, or log in again.',
+  )
 }
 
 function notOurs() {
-  return problem('unauthenticated', 'This is no access token or API key of this market. Log in at POST /api/auth/token.')
+  return problem(
+    'unauthenticated',
+    'This is no access token or API key of this market. Log in at POST /api/auth/token.',
+  )
 }

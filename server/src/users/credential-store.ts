@@ -43,6 +43,10 @@ export function credentialsBefore(
   )
 }
 
+export function credentialsOf(reader: Reader, kind: CredentialKind, userId: string): Promise<CredentialRow[]> {
+  return reader.all<CredentialRow>(`SELECT * FROM ${tables[kind]} WHERE user_id = ? ORDER BY id DESC`, userId)
+}
+
 export async function setCredentialLastUsed(
   tx: Transaction,
   kind: CredentialKind,

@@ -24,7 +24,8 @@ export function createLoginThrottle(clock: Pick<Clock, 'now'>) {
     begin(email: string): void {
       const nowMs = clock.now()
       const found = attemptsByEmail.get(email)
-      const before = found && nowMs - found.lastMs < windowMs ? found : { failures: 0, lastMs: nowMs, openFromMs: nowMs }
+      const before =
+        found && nowMs - found.lastMs < windowMs ? found : { failures: 0, lastMs: nowMs, openFromMs: nowMs }
       if (nowMs < before.openFromMs) throw tooMany(before.openFromMs - nowMs)
       const failures = before.failures + 1
       // Moved to the end: the address that was tried longest ago is the one to forget.

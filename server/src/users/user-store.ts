@@ -45,7 +45,13 @@ export async function updateProfile(
   tx: Transaction,
   user: { id: string; name: string | null; email: string | null; at: string },
 ): Promise<void> {
-  await tx.run('UPDATE users SET name = ?, email = ?, updated_at = ? WHERE id = ?', user.name, user.email, user.at, user.id)
+  await tx.run(
+    'UPDATE users SET name = ?, email = ?, updated_at = ? WHERE id = ?',
+    user.name,
+    user.email,
+    user.at,
+    user.id,
+  )
 }
 
 export async function updatePassword(
