@@ -1,8 +1,13 @@
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { FastifyInstance } from 'fastify'
+import { adminRoutes } from './admin/admin-routes.ts'
+import { createAdminService } from './admin/admin-service.ts'
+import { agentRoutes } from './agents/agent-routes.ts'
+import { createAgentConnections, createAgentService } from './agents/agent-service.ts'
+import { mountAgentSocket } from './agents/agent-socket.ts'
 import type { Config } from './config.ts'
-import type { Clock, Context, Log, Random } from './context.ts'
+import { type Clock, type Context, every, isoFromMs, type Log, type Random } from './context.ts'
 import type { Database } from './db/database.ts'
 import { migrate } from './db/migrations.ts'
 import { openSqlite } from './db/sqlite-database.ts'
@@ -10,14 +15,30 @@ import { createEventLog } from './event-store.ts'
 import type { FileStore } from './file-store.ts'
 import { gpuRoutes } from './gpus/gpu-routes.ts'
 import { createGpuService } from './gpus/gpu-service.ts'
+import { healthRoute } from './health-route.ts'
 import { mountDocs } from './http/docs.ts'
 import { createHttpServer, mountRoutes } from './http/http-server.ts'
+import { deleteOldIdempotencyKeys } from './http/idempotency-store.ts'
+import { mountDownloads } from './http/static.ts'
+import { ledgerKeyFrom } from './ledger/ledger-key.ts'
+import { ledgerRoutes } from './ledger/ledger-routes.ts'
+import { createLedger } from './ledger/ledger-service.ts'
+import { createWalletService } from './ledger/wallet-service.ts'
 import { loadCatalogue } from './models/model-catalogue.ts'
 import { modelsOfGpu } from './models/model-fit.ts'
 import { modelRoutes } from './models/model-routes.ts'
 import { createModelService } from './models/model-service.ts'
+import { paymentRoutes } from './payments/payment-routes.ts'
+import { createPaymentService, type PaymentService } from './payments/payment-service.ts'
+import { schedulerRoutes } from './scheduler/scheduler-routes.ts'
+import { createScheduler } from './scheduler/scheduler-service.ts'
+import { createSubmissionService } from './scheduler/submission-service.ts'
 import { systemClock, systemLog, systemRandom } from './system-context.ts'
 import { folderFileStore, memoryFileStore } from './system-file-store.ts'
+import { createAttemptService } from './tasks/attempt-service.ts'
+import { taskRoutes } from './tasks/task-routes.ts'
+import { createTaskService, type TaskService } from './tasks/task-service.ts'
+import { createTaskStreams } from './tasks/task-streams.ts'
 import { createAccountService } from './users/account-service.ts'
 import { createAuthenticationService } from './users/authentication-service.ts'
 import { createCredentialService } from './users/credential-service.ts'
@@ -43,29 +64,68 @@ export async function startServer(config: Config, outside: Outside = {}): Promis
   const catalogue = loadCatalogue(config.modelsPath)
   const context = createContext(config, outside)
   await context.database.transaction(migrate)
+
   const passwords = createPasswords(context)
   const authentication = createAuthenticationService(context)
   const users = createUserService(context, authentication)
   const accounts = createAccountService(context, { users, passwords })
   const sessions = createSessionService(context, { authentication, passwords })
   const credentials = createCredentialService(context, authentication)
+  const ledger = createLedger(context, ledgerKeyFrom(config.ledgerKey))
+  await context.database.transaction(ledger.checkKey)
+  const wallet = createWalletService(context, ledger)
+  const payments = createPaymentService(context, ledger)
   const gpus = await createGpuService(context, { modelsOf: (gpu) => modelsOfGpu(gpu, catalogue.models) })
   const models = createModelService(catalogue, gpus.registry)
+  const tasks = createTaskService(context, payments)
+  const attempts = createAttemptService(context)
+  const connections = createAgentConnections()
+  const scheduler = await createScheduler(context, { gpus, models, payments, attempts, send: connections.send })
+  const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler })
+  const agents = await createAgentService(context, { users, credentials, gpus, scheduler, connections })
+  const admin = createAdminService(context, { users, passwords, payments, tasks, scheduler, agents })
+  const stopHousekeeping = keepHouse(context, { payments, tasks })
+
+  let stopping = false
   const app = await createHttpServer(context)
-  const routes = [...userRoutes({ accounts, sessions, credentials }), ...gpuRoutes(gpus), ...modelRoutes(models)]
+  const routes = [
+    ...userRoutes({ accounts, sessions, credentials }),
+    ...ledgerRoutes(wallet),
+    ...paymentRoutes(payments),
+    ...gpuRoutes(gpus),
+    ...modelRoutes(models),
+    ...taskRoutes(tasks, createTaskStreams(context, tasks), gpus),
+    ...schedulerRoutes(submissions, tasks),
+    ...agentRoutes(agents),
+    ...adminRoutes(admin),
+    healthRoute(context, { gpus, scheduler, isStopping: () => stopping }),
+  ]
   mountRoutes(app, context, { routes, authenticate: authentication.authenticate })
+  mountAgentSocket(app, context, { agents, scheduler })
   await mountDocs(app, version)
+  if (config.downloadsPath !== null) await mountDownloads(app, config.downloadsPath)
   const url = await app.listen({ port: config.port, host: config.host })
-  return {
-    context,
-    app,
-    url,
-    async close() {
-      await app.close()
-      await gpus.stop()
-      await context.database.close()
-    },
+
+  async function close() {
+    stopping = true
+    stopHousekeeping()
+    scheduler.stop()
+    agents.stop()
+    await app.close()
+    await gpus.stop()
+    await context.database.close()
   }
+  return { context, app, url, close }
+}
+
+/** What has to be done from time to time: settle what nobody reviewed, forget what has been kept long enough. */
+function keepHouse(context: Context, { payments, tasks }: { payments: PaymentService; tasks: TaskService }): () => void {
+  return every(context, context.config.timing.housekeepingMs, async () => {
+    await payments.settleDue()
+    await tasks.deleteOldData()
+    const before = isoFromMs(context.clock.now() - context.config.timing.idempotencyMs)
+    await context.database.transaction((tx) => deleteOldIdempotencyKeys(tx, before))
+  })
 }
 
 function createContext(config: Config, outside: Outside): Context {
