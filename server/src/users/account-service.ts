@@ -7,7 +7,7 @@ import { credentialView } from './credential-service.ts'
 import { credentialsOf, deleteCredentialsOf } from './credential-store.ts'
 import { type Passwords, unusableHash } from './password.ts'
 import { deleteSessionsOf, sessionsOf } from './session-store.ts'
-import { refuseTaken, type UserDirectory } from './user-directory.ts'
+import { refuseTaken, type UserService } from './user-service.ts'
 import { updatePassword, updateProfile, userById, type UserRow, userView } from './user-store.ts'
 
 export type Json = z.output<typeof JsonObject>[string]
@@ -27,7 +27,7 @@ export type AccountService = ReturnType<typeof createAccountService>
 /** What users do with their own accounts. */
 export function createAccountService(
   context: Context,
-  { users, passwords }: { users: UserDirectory; passwords: Passwords },
+  { users, passwords }: { users: UserService; passwords: Passwords },
 ) {
   const contributions = new Map<string, Contribution>([
     ['sessions', (reader, userId) => exportSessions(reader, userId, nowIso(context))],

@@ -1,8 +1,12 @@
 import { api } from '@orbyte/protocol'
 import { type Route, route } from '../http/route.ts'
-import type { UserService } from './user-service.ts'
+import type { AccountService } from './account-service.ts'
+import type { CredentialService } from './credential-service.ts'
+import type { SessionService } from './session-service.ts'
 
-export function userRoutes({ accounts, sessions, credentials }: UserService): Route[] {
+type Services = { accounts: AccountService; sessions: SessionService; credentials: CredentialService }
+
+export function userRoutes({ accounts, sessions, credentials }: Services): Route[] {
   return [
     route(api.auth.register, (input) => accounts.register(input)),
     route(api.auth.token, (input, caller) => sessions.logIn(input, caller)),
