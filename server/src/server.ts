@@ -75,7 +75,7 @@ export async function startServer(config: Config, outside: Outside = {}): Promis
   await context.database.transaction(ledger.checkKey)
   const wallet = createWalletService(context, ledger)
   const payments = createPaymentService(context, ledger)
-  const gpus = await createGpuService(context, { modelsOf: (gpu) => modelsOfGpu(gpu, catalogue.models) })
+  const gpus = await createGpuService(context, { users, accounts, modelsOf: (gpu) => modelsOfGpu(gpu, catalogue.models) })
   const models = createModelService(catalogue, gpus.registry)
   const tasks = createTaskService(context, payments)
   const attempts = createAttemptService(context)

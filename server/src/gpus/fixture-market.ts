@@ -1,3 +1,4 @@
+import type { ReportedDevice } from '@orbyte/protocol'
 import { loadConfig } from '../config.ts'
 import type { Context } from '../context.ts'
 import type { Database } from '../db/database.ts'
@@ -8,20 +9,26 @@ import { createHttpServer, mountRoutes } from '../http/http-server.ts'
 import { manualClock } from '../manual-clock.ts'
 import { systemLog, systemRandom } from '../system-context.ts'
 import { memoryFileStore } from '../system-file-store.ts'
-import { agentId, reportedDevice, userId } from './fixture-gpus.ts'
+import { createAccountService } from '../users/account-service.ts'
+import { createAuthenticationService } from '../users/authentication-service.ts'
+import { createCredentialService } from '../users/credential-service.ts'
+import { createPasswords } from '../users/password.ts'
+import { createSessionService } from '../users/session-service.ts'
+import { userRoutes } from '../users/user-routes.ts'
+import { createUserService } from '../users/user-service.ts'
+import { agentId, reportedDevice } from './fixture-gpus.ts'
 import { gpuRoutes } from './gpu-routes.ts'
 import { createGpuService } from './gpu-service.ts'
-import { problem, type ReportedDevice } from '@orbyte/protocol'
 
-/** Access tokens of the people in it, and who they are. */
-const people: Record<string, string> = { bob: userId(1), alice: userId(2) }
 export const startMs = Date.parse('2026-03-01T12:00:30.000Z')
 
 type Options = { allowEmulatedGpus?: boolean; gpusPerOwnerMax?: number; database?: Database; startMs?: number }
-type Call = { as?: string; body?: unknown }
+export type Person = 'bob' | 'alice'
+type Call = { as?: Person; body?: unknown }
+export const password = 'ten characters or more'
 export type Reply = { status: number; body: Record<string, unknown> & { items: Record<string, unknown>[] } }
 
-/** The GPU feature behind HTTP on a database of its own, with a clock that stands still. */
+/** Users and GPUs behind HTTP on a database of its own, with a clock that stands still, and Bob and Alice logged in. */
 export async function startGpuMarket(options: Options = {}) {
   const clock = manualClock(options.startMs ?? startMs)
   const database = options.database ?? openSqlite(':memory:')
@@ -31,24 +38,34 @@ export async function startGpuMarket(options: Options = {}) {
   const config = { ...defaults, limits, allowEmulatedGpus: options.allowEmulatedGpus ?? false }
   const outside = { random: systemRandom, log: systemLog('silent'), files: memoryFileStore() }
   const context: Context = { config, clock, database, events: createEventLog(clock), ...outside }
-  const gpus = await createGpuService(context, { modelsOf: (gpu) => [...gpu.ownModels] })
+  const passwords = createPasswords(context)
+  const authentication = createAuthenticationService(context)
+  const users = createUserService(context, authentication)
+  const accounts = createAccountService(context, { users, passwords })
+  const sessions = createSessionService(context, { authentication, passwords })
+  const credentials = createCredentialService(context, authentication)
+  const gpus = await createGpuService(context, { users, accounts, modelsOf: (gpu) => [...gpu.ownModels] })
   const app = await createHttpServer(context)
-  mountRoutes(app, context, {
-    routes: gpuRoutes(gpus),
-    async authenticate(credential) {
-      const user = people[credential]
-      if (user === undefined) throw problem('unauthenticated', 'Nobody has this token.')
-      return { userId: user, role: 'user', sessionId: null }
-    },
-  })
+  const routes = [...userRoutes({ accounts, sessions, credentials }), ...gpuRoutes(gpus)]
+  mountRoutes(app, context, { routes, authenticate: authentication.authenticate })
   const url = await app.listen({ port: 0, host: '127.0.0.1' })
+
+  const tokens: Partial<Record<Person, string>> = {}
+  const people: Record<Person, string> = { bob: '', alice: '' }
+  for (const name of ['bob', 'alice'] as const) {
+    const email = `${name}@example.com`
+    await call('POST /api/auth/register', { body: { email, password } })
+    tokens[name] = (await call('POST /api/auth/token', { body: { username: email, password } })).body
+      .access_token as string
+    people[name] = (await call('GET /api/auth/me', { as: name })).body.id as string
+  }
 
   async function call(route: string, { as, body }: Call = {}): Promise<Reply> {
     const [method, path] = route.split(' ')
     const reply = await fetch(`${url}${path}`, {
       method,
       headers: {
-        ...(as !== undefined && { authorization: `Bearer ${as}` }),
+        ...(as !== undefined && { authorization: `Bearer ${tokens[as]}` }),
         ...(body !== undefined && { 'content-type': 'application/json' }),
       },
       ...(body !== undefined && { body: JSON.stringify(body) }),
@@ -57,16 +74,20 @@ export async function startGpuMarket(options: Options = {}) {
   }
 
   return {
+    ...people,
+    users,
+    accounts,
+    context,
     gpus,
     registry: gpus.registry,
     clock,
     database,
     call,
     /** Bob's agent says hello with these devices. */
-    report(devices: Partial<ReportedDevice>[], from: { agent?: number; owner?: number; region?: string } = {}) {
+    report(devices: Partial<ReportedDevice>[], from: { agent?: number; owner?: Person; region?: string } = {}) {
       const report = {
         agentId: agentId(from.agent ?? 1),
-        ownerId: userId(from.owner ?? 1),
+        ownerId: people[from.owner ?? 'bob'],
         hostname: 'box',
         region: from.region ?? null,
         devices: devices.map((fields, index) => reportedDevice({ uuid: `GPU-${index + 1}`, index, ...fields })),

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { agentId, orb, userId } from './fixture-gpus.ts'
-import { type GpuMarket, startGpuMarket } from './fixture-market.ts'
+import { agentId, orb } from './fixture-gpus.ts'
+import { type GpuMarket, type Person, startGpuMarket } from './fixture-market.ts'
 
 let market: GpuMarket
 const started: GpuMarket[] = []
@@ -16,7 +16,7 @@ afterEach(async () => {
   }
 })
 
-const byHand = async (fields: object = {}, as = 'bob') => {
+const byHand = async (fields: object = {}, as: Person = 'bob') => {
   const body = { name: 'Tower', model: 'RTX 4090', vram_gb: 24, price_per_hour: '0.5', ...fields }
   const { body: gpu } = await market.call('POST /api/gpus', { as, body })
   return gpu.id as string
@@ -44,7 +44,7 @@ describe('a device that nobody has registered', () => {
       region: 'eu-central',
       price_per_hour: '0.34',
       differences: [],
-      owner_id: userId(1),
+      owner_id: market.bob,
       agent_id: agentId(1),
       last_seen_at: '2026-03-01T12:00:30.000Z',
       specs: { driver: '550.54' },
@@ -74,7 +74,14 @@ describe('a device that nobody has registered', () => {
     const { gpus, refused } = await market.report([{}, {}])
     expect(gpus).toHaveLength(1)
     expect(refused).toMatchObject([{ uuid: 'GPU-2', code: 'too_many_gpus' }])
-    expect((await market.call('POST /api/gpus', { as: 'bob', body: { name: 'x', model: 'y', vram_gb: 1, price_per_hour: '1' } })).body).toMatchObject({
+    expect(
+      (
+        await market.call('POST /api/gpus', {
+          as: 'bob',
+          body: { name: 'x', model: 'y', vram_gb: 1, price_per_hour: '1' },
+        })
+      ).body,
+    ).toMatchObject({
       status: 409,
       code: 'too_many_gpus',
     })
@@ -129,7 +136,10 @@ describe('a device that is known', () => {
   test('stays the same GPU when its agent comes back, with what its owner has set', async () => {
     const { gpus } = await market.report([{}])
     const id = gpus[0]!.gpu_id
-    await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body: { name: 'Mine', price_per_hour: '0.9', maintenance: true } })
+    await market.call(`PUT /api/gpus/${id}`, {
+      as: 'bob',
+      body: { name: 'Mine', price_per_hour: '0.9', maintenance: true },
+    })
     disconnect(1)
     const again = await market.report([{ price_per_hour: orb(0.1), name: 'other' }])
     expect(again.gpus).toMatchObject([{ gpu_id: id, name: 'Mine', price_per_hour: orb(0.9), maintenance: true }])
@@ -149,10 +159,10 @@ describe('a device that is known', () => {
   test('is refused to another owner, also when its agent is away', async () => {
     const { gpus } = await market.report([{}])
     disconnect(1)
-    const { gpus: taken, refused } = await market.report([{}], { agent: 2, owner: 2 })
+    const { gpus: taken, refused } = await market.report([{}], { agent: 2, owner: 'alice' })
     expect(taken).toEqual([])
     expect(refused).toMatchObject([{ uuid: 'GPU-1', code: 'gpu_device_taken' }])
-    expect(await view(gpus[0]!.gpu_id)).toMatchObject({ owner_id: userId(1), status: 'offline' })
+    expect(await view(gpus[0]!.gpu_id)).toMatchObject({ owner_id: market.bob, status: 'offline' })
   })
 
   test('becomes a new GPU after its owner deleted the old one', async () => {
@@ -181,7 +191,7 @@ test('emulated GPUs are refused unless the market admits them, and are then call
 
 test('a report that does not commit changes nothing', async () => {
   const before = await byHand()
-  const report = { agentId: agentId(1), ownerId: userId(1), hostname: 'box', region: null, devices: [] }
+  const report = { agentId: agentId(1), ownerId: market.bob, hostname: 'box', region: null, devices: [] }
   await expect(
     market.database.transaction(async (tx) => {
       await market.gpus.bindDevices(tx, report)

@@ -21,7 +21,10 @@ export type BoundDevices = {
   readonly refused: ServerMessageOf<'welcome'>['refused_devices']
 }
 type Refusal = { readonly code: ErrorCode; readonly message: string }
-type Binding = Pick<Context, 'clock' | 'random' | 'config'> & { readonly tx: Transaction; readonly registry: GpuRegistry }
+type Binding = Pick<Context, 'clock' | 'random' | 'config'> & {
+  readonly tx: Transaction
+  readonly registry: GpuRegistry
+}
 
 /**
  * Finds the GPU of each device: the one that has its UUID; else one that the owner registered by hand, of the same name and with
@@ -107,7 +110,8 @@ function refuseTaken(known: GpuRecord, report: AgentReport, registry: GpuRegistr
 
 function takeMatching(owner: Owner, detected: { model: string; vramGb: number }): GpuRecord | null {
   const index = owner.unbound.findIndex(
-    (gpu) => normaliseGpuName(gpu.model) === normaliseGpuName(detected.model) && isSameVram(gpu.vramGb, detected.vramGb),
+    (gpu) =>
+      normaliseGpuName(gpu.model) === normaliseGpuName(detected.model) && isSameVram(gpu.vramGb, detected.vramGb),
   )
   return index < 0 ? null : (owner.unbound.splice(index, 1)[0] ?? null)
 }
@@ -153,13 +157,19 @@ function nameOf(device: ReportedDevice, { hostname, devices }: AgentReport): str
 }
 
 export function tooManyGpus(gpusMax: number): Refusal {
-  return { code: 'too_many_gpus', message: `An account may have ${gpusMax} GPUs. Delete one that you do not use any more.` }
+  return {
+    code: 'too_many_gpus',
+    message: `An account may have ${gpusMax} GPUs. Delete one that you do not use any more.`,
+  }
 }
 
 type NewGpu = Pick<GpuRecord, 'ownerId' | 'name' | 'model' | 'vramGb'>
 
 /** A GPU that no agent has backed, at the default price. */
-export function newGpuRecord(context: Pick<Context, 'clock' | 'random'>, { ownerId, name, model, vramGb }: NewGpu): GpuRecord {
+export function newGpuRecord(
+  context: Pick<Context, 'clock' | 'random'>,
+  { ownerId, name, model, vramGb }: NewGpu,
+): GpuRecord {
   return {
     id: newId(context, 'gpu'),
     ownerId,

@@ -22,7 +22,9 @@ test.each([
 test('what was registered differs only beyond rounding and beyond spelling', () => {
   const detected = { model: 'NVIDIA GeForce RTX 4090', vramGb: 23.99 }
   expect(describeDifferences({ model: 'rtx 4090', vramGb: 24 }, detected)).toEqual([])
-  expect(describeDifferences({ model: 'rtx 4090', vramGb: 23.5 }, detected)).toEqual(['registered as 23.5 GiB, detected 23.99 GiB'])
+  expect(describeDifferences({ model: 'rtx 4090', vramGb: 23.5 }, detected)).toEqual([
+    'registered as 23.5 GiB, detected 23.99 GiB',
+  ])
   expect(describeDifferences({ model: 'RTX 4080', vramGb: 25 }, detected)).toEqual([
     'registered as RTX 4080, detected NVIDIA GeForce RTX 4090',
     'registered as 25 GiB, detected 23.99 GiB',

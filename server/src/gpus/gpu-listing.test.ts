@@ -37,7 +37,11 @@ const anyFilters = fc.record(
 )
 
 /** Follows the cursors to the end; `between` may change what there is after each page. */
-function walk(gpus: readonly MarketGpu[], query: GpuQuery, between = (left: readonly MarketGpu[]) => left): MarketGpu[] {
+function walk(
+  gpus: readonly MarketGpu[],
+  query: GpuQuery,
+  between = (left: readonly MarketGpu[]) => left,
+): MarketGpu[] {
   const seen: MarketGpu[] = []
   let cursor: string | undefined
   let there = gpus
@@ -70,14 +74,20 @@ test('paging visits each GPU that matches exactly once and in order, whatever th
 
 test('GPUs that come and go between pages make no other one be missed or seen twice', () => {
   fc.assert(
-    fc.property(anyGpus, anySort, fc.integer({ min: 1, max: 4 }), fc.integer({ min: 2, max: 5 }), (gpus, sort, limit, goes) => {
-      const stays = (gpu: MarketGpu) => gpus.indexOf(gpu) % goes !== 0
-      const comer = marketGpu({ id: gpuId(1_000), priceMicrosPerHour: orb(0.2), vramGb: 24 })
-      const seen = walk(gpus, { sort, limit }, () => [comer, ...gpus.filter(stays)])
-      const ids = seen.map(({ id }) => id)
-      expect(new Set(ids).size).toBe(ids.length)
-      expect(ids).toEqual(expect.arrayContaining(gpus.filter(stays).map(({ id }) => id)))
-    }),
+    fc.property(
+      anyGpus,
+      anySort,
+      fc.integer({ min: 1, max: 4 }),
+      fc.integer({ min: 2, max: 5 }),
+      (gpus, sort, limit, goes) => {
+        const stays = (gpu: MarketGpu) => gpus.indexOf(gpu) % goes !== 0
+        const comer = marketGpu({ id: gpuId(1_000), priceMicrosPerHour: orb(0.2), vramGb: 24 })
+        const seen = walk(gpus, { sort, limit }, () => [comer, ...gpus.filter(stays)])
+        const ids = seen.map(({ id }) => id)
+        expect(new Set(ids).size).toBe(ids.length)
+        expect(ids).toEqual(expect.arrayContaining(gpus.filter(stays).map(({ id }) => id)))
+      },
+    ),
   )
 })
 
@@ -101,12 +111,14 @@ test('each filter takes what it says and nothing else', () => {
   expect(matchesFilters({ ...gpu, attemptId: 'held' }, { status: 'in_use' })).toBe(true)
 })
 
-test.each(['', 'garbage', Buffer.from('c1:["price"]').toString('base64url'), Buffer.from('c1:{').toString('base64url')])(
-  'a cursor that the list did not give out is refused: %s',
-  (cursor) => {
-    expect(() => listGpus([], { sort: 'price', limit: 10, cursor })).toThrow(ProblemError)
-  },
-)
+test.each([
+  '',
+  'garbage',
+  Buffer.from('c1:["price"]').toString('base64url'),
+  Buffer.from('c1:{').toString('base64url'),
+])('a cursor that the list did not give out is refused: %s', (cursor) => {
+  expect(() => listGpus([], { sort: 'price', limit: 10, cursor })).toThrow(ProblemError)
+})
 
 test('a cursor of another order is refused', () => {
   const gpus = [marketGpu({ id: gpuId(1) }), marketGpu({ id: gpuId(2) })]

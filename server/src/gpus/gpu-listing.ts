@@ -65,7 +65,10 @@ function readCursor(cursor: string, sort: Sort): Place {
   const [forSort, value, id]: unknown[] = Array.isArray(parsed) ? parsed : []
   const valueType = sort.endsWith('created') ? 'string' : 'number'
   if (forSort !== sort || typeof value !== valueType || typeof id !== 'string')
-    throw problem('invalid_cursor', `The cursor is not one of this list sorted by "${sort}". Start again without a cursor.`)
+    throw problem(
+      'invalid_cursor',
+      `The cursor is not one of this list sorted by "${sort}". Start again without a cursor.`,
+    )
   return { value: value as Place['value'], id }
 }
 

@@ -147,5 +147,9 @@ test('what the disk says of when a GPU was last heard does not take time back', 
   const { registry } = registryWith(gpuRecord({ id: gpuId(1) }))
   registry.connect(agentId(1), [{ gpuId: gpuId(1), device: reportedDevice() }])
   registry.put(gpuRecord({ id: gpuId(1), lastSeenAt: '2026-03-01T11:59:00.000Z', name: 'renamed' }))
-  expect(registry.get(gpuId(1))).toMatchObject({ lastSeenAt: '2026-03-01T12:00:00.000Z', name: 'renamed', connected: true })
+  expect(registry.get(gpuId(1))).toMatchObject({
+    lastSeenAt: '2026-03-01T12:00:00.000Z',
+    name: 'renamed',
+    connected: true,
+  })
 })

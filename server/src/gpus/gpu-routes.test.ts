@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { ProblemError } from '@orbyte/protocol'
 import { openSqlite } from '../db/sqlite-database.ts'
-import { agentId, gpuId, orb, userId } from './fixture-gpus.ts'
-import { type GpuMarket, startGpuMarket, startMs } from './fixture-market.ts'
+import { agentId, gpuId, orb } from './fixture-gpus.ts'
+import { createGpuService } from './gpu-service.ts'
+import { type GpuMarket, type Person, password, startGpuMarket, startMs } from './fixture-market.ts'
 
 let market: GpuMarket
 beforeEach(async () => {
@@ -14,7 +14,7 @@ afterEach(async () => {
 })
 
 const tower = { name: 'Tower', model: 'RTX 4090', vram_gb: 24, price_per_hour: '0.50' }
-const register = async (fields: object = {}, as = 'bob') =>
+const register = async (fields: object = {}, as: Person = 'bob') =>
   (await market.call('POST /api/gpus/', { as, body: { ...tower, ...fields } })).body.id as string
 const connected = async () => (await market.report([{}])).gpus[0]!.gpu_id
 
@@ -23,7 +23,7 @@ test('an owner registers a GPU by hand, and everybody sees it, offline', async (
   expect(status).toBe(201)
   expect(body).toEqual({
     id: expect.stringMatching(/^gpu_/),
-    owner_id: userId(1),
+    owner_id: market.bob,
     name: 'Tower',
     model: 'RTX 4090',
     kind: 'gpu',
@@ -78,16 +78,26 @@ describe('an owner changes a GPU', () => {
     const body = { name: 'Attic', model: 'RTX 3090', vram_gb: 23.5, price_per_hour: '0.22', region: 'eu' }
     const changed = await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body })
     expect(changed).toMatchObject({ status: 200, body })
-    expect((await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body: { region: null } })).body).toEqual({ ...changed.body, region: null })
+    expect((await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body: { region: null } })).body).toEqual({
+      ...changed.body,
+      region: null,
+    })
   })
 
   test('model and VRAM stay as detected once an agent has backed it', async () => {
     const id = await connected()
     const refusal = { status: 409, body: { code: 'gpu_backed' } }
-    expect(await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body: { model: 'NVIDIA H200' } })).toMatchObject(refusal)
-    expect(await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body: { name: 'x', vram_gb: 141 } })).toMatchObject(refusal)
+    expect(await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body: { model: 'NVIDIA H200' } })).toMatchObject(
+      refusal,
+    )
+    expect(await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body: { name: 'x', vram_gb: 141 } })).toMatchObject(
+      refusal,
+    )
     const same = { model: 'NVIDIA GeForce RTX 4090', vram_gb: 23.99, name: 'Renamed' }
-    expect(await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body: same })).toMatchObject({ status: 200, body: same })
+    expect(await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body: same })).toMatchObject({
+      status: 200,
+      body: same,
+    })
   })
 
   test('each new price is in its history, newest first, and nothing else is', async () => {
@@ -133,25 +143,34 @@ describe('another user’s GPU', () => {
       expect(await market.call(route)).toMatchObject({ status: 404, body: { code: 'not_found' } })
     expect(await market.call(`PUT ${missing}`, { as: 'bob', body: { name: 'x' } })).toMatchObject({ status: 404 })
     expect(await market.call(`DELETE ${missing}`, { as: 'bob' })).toMatchObject({ status: 404 })
-    expect(await market.call('GET /api/gpus/not-an-id')).toMatchObject({ status: 400, body: { code: 'invalid_request' } })
+    expect(await market.call('GET /api/gpus/not-an-id')).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_request' },
+    })
   })
 })
 
 describe('deleting', () => {
   test('a GPU goes from the market, and its history stays', async () => {
     const id = await connected()
-    expect(await market.call(`DELETE /api/gpus/${id}`, { as: 'bob' })).toMatchObject({ status: 200, body: { ok: true } })
+    expect(await market.call(`DELETE /api/gpus/${id}`, { as: 'bob' })).toMatchObject({
+      status: 200,
+      body: { ok: true },
+    })
     expect(await market.call(`GET /api/gpus/${id}`)).toMatchObject({ status: 404 })
     expect((await market.call('GET /api/gpus/mine', { as: 'bob' })).body.items).toEqual([])
     expect((await market.call(`GET /api/gpus/${id}/prices`)).body.items).toHaveLength(1)
-    await expect(market.gpus.assertOwner({ userId: userId(1), role: 'user' }, id)).resolves.toBeUndefined()
+    await expect(market.gpus.assertOwner({ userId: market.bob, role: 'user' }, id)).resolves.toBeUndefined()
     expect(await market.call(`DELETE /api/gpus/${id}`, { as: 'bob' })).toMatchObject({ status: 404 })
   })
 
   test('a GPU that an attempt holds is refused, and can still be used', async () => {
     const id = await connected()
     market.registry.reserve(id, 'att_1')
-    expect(await market.call(`DELETE /api/gpus/${id}`, { as: 'bob' })).toMatchObject({ status: 409, body: { code: 'gpu_in_use' } })
+    expect(await market.call(`DELETE /api/gpus/${id}`, { as: 'bob' })).toMatchObject({
+      status: 409,
+      body: { code: 'gpu_in_use' },
+    })
     market.registry.release(id, 'att_1')
     expect(market.registry.reserve(id, 'att_2')).toBe(true)
   })
@@ -172,7 +191,9 @@ describe('reclaiming', () => {
     const id = await connected()
     let told = 0
     market.gpus.onReclaim(() => told++)
-    expect((await market.call(`POST /api/gpus/${id}/reclaim`, { as: 'bob' })).body).toMatchObject({ status: 'maintenance' })
+    expect((await market.call(`POST /api/gpus/${id}/reclaim`, { as: 'bob' })).body).toMatchObject({
+      status: 'maintenance',
+    })
     expect(told).toBe(0)
   })
 })
@@ -189,9 +210,15 @@ describe('the list', () => {
     } while (cursor !== '')
     expect(seen.map((gpu) => gpu.price_per_hour)).toEqual(['0.1', '0.1', '0.1', '0.2', '0.3'])
     expect(new Set(seen.map((gpu) => gpu.id)).size).toBe(5)
-    expect(await market.call('GET /api/gpus?cursor=abc')).toMatchObject({ status: 400, body: { code: 'invalid_cursor' } })
+    expect(await market.call('GET /api/gpus?cursor=abc')).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_cursor' },
+    })
     expect(await market.call('GET /api/gpus?limit=0')).toMatchObject({ status: 400, body: { code: 'invalid_request' } })
-    expect(await market.call('GET /api/gpus?colour=red')).toMatchObject({ status: 400, body: { errors: [{ field: 'colour' }] } })
+    expect(await market.call('GET /api/gpus?colour=red')).toMatchObject({
+      status: 400,
+      body: { errors: [{ field: 'colour' }] },
+    })
   })
 
   test('filters by what the query says', async () => {
@@ -204,7 +231,7 @@ describe('the list', () => {
     expect(await ids('available=true')).toEqual([backed])
     expect(await ids('status=offline&region=US')).toEqual([big])
     expect(await ids('task_type=text_generation')).toEqual([backed])
-    expect(await ids(`owner=${userId(2)}`)).toEqual([])
+    expect(await ids(`owner=${market.alice}`)).toEqual([])
     expect(await ids('sort=-price')).toEqual([big, backed])
   })
 
@@ -281,7 +308,12 @@ describe('how attempts end', () => {
     }
     expect(waitsS).toEqual([30, 60, 120, 240, 480, 960, 1_920, 3_600, 3_600])
     await end(id, 'completed')
-    expect(market.registry.get(id)).toMatchObject({ tasksCompleted: 1, tasksFailed: 9, failuresInARow: 0, coolDownUntilMs: 0 })
+    expect(market.registry.get(id)).toMatchObject({
+      tasksCompleted: 1,
+      tasksFailed: 9,
+      failuresInARow: 0,
+      coolDownUntilMs: 0,
+    })
     await end(id, 'provider_failed')
     expect(market.registry.get(id)).toMatchObject({ failuresInARow: 1, coolDownUntilMs: startMs + 30_000 })
   })
@@ -299,22 +331,54 @@ describe('how attempts end', () => {
 })
 
 describe('when an account closes', () => {
-  const close = () => market.database.transaction((tx) => market.gpus.removeGpusOfOwner(tx, userId(1)))
+  const close = () => market.call('POST /api/auth/close', { as: 'bob', body: { current_password: password } })
 
   test('its GPUs go with it, and nobody else’s', async () => {
     await connected()
     await register()
     const other = await register({}, 'alice')
-    await close()
+    expect(await close()).toMatchObject({ status: 200 })
     expect((await market.call('GET /api/gpus')).body.items.map((gpu) => gpu.id)).toEqual([other])
   })
 
   test('it stays open while an attempt holds one of its GPUs', async () => {
     const id = await connected()
     market.registry.reserve(id, 'att_1')
-    await expect(close()).rejects.toThrow(ProblemError)
-    expect(market.registry.get(id)).toBeDefined()
+    const { status, body } = await close()
+    expect({ status, body }).toMatchObject({
+      status: 409,
+      body: { code: 'account_has_obligations', details: { gpu_ids: [id] } },
+    })
+    expect((await market.call('GET /api/gpus/mine', { as: 'bob' })).body.items).toMatchObject([
+      { id, status: 'in_use' },
+    ])
   })
+})
+
+test('the GPUs of a suspended owner are offline, also for a restarted market, until the suspension is lifted', async () => {
+  const id = await connected()
+  const status = async () => (await market.call(`GET /api/gpus/${id}`)).body.status
+  const setStatus = (status: 'active' | 'suspended') =>
+    market.database.transaction((tx) => market.users.setStatus(tx, market.bob, { status, reason: null }))
+  await setStatus('suspended')
+  expect(await status()).toBe('offline')
+  const restarted = await createGpuService(market.context, { ...market, modelsOf: () => [] })
+  expect(restarted.registry.get(id)).toMatchObject({ suspended: true })
+  await restarted.stop()
+  await setStatus('active')
+  expect(await status()).toBe('available')
+})
+
+test('what is stored about a user’s GPUs is in the export, with the deleted ones', async () => {
+  const deleted = await register({ name: 'gone' })
+  await market.call(`DELETE /api/gpus/${deleted}`, { as: 'bob' })
+  const kept = await register()
+  await register({}, 'alice')
+  const { body } = await market.call('GET /api/auth/export', { as: 'bob' })
+  expect(body.gpus).toMatchObject([
+    { id: deleted, name: 'gone', price_per_hour: '0.5', deleted_at: '2026-03-01T12:00:30.000Z' },
+    { id: kept, name: 'Tower', deleted_at: null },
+  ])
 })
 
 describe('after a restart', () => {
@@ -341,9 +405,16 @@ describe('after a restart', () => {
 
   test('the market knows its GPUs and their cool-downs, and none is available before its agent is back', async () => {
     expect(later.registry.all().map(({ id }) => id)).toEqual([ids.backed, ids.byHand].sort())
-    expect((await later.call(`GET /api/gpus/${ids.backed}`)).body).toMatchObject({ status: 'offline', liveness: 'unknown' })
+    expect((await later.call(`GET /api/gpus/${ids.backed}`)).body).toMatchObject({
+      status: 'offline',
+      liveness: 'unknown',
+    })
     expect((await later.call(`GET /api/gpus/${ids.byHand}`)).body).toMatchObject({ status: 'offline', liveness: null })
-    expect(later.registry.get(ids.backed)).toMatchObject({ failuresInARow: 1, coolDownUntilMs: startMs + 30_000, priceMicrosPerHour: orb(0.34) })
+    expect(later.registry.get(ids.backed)).toMatchObject({
+      failuresInARow: 1,
+      coolDownUntilMs: startMs + 30_000,
+      priceMicrosPerHour: orb(0.34),
+    })
     expect((await later.report([{}])).gpus).toMatchObject([{ gpu_id: ids.backed }])
     expect((await later.call(`GET /api/gpus/${ids.backed}`)).body).toMatchObject({ status: 'available' })
   })

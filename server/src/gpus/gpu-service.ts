@@ -3,6 +3,8 @@ import { type Context, every, isoFromMs, nowIso } from '../context.ts'
 import type { Reader, Transaction } from '../db/database.ts'
 import type { Page, PageInput } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
+import type { AccountService } from '../users/account-service.ts'
+import type { UserService } from '../users/user-service.ts'
 import { type AgentReport, bindDevices, newGpuRecord, tooManyGpus } from './gpu-binding.ts'
 import { type GpuQuery, listGpus } from './gpu-listing.ts'
 import { GpuRegistry, type MarketGpu } from './gpu-registry.ts'
@@ -11,13 +13,16 @@ import { createTelemetryRecorder } from './gpu-telemetry.ts'
 import { viewGpu } from './gpu-view.ts'
 
 export type GpuServiceDeps = {
+  readonly users: Pick<UserService, 'isActive' | 'onStatusChanged'>
+  readonly accounts: Pick<AccountService, 'onClose' | 'contribute'>
   /** Names of the models that a GPU can run, for whoever looks at it. */
   readonly modelsOf: (gpu: MarketGpu) => string[]
 }
 export type AttemptEnd = { readonly outcome: 'completed' | 'provider_failed'; readonly nowMs: number }
 type ReclaimListener = (gpu: MarketGpu, attemptId: string) => void
 type Owner = Pick<Caller, 'userId'>
-type Market = Context & GpuServiceDeps & { readonly registry: GpuRegistry; readonly reclaimed: (gpu: MarketGpu) => void }
+type Market = Context &
+  Pick<GpuServiceDeps, 'modelsOf'> & { readonly registry: GpuRegistry; readonly reclaimed: (gpu: MarketGpu) => void }
 
 export type GpuService = Awaited<ReturnType<typeof createGpuService>>
 
@@ -26,8 +31,7 @@ const dayMs = 24 * 3_600_000
 
 /** The GPUs of the market: registration, what owners do with them, history. Reads the registry from disk before it resolves. */
 export async function createGpuService(context: Context, deps: GpuServiceDeps) {
-  const registry = new GpuRegistry(context.clock)
-  for (const gpu of await context.database.read(store.readAllGpus)) registry.put(gpu)
+  const registry = await loadRegistry(context, deps.users)
   const recorder = createTelemetryRecorder(context, registry)
   const stopRecording = every(context, telemetryPeriodMs, recorder.writeMinutes)
   const reclaimListeners = new Set<ReclaimListener>()
@@ -35,12 +39,15 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
     if (gpu.attemptId === null) return
     for (const listen of reclaimListeners) listen(gpu, gpu.attemptId)
   }
-  const market: Market = { ...context, ...deps, registry, reclaimed }
+  const market: Market = { ...context, modelsOf: deps.modelsOf, registry, reclaimed }
+  deps.accounts.onClose((tx, ownerId) => removeGpusOfOwner(market, tx, ownerId))
+  deps.accounts.contribute('gpus', store.exportGpusOfOwner)
   return {
     registry,
     list: (query: GpuQuery) => listView(market, registry.all(), query),
     /** Newest first. */
-    mine: (caller: Owner, page: PageInput) => listView(market, registry.ofOwner(caller.userId), { ...page, sort: '-created' }),
+    mine: (caller: Owner, page: PageInput) =>
+      listView(market, registry.ofOwner(caller.userId), { ...page, sort: '-created' }),
     create: (caller: Owner, input: ParsedInputOf<typeof api.gpus.create>) => createGpu(market, caller, input),
     get: (gpuId: string) => view(market, gpuId),
     update: (caller: Owner, input: GpuChanges) => changeGpu(market, caller, input),
@@ -53,18 +60,31 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
     /** For the agents feature: within the transaction of an agent's hello or its report of changed devices. */
     bindDevices: (tx: Transaction, report: AgentReport) => bindDevices({ ...market, tx }, report),
     /** For the scheduler: within the transaction that ends an attempt. Only ends that say something about the provider. */
-    recordAttemptEnd: (tx: Transaction, gpuId: string, end: AttemptEnd) => recordAttemptEnd(market, tx, { gpuId, ...end }),
+    recordAttemptEnd: (tx: Transaction, gpuId: string, end: AttemptEnd) =>
+      recordAttemptEnd(market, tx, { gpuId, ...end }),
     /** `listen` hears, after the commit, that an attempt has to stop at once, uncharged. It must not throw. */
     onReclaim(listen: ReclaimListener): () => void {
       reclaimListeners.add(listen)
       return () => reclaimListeners.delete(listen)
     },
-    removeGpusOfOwner: (tx: Transaction, ownerId: string) => removeGpusOfOwner(market, tx, ownerId),
     async stop() {
       stopRecording()
       await recorder.stop()
     },
   }
+}
+
+/** The GPUs as they are on disk; those of suspended owners are offline, now and whenever a suspension begins or ends. */
+async function loadRegistry({ clock, database }: Context, users: GpuServiceDeps['users']): Promise<GpuRegistry> {
+  const registry = new GpuRegistry(clock)
+  await database.read(async (reader) => {
+    const gpus = await store.readAllGpus(reader)
+    for (const ownerId of new Set(gpus.map((gpu) => gpu.ownerId)))
+      registry.setOwnerSuspended(ownerId, !(await users.isActive(reader, ownerId)))
+    for (const gpu of gpus) registry.put(gpu)
+  })
+  users.onStatusChanged((ownerId, status) => registry.setOwnerSuspended(ownerId, status !== 'active'))
+  return registry
 }
 
 function listView(market: Market, gpus: readonly MarketGpu[], query: GpuQuery): Page<Gpu> {
@@ -109,7 +129,10 @@ async function changeGpu(market: Market, caller: Owner, { gpu_id: gpuId, ...chan
     const hardware = { model: model ?? before.model, vramGb: vramGb ?? before.vramGb }
     const isSameHardware = hardware.model === before.model && hardware.vramGb === before.vramGb
     if (before.agentId !== null && !isSameHardware)
-      throw problem('gpu_backed', 'An agent has detected what this GPU is, so its model and VRAM cannot be changed by hand.')
+      throw problem(
+        'gpu_backed',
+        'An agent has detected what this GPU is, so its model and VRAM cannot be changed by hand.',
+      )
     const after: store.GpuRecord = {
       ...before,
       ...hardware,
@@ -135,7 +158,11 @@ async function readOwnGpu(tx: Transaction, gpuId: string, caller: Owner): Promis
   return gpu
 }
 
-async function assertOwner({ database }: Market, caller: Pick<Caller, 'userId' | 'role'>, gpuId: string): Promise<void> {
+async function assertOwner(
+  { database }: Market,
+  caller: Pick<Caller, 'userId' | 'role'>,
+  gpuId: string,
+): Promise<void> {
   const ownerId = await database.read((reader) => store.readOwnerId(reader, gpuId))
   if (ownerId === null) throw noSuchGpu(gpuId)
   if (ownerId !== caller.userId && caller.role !== 'admin') throw notYourGpu()
@@ -153,7 +180,10 @@ async function removeGpu(market: Market, caller: Owner, gpuId: string): Promise<
       await readOwnGpu(tx, gpuId, caller)
       withdrawn = registry.withdraw(gpuId)
       if (!withdrawn)
-        throw problem('gpu_in_use', 'A task runs on this GPU. Put it into maintenance and wait, or reclaim it, then delete it.')
+        throw problem(
+          'gpu_in_use',
+          'A task runs on this GPU. Put it into maintenance and wait, or reclaim it, then delete it.',
+        )
       await store.markGpuDeleted(tx, gpuId, nowIso(market))
       tx.afterCommit(() => registry.remove(gpuId))
     })
@@ -169,9 +199,13 @@ async function removeGpusOfOwner(market: Market, tx: Transaction, ownerId: strin
   const { registry } = market
   const inUse = registry.ofOwner(ownerId).filter(({ attemptId }) => attemptId !== null)
   if (inUse.length > 0)
-    throw problem('account_has_obligations', `A task runs on ${inUse[0]!.name}. Wait until it ends, or reclaim the GPU first.`, {
-      gpu_ids: inUse.map(({ id }) => id),
-    })
+    throw problem(
+      'account_has_obligations',
+      `A task runs on ${inUse[0]!.name}. Wait until it ends, or reclaim the GPU first.`,
+      {
+        gpu_ids: inUse.map(({ id }) => id),
+      },
+    )
   for (const { id } of await store.readGpusOfOwner(tx, ownerId)) {
     await store.markGpuDeleted(tx, id, nowIso(market))
     tx.afterCommit(() => {
@@ -195,7 +229,11 @@ async function reclaimGpu(market: Market, caller: Owner, gpuId: string): Promise
 }
 
 /** Also of a GPU that has been deleted. */
-async function readHistory<T>(market: Market, gpuId: string, read: (reader: Reader) => Promise<T[]>): Promise<{ items: T[] }> {
+async function readHistory<T>(
+  market: Market,
+  gpuId: string,
+  read: (reader: Reader) => Promise<T[]>,
+): Promise<{ items: T[] }> {
   return market.database.read(async (reader) => {
     if ((await store.readOwnerId(reader, gpuId)) === null) throw noSuchGpu(gpuId)
     return { items: await read(reader) }

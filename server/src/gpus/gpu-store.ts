@@ -1,4 +1,11 @@
-import type { DeviceSpecs, GpuKind, GpuStatus, Micros, Telemetry } from '@orbyte/protocol'
+import {
+  type DeviceSpecs,
+  formatOrb,
+  type GpuKind,
+  type GpuStatus,
+  type Micros,
+  type Telemetry,
+} from '@orbyte/protocol'
 import { isoFromMs } from '../context.ts'
 import { flag, type Reader, type Row, type Transaction } from '../db/database.ts'
 
@@ -96,8 +103,32 @@ export async function readOwnerId(reader: Reader, gpuId: string): Promise<string
 }
 
 export async function readGpusOfOwner(reader: Reader, ownerId: string): Promise<GpuRecord[]> {
-  const rows = await reader.all<GpuRow>('SELECT * FROM gpus WHERE owner_id = ? AND deleted_at IS NULL ORDER BY id', ownerId)
+  const rows = await reader.all<GpuRow>(
+    'SELECT * FROM gpus WHERE owner_id = ? AND deleted_at IS NULL ORDER BY id',
+    ownerId,
+  )
   return rows.map(gpuOf)
+}
+
+/** In wire form, with the deleted ones. */
+export async function exportGpusOfOwner(reader: Reader, ownerId: string) {
+  const rows = await reader.all<GpuRow & { deleted_at: string | null }>(
+    'SELECT * FROM gpus WHERE owner_id = ? ORDER BY id',
+    ownerId,
+  )
+  return rows.map(({ id, name, model, kind, vram_gb, region, created_at, deleted_at, ...row }) => {
+    return {
+      id,
+      name,
+      model,
+      kind,
+      vram_gb,
+      price_per_hour: formatOrb(row.price_micros_per_hour),
+      region,
+      created_at,
+      deleted_at,
+    }
+  })
 }
 
 export async function readGpuOfDevice(reader: Reader, deviceUuid: string): Promise<GpuRecord | null> {
@@ -122,7 +153,16 @@ export async function updateGpu(tx: Transaction, gpu: GpuRecord) {
     `UPDATE gpus SET agent_id = ?, device_uuid = ?, kind = ?, name = ?, model = ?, vram_gb = ?, registered_model = ?,
        registered_vram_gb = ?, price_micros_per_hour = ?, region = ?, maintenance = ?, specs = ?, differences = ?, last_seen_at = ?
      WHERE id = ?`,
-    ...[gpu.agentId, gpu.deviceUuid, gpu.kind, gpu.name, gpu.model, gpu.vramGb, gpu.registered.model, gpu.registered.vramGb],
+    ...[
+      gpu.agentId,
+      gpu.deviceUuid,
+      gpu.kind,
+      gpu.name,
+      gpu.model,
+      gpu.vramGb,
+      gpu.registered.model,
+      gpu.registered.vramGb,
+    ],
     ...[gpu.priceMicrosPerHour, gpu.region, flag(gpu.maintenance), gpu.specs && JSON.stringify(gpu.specs)],
     ...[JSON.stringify(gpu.differences), gpu.lastSeenAt, gpu.id],
   )
@@ -142,10 +182,15 @@ export async function countCompletedAttempt(tx: Transaction, gpuId: string): Pro
      RETURNING tasks_completed, tasks_failed, failures_in_a_row`,
     gpuId,
   )
-  return row ? { tasksCompleted: row.tasks_completed, tasksFailed: row.tasks_failed, failuresInARow: 0, coolDownUntilMs: 0 } : null
+  return row
+    ? { tasksCompleted: row.tasks_completed, tasksFailed: row.tasks_failed, failuresInARow: 0, coolDownUntilMs: 0 }
+    : null
 }
 
-export async function countFailedAttempt(tx: Transaction, gpuId: string): Promise<Omit<AttemptCounters, 'coolDownUntilMs'> | null> {
+export async function countFailedAttempt(
+  tx: Transaction,
+  gpuId: string,
+): Promise<Omit<AttemptCounters, 'coolDownUntilMs'> | null> {
   const row = await tx.get<CounterRow>(
     `UPDATE gpus SET tasks_failed = tasks_failed + 1, failures_in_a_row = failures_in_a_row + 1 WHERE id = ?
      RETURNING tasks_completed, tasks_failed, failures_in_a_row`,
@@ -160,7 +205,11 @@ export async function writeCoolDown(tx: Transaction, gpuId: string, untilMs: num
 }
 
 /** Prices begin with the GPU's first one, so that every attempt's can be looked up. */
-export async function insertPrice(tx: Transaction, gpu: Pick<GpuRecord, 'id' | 'priceMicrosPerHour'>, changedAt: string) {
+export async function insertPrice(
+  tx: Transaction,
+  gpu: Pick<GpuRecord, 'id' | 'priceMicrosPerHour'>,
+  changedAt: string,
+) {
   await tx.run(
     `INSERT INTO gpu_prices (gpu_id, changed_at, price_micros_per_hour) VALUES (?, ?, ?)
      ON CONFLICT DO UPDATE SET price_micros_per_hour = excluded.price_micros_per_hour`,
@@ -168,7 +217,10 @@ export async function insertPrice(tx: Transaction, gpu: Pick<GpuRecord, 'id' | '
   )
 }
 
-export async function readPrices(reader: Reader, gpuId: string): Promise<{ price_per_hour: Micros; changed_at: string }[]> {
+export async function readPrices(
+  reader: Reader,
+  gpuId: string,
+): Promise<{ price_per_hour: Micros; changed_at: string }[]> {
   const rows = await reader.all<{ changed_at: string; price_micros_per_hour: number }>(
     'SELECT changed_at, price_micros_per_hour FROM gpu_prices WHERE gpu_id = ? ORDER BY changed_at DESC LIMIT 1000',
     gpuId,

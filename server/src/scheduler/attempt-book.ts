@@ -15,8 +15,8 @@ export type ActiveAttempt = {
   outputLength: number
   outputBytes: number
   logLines: number
-  /** A transaction that ends it is on its way. */
-  ending: boolean
+  /** The transaction that ends it, while it is on its way. */
+  ending: Promise<boolean> | null
   /** It has ended for the market; its GPU waits until the agent confirms. */
   stopped: boolean
   timers: (() => void)[]

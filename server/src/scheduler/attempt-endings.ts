@@ -35,12 +35,12 @@ export function createAttemptEndings(context: Context, parts: Parts) {
    */
   async function end(active: ActiveAttempt, work: (tx: Transaction) => Promise<boolean>): Promise<boolean> {
     if (active.ending || active.stopped) return false
-    active.ending = true
     stopTimers(active)
+    active.ending = database.transaction(work)
     try {
-      return await database.transaction(work)
+      return await active.ending
     } finally {
-      active.ending = false
+      active.ending = null
     }
   }
 
@@ -72,7 +72,7 @@ export function createAttemptEndings(context: Context, parts: Parts) {
 
   async function complete(active: ActiveAttempt, result: { claimedMs: number; outputData: Task['output_data'] }) {
     const runMs = evidence(active, result.claimedMs)
-    const ended = await end(active, async (tx) => {
+    await end(active, async (tx) => {
       await gpus.recordAttemptEnd(tx, active.attempt.gpu_id, { outcome: 'completed', nowMs: context.clock.now() })
       const message = `Completed after ${(runMs / 1_000).toFixed(3)} s of run time.`
       return endTask(context, tx, {
@@ -87,7 +87,7 @@ export function createAttemptEndings(context: Context, parts: Parts) {
         },
       })
     })
-    if (ended || active.stopped) free(active)
+    free(active)
   }
 
   /** The renter's work failed: charged for the time it ran, not tried again. */

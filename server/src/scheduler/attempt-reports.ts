@@ -19,7 +19,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   const files = createFileAssembly()
 
   function isOpen(active: ActiveAttempt | null): active is ActiveAttempt {
-    return active !== null && !active.stopped && !active.ending
+    return active !== null && !active.stopped && active.ending === null
   }
 
   async function accepted(agentId: string, message: AgentMessageOf<'attempt.accepted'>) {
@@ -73,12 +73,14 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   async function overran(active: ActiveAttempt) {
     const message = `It ran longer than the ${Math.round(active.durationMsMax / 1_000)} s that it may.`
     const end: End = { code: 'max_duration', message, decided_by: 'platform' }
-    if (await endings.failRenter(active, { claimedMs: active.durationMsMax, end })) endings.stop(active, message)
+    await endings.failRenter(active, { claimedMs: active.durationMsMax, end })
+    endings.stop(active, message)
   }
 
   async function tooLarge(active: ActiveAttempt, claimedMs: number, problem: string) {
     const end: End = { code: 'output_too_large', message: `Stopped: ${problem}.`, decided_by: 'platform' }
-    if (await endings.failRenter(active, { claimedMs, end })) endings.stop(active, problem)
+    await endings.failRenter(active, { claimedMs, end })
+    endings.stop(active, problem)
   }
 
   async function output(agentId: string, message: AgentMessageOf<'attempt.output'>) {
@@ -122,8 +124,8 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const active = book.find(agentId, message)
     if (!active) return
     files.forget(active.attempt.id)
+    if (active.ending) await active.ending
     if (active.stopped) return endings.free(active)
-    if (active.ending) return
     const claimedMs = message.run_ms
     const end: End = { code: message.code, message: message.message, decided_by: 'agent' }
     if (message.outcome === 'completed' && active.status === 'running') {

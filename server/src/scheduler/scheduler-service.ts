@@ -1,5 +1,6 @@
 import { type AgentMessageOf, attemptHoldsGpu, type End, type ServerMessage, type ServerMessageOf } from '@orbyte/protocol'
 import { type Context, every, newId, nowIso } from '../context.ts'
+import type { Transaction } from '../db/database.ts'
 import type { StoredEvent } from '../event-store.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
@@ -13,7 +14,7 @@ import type { StoredTask } from '../tasks/task-store.ts'
 import { type ActiveAttempt, type AttemptRef, createAttemptBook } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
 import { createAttemptReports } from './attempt-reports.ts'
-import { readPause } from './market-store.ts'
+import { type MarketPause, readPause, writePause } from './market-store.ts'
 import { chooseBest, judgeFit, judgeNow, type Wanted } from './matching.ts'
 import { createTaskQueue, type QueuedTask } from './task-queue.ts'
 
@@ -49,7 +50,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
     return {
       taskType: task.task_type,
       requirements: task.requirements,
-      model: task.model === null ? null : models.resolveModel(task.task_type, task.model),
+      model: task.model === null ? null : models.resolve(task.task_type, task.model),
       modelName: task.model,
       maxPriceMicrosPerHour: task.max_price_per_hour,
       failedGpus,
@@ -149,7 +150,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
       outputLength: attempt.output_length,
       outputBytes: attempt.output_length,
       logLines: attempt.log_lines,
-      ending: false,
+      ending: null,
       stopped: false,
       timers: [],
     }
@@ -278,6 +279,13 @@ export async function createScheduler(context: Context, { gpus, models, payments
     agentDied,
     reconcile,
     heartbeat,
+    async setPause(tx: Transaction, next: MarketPause) {
+      await writePause(tx, next)
+      tx.afterCommit(() => {
+        Object.assign(pause, next)
+        wake()
+      })
+    },
     counts: () => ({ pending: queue.size(), running: [...book.all()].filter(({ stopped }) => !stopped).length }),
     stop() {
       stopSweeping()

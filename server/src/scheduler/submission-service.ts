@@ -33,7 +33,7 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
     if (!parsed.success) throw invalidInput(parsed.error)
     const input = parsed.data as NewTask['input_data']
     const asked = typeof input.model === 'string' ? input.model : typeof input.base_model === 'string' ? input.base_model : undefined
-    const model = models.resolveModel(task.task_type, asked)
+    const model = models.resolve(task.task_type, asked)
     const modelName = model?.name ?? asked ?? null
     if (asked !== undefined && !model && !gpus.registry.all().some((gpu) => gpu.ownModels.includes(asked)))
       throw problem('invalid_request', `input_data.model: there is no model ${asked}. GET /api/models lists what there is.`)

@@ -1,0 +1,125 @@
+import { encodeBase32, type Dispute, type Micros, type Payment, problem, type User } from '@orbyte/protocol'
+import type { AgentService } from '../agents/agent-service.ts'
+import { type Context, nowIso } from '../context.ts'
+import type { Transaction } from '../db/database.ts'
+import { transactionOnce } from '../http/idempotency-store.ts'
+import type { Caller } from '../http/route.ts'
+import type { PaymentService } from '../payments/payment-service.ts'
+import type { MarketPause } from '../scheduler/market-store.ts'
+import type { Scheduler } from '../scheduler/scheduler-service.ts'
+import type { TaskService } from '../tasks/task-service.ts'
+import type { Passwords } from '../users/password.ts'
+import type { UserService } from '../users/user-service.ts'
+import { recordAction } from './admin-store.ts'
+
+type Parts = {
+  users: UserService
+  passwords: Passwords
+  payments: PaymentService
+  tasks: TaskService
+  scheduler: Scheduler
+  agents: AgentService
+}
+export type AdminService = ReturnType<typeof createAdminService>
+
+/** What administrators decide. Each decision is kept with who made it and why, in the same transaction. */
+export function createAdminService(context: Context, { users, passwords, payments, tasks, scheduler, agents }: Parts) {
+  const { database } = context
+
+  function record(tx: Transaction, caller: Caller, what: { action: string; subject: string; reason?: string }) {
+    const adminId = caller.userId || 'operator'
+    return recordAction(tx, { adminId, at: nowIso(context), reason: null, ...what })
+  }
+
+  async function setPause(caller: Caller, pause: MarketPause): Promise<MarketPause> {
+    await database.transaction(async (tx) => {
+      const action = pause.paused ? 'market.pause' : 'market.resume'
+      await record(tx, caller, { action, subject: 'market', reason: pause.reason ?? undefined })
+      await scheduler.setPause(tx, pause)
+    })
+    return pause
+  }
+
+  return {
+    users: users.list,
+    disputes: payments.disputes,
+
+    async createAdmin(caller: Caller, { email, password }: { email: string; password: string }): Promise<User> {
+      const passwordHash = await passwords.hash(password)
+      return database.transaction(async (tx) => {
+        const user = await users.create(tx, { email, name: null, role: 'admin', passwordHash })
+        await record(tx, caller, { action: 'admin.create', subject: user.id })
+        return user
+      })
+    },
+
+    /** Their tasks end, their agents go; nobody is charged for what the suspension cuts off on their GPUs. */
+    suspendUser(caller: Caller, { userId, reason }: { userId: string; reason: string }): Promise<User> {
+      return database.transaction(async (tx) => {
+        if (userId === caller.userId) throw problem('forbidden', 'You cannot suspend yourself.')
+        const user = await users.setStatus(tx, userId, { status: 'suspended', reason })
+        await tasks.cancelAllOf(tx, userId)
+        await record(tx, caller, { action: 'user.suspend', subject: userId, reason })
+        return user
+      })
+    },
+
+    restoreUser(caller: Caller, userId: string): Promise<User> {
+      return database.transaction(async (tx) => {
+        const user = await users.setStatus(tx, userId, { status: 'active', reason: null })
+        await record(tx, caller, { action: 'user.restore', subject: userId })
+        return user
+      })
+    },
+
+    async resetPassword(caller: Caller, userId: string): Promise<{ password: string }> {
+      const password = encodeBase32(context.random.bytes(15))
+      const passwordHash = await passwords.hash(password)
+      await database.transaction(async (tx) => {
+        await users.setPassword(tx, userId, { passwordHash })
+        await record(tx, caller, { action: 'user.reset-password', subject: userId })
+      })
+      return { password }
+    },
+
+    suspendAgent(caller: Caller, { agentId, reason }: { agentId: string; reason: string }) {
+      return database.transaction(async (tx) => {
+        const agent = await agents.setStatus(tx, agentId, { status: 'suspended', reason })
+        await record(tx, caller, { action: 'agent.suspend', subject: agentId, reason })
+        return agent
+      })
+    },
+
+    restoreAgent(caller: Caller, agentId: string) {
+      return database.transaction(async (tx) => {
+        const agent = await agents.setStatus(tx, agentId, { status: 'active', reason: null })
+        await record(tx, caller, { action: 'agent.restore', subject: agentId })
+        return agent
+      })
+    },
+
+    refund(caller: Caller, { paymentId, amount, reason }: { paymentId: string; amount?: Micros; reason: string }): Promise<Payment> {
+      return transactionOnce(context, caller, async (tx) => {
+        const payment = await payments.refund(tx, paymentId, amount)
+        await record(tx, caller, { action: 'payment.refund', subject: paymentId, reason })
+        return payment
+      })
+    },
+
+    decideDispute(
+      caller: Caller,
+      input: { disputeId: string; decision: 'release' | 'refund' | 'split'; refundAmount?: Micros; note: string },
+    ): Promise<Dispute> {
+      const { disputeId, decision, refundAmount, note } = input
+      return transactionOnce(context, caller, async (tx) => {
+        const decidedBy = caller.userId || 'operator'
+        const dispute = await payments.decideDispute(tx, disputeId, { decision, refundAmount, note, decidedBy })
+        await record(tx, caller, { action: `dispute.${decision}`, subject: disputeId, reason: note })
+        return dispute
+      })
+    },
+
+    pauseMarket: (caller: Caller, reason: string) => setPause(caller, { paused: true, reason }),
+    resumeMarket: (caller: Caller) => setPause(caller, { paused: false, reason: null }),
+  }
+}

@@ -1,0 +1,240 @@
+import { createHash, createPublicKey, verify } from 'node:crypto'
+import {
+  type Agent,
+  type AgentMessageOf,
+  agentProtocolVersion,
+  problem,
+  type ServerMessage,
+  type ServerMessageOf,
+} from '@orbyte/protocol'
+import { type Context, newId, nowIso } from '../context.ts'
+import type { Transaction } from '../db/database.ts'
+import type { GpuService } from '../gpus/gpu-service.ts'
+import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { pageFrom, type PageInput, startOf } from '../http/page.ts'
+import type { Caller } from '../http/route.ts'
+import type { Scheduler } from '../scheduler/scheduler-service.ts'
+import type { CredentialService } from '../users/credential-service.ts'
+import type { UserService } from '../users/user-service.ts'
+import { createLiveness } from './agent-liveness.ts'
+import * as store from './agent-store.ts'
+
+/** One open socket, as the service sees it. */
+export type Connection = { send(message: ServerMessage): boolean; close(): void }
+export type AgentConnections = ReturnType<typeof createAgentConnections>
+export type AgentService = Awaited<ReturnType<typeof createAgentService>>
+type Parts = {
+  users: UserService
+  credentials: CredentialService
+  gpus: GpuService
+  scheduler: Scheduler
+  connections: AgentConnections
+}
+type Hello = AgentMessageOf<'hello'>
+
+/** Which agent is on which socket. Apart from the service, because the scheduler sends through it. */
+export function createAgentConnections() {
+  const open = new Map<string, Connection>()
+  return {
+    get: (agentId: string) => open.get(agentId),
+    set: (agentId: string, connection: Connection) => void open.set(agentId, connection),
+    delete: (agentId: string) => void open.delete(agentId),
+    all: () => open.values(),
+    send: (agentId: string, message: ServerMessage): boolean => open.get(agentId)?.send(message) ?? false,
+  }
+}
+
+/** Who the agents are, whether they are alive, and what their messages mean. The sockets are agent-socket.ts's. */
+export async function createAgentService(context: Context, { users, credentials, gpus, scheduler, connections }: Parts) {
+  const { database, config } = context
+  const { registry } = gpus
+  const acked = new Map<string, { instance: string; seq: number }>()
+  const assigned = new Map<string, string>()
+
+  const liveness = createLiveness(context, (agentId, state) => {
+    registry.setLiveness(agentId, state, connections.get(agentId) !== undefined)
+    if (state === 'dead') {
+      connections.get(agentId)?.close()
+      void scheduler.agentDied(agentId, `The agent was silent for ${Math.round(config.timing.deadMs / 1_000)} s.`)
+    }
+  })
+  for (const agentId of await database.read(store.agentsWithOpenAttempts)) liveness.expect(agentId)
+
+  /** The agent that says hello, or why it may not come in. */
+  async function identify(hello: Hello, nonce: string): Promise<store.StoredAgent | ServerMessageOf<'refused'>> {
+    if (hello.protocol_version !== agentProtocolVersion)
+      return refusal(
+        'protocol_version',
+        `This market speaks version ${agentProtocolVersion} of the agent protocol, the agent ${hello.protocol_version}. Update the older one.`,
+      )
+    if (!signatureHolds(hello, nonce)) return refusal('bad_signature', 'The signature does not belong to the key.')
+    const known = await database.read((reader) => store.agentByKey(reader, hello.public_key))
+    const ownerId = known?.owner_id ?? (await ownerOfToken(hello.agent_token))
+    if (ownerId === null)
+      return refusal('not_enrolled', 'This machine is not enrolled. Make a token at the market and start with --token.')
+    if (known?.status === 'revoked') return refusal('agent_revoked', 'The key of this machine was revoked. Remove its data folder to enrol it anew.')
+    if (known?.status === 'suspended') return refusal('agent_suspended', known.suspended_reason ?? 'The agent is suspended.')
+    if (!(await database.read((reader) => users.isActive(reader, ownerId)))) return refusal('user_suspended', 'The account of this machine’s owner is not active.')
+    const { public_key, hostname, os, agent_version: version, region } = hello
+    const now = nowIso(context)
+    const kept = { hostname, os, version, region, last_seen_at: now }
+    return known
+      ? { ...known, ...kept }
+      : { id: newId(context, 'agent'), owner_id: ownerId, public_key, status: 'active', suspended_reason: null, created_at: now, ...kept }
+  }
+
+  async function ownerOfToken(token: string | null): Promise<string | null> {
+    return token === null ? null : ((await credentials.verifyAgentToken(token))?.userId ?? null)
+  }
+
+  /** Lets an agent in: its devices become GPUs, its attempts are compared with the market's. */
+  async function welcome(agent: store.StoredAgent, hello: Hello, connection: Connection): Promise<void> {
+    const old = connections.get(agent.id)
+    connections.delete(agent.id)
+    old?.close()
+    const bound = await database.transaction(async (tx) => {
+      await store.putAgent(tx, agent)
+      return gpus.bindDevices(tx, report(agent, hello.devices))
+    })
+    connections.set(agent.id, connection)
+    const last = acked.get(agent.id)
+    if (last?.instance !== hello.instance) acked.set(agent.id, { instance: hello.instance, seq: 0 })
+    const attempts = await scheduler.reconcile(agent.id, hello.attempts)
+    for (const gpu of bound.gpus) assigned.set(gpu.gpu_id, JSON.stringify(gpu))
+    connection.send({
+      type: 'welcome',
+      agent_id: agent.id,
+      heartbeat_ms: config.timing.heartbeatMs,
+      gpus: bound.gpus,
+      refused_devices: bound.refused,
+      attempts,
+      acked_seq: acked.get(agent.id)!.seq,
+    })
+    liveness.heard(agent.id)
+    registry.setLiveness(agent.id, 'alive', true)
+    scheduler.wake()
+  }
+
+  const report = (agent: store.StoredAgent, devices: Hello['devices']) => ({
+    agentId: agent.id,
+    ownerId: agent.owner_id,
+    hostname: agent.hostname,
+    region: agent.region,
+    devices,
+  })
+
+  async function devices(agent: store.StoredAgent, message: AgentMessageOf<'devices'>) {
+    const bound = await database.transaction((tx) => gpus.bindDevices(tx, report(agent, message.devices)))
+    registry.setLiveness(agent.id, 'alive', true)
+    for (const gpu of bound.gpus) assigned.set(gpu.gpu_id, JSON.stringify(gpu))
+    connections.send(agent.id, { type: 'gpus', gpus: bound.gpus })
+    scheduler.wake()
+  }
+
+  async function heartbeat(agent: store.StoredAgent, message: AgentMessageOf<'heartbeat'>) {
+    const own = new Map(registry.ofAgent(agent.id).map((gpu) => [gpu.deviceUuid, gpu.id]))
+    for (const { uuid, telemetry } of message.devices) {
+      const gpuId = own.get(uuid)
+      if (gpuId !== undefined) registry.setTelemetry(gpuId, telemetry)
+    }
+    const attempts = await scheduler.heartbeat(agent.id, message.attempts)
+    connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, attempts })
+  }
+
+  /** Tells the agent of a GPU's new name, price or maintenance. */
+  function tellAssigned(gpu: MarketGpu) {
+    if (gpu.agentId === null || gpu.deviceUuid === null || !assigned.has(gpu.id)) return
+    const { deviceUuid: uuid, id: gpu_id, name, priceMicrosPerHour: price_per_hour, maintenance } = gpu
+    const now = { uuid, gpu_id, name, price_per_hour, maintenance }
+    if (assigned.get(gpu.id) === JSON.stringify(now)) return
+    assigned.set(gpu.id, JSON.stringify(now))
+    connections.send(gpu.agentId, { type: 'gpus', gpus: [now] })
+  }
+  const unsubscribe = registry.onChange(tellAssigned)
+  users.onStatusChanged((userId, status) => {
+    if (status !== 'active') for (const gpu of registry.ofOwner(userId)) if (gpu.agentId !== null) expel(gpu.agentId, 'user_suspended')
+  })
+
+  /** Ends a connection for good or for now; what ran there is tried elsewhere. */
+  function expel(agentId: string, code: string) {
+    const connection = connections.get(agentId)
+    connection?.send({ type: 'refused', code, message: 'The market has ended this connection.', retry: false })
+    connection?.close()
+    void scheduler.agentDied(agentId, 'The agent was shut out of the market.')
+  }
+
+  function view(agent: store.StoredAgent): Agent {
+    return {
+      ...agent,
+      fingerprint: createHash('sha256').update(agent.public_key).digest('hex').slice(0, 16),
+      liveness: liveness.of(agent.id),
+      connected: connections.get(agent.id) !== undefined,
+      gpus: registry.ofAgent(agent.id).length,
+    }
+  }
+
+  return {
+    identify,
+    welcome,
+    devices,
+    heartbeat,
+    heard: liveness.heard,
+    ackedSeq: (agentId: string) => acked.get(agentId)?.seq ?? 0,
+    acknowledge(agentId: string, seq: number) {
+      const last = acked.get(agentId)
+      if (last) last.seq = Math.max(last.seq, seq)
+    },
+
+    disconnected(agentId: string, connection: Connection) {
+      if (connections.get(agentId) !== connection) return
+      connections.delete(agentId)
+      registry.setLiveness(agentId, liveness.of(agentId), false)
+    },
+
+    list(caller: Caller, page: PageInput) {
+      return database.read(async (reader) => {
+        const rows = await store.agentsOfOwner(reader, { ownerId: caller.userId, before: startOf(page), limit: page.limit + 1 })
+        return pageFrom(rows.map(view), page.limit)
+      })
+    },
+
+    async revoke(caller: Caller, agentId: string) {
+      await database.transaction(async (tx) => {
+        const agent = await store.agentById(tx, agentId)
+        if (!agent || agent.owner_id !== caller.userId)
+          throw problem('not_found', `There is no agent ${agentId} of yours. List yours with GET /api/agents/.`)
+        await store.setAgentStatus(tx, agentId, { status: 'revoked', reason: null })
+        tx.afterCommit(() => expel(agentId, 'agent_revoked'))
+      })
+    },
+
+    /** For administrators, within their transaction. */
+    async setStatus(tx: Transaction, agentId: string, change: { status: 'active' | 'suspended'; reason: string | null }): Promise<Agent> {
+      const agent = await store.agentById(tx, agentId)
+      if (!agent) throw problem('not_found', `There is no agent ${agentId}.`)
+      await store.setAgentStatus(tx, agentId, change)
+      if (change.status === 'suspended') tx.afterCommit(() => expel(agentId, 'agent_suspended'))
+      return { ...view(agent), status: change.status }
+    },
+
+    stop() {
+      unsubscribe()
+      liveness.stop()
+      for (const connection of connections.all()) connection.close()
+    },
+  }
+}
+
+function refusal(code: string, message: string, retry = false): ServerMessageOf<'refused'> {
+  return { type: 'refused', code, message, retry }
+}
+
+function signatureHolds({ public_key, signature }: Hello, nonce: string): boolean {
+  try {
+    const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: public_key }, format: 'jwk' })
+    return verify(null, Buffer.from(`orbyte-agent:${nonce}`), key, Buffer.from(signature, 'base64url'))
+  } catch {
+    return false
+  }
+}
+
