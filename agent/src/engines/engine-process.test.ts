@@ -47,6 +47,18 @@ test('a cancelled run ends with the reason it was cancelled for, and the engine 
   expect(await engine.run(runOf('echo'))).toEqual({ pid })
 })
 
+test('a run that is cancelled while its engine starts ends at once, and leaves the engine to the next', async () => {
+  const engine = start()
+  const cancel = new AbortController()
+  const seen: string[] = []
+  const run = engine.run(runOf('obey', { signal: cancel.signal, seen }))
+  const pid = engine.pid()
+  cancel.abort()
+  await expect(run).rejects.toMatchObject({ code: 'cancelled' })
+  expect(await engine.run(runOf('echo'))).toEqual({ pid })
+  expect(seen).toEqual([])
+})
+
 test('an engine that does not hear a cancel is killed', async () => {
   const sleeps: { ms: number; wake: () => void }[] = []
   const engine = start({ clock: heldClock(sleeps) })

@@ -62,15 +62,14 @@ export class EngineProcess {
 
   /** What the engine's library can use; rejects with an AttemptError when it cannot be loaded. */
   async check(): Promise<Record<string, unknown>> {
-    return await this.#alone(async (child) => {
-      const never = new AbortController().signal
+    const never = new AbortController().signal
+    return await this.#alone(never, async (child) => {
       return await converse(child, { request: { type: 'check' }, signal: never, onReply: () => {} })
     })
   }
 
   async run(run: EngineRun): Promise<Record<string, unknown>> {
-    run.signal.throwIfAborted()
-    return await this.#alone(async (child) => {
+    return await this.#alone(run.signal, async (child) => {
       const settled = new AbortController()
       const stop = () => void this.#cancel(child, settled.signal)
       run.signal.addEventListener('abort', stop)
@@ -95,12 +94,13 @@ export class EngineProcess {
     await child.exited
   }
 
-  async #alone<Result>(work: (child: Child) => Promise<Result>): Promise<Result> {
+  async #alone<Result>(signal: AbortSignal, work: (child: Child) => Promise<Result>): Promise<Result> {
+    if (signal.aborted) throw cancelReason(signal)
     if (this.#busy) throw new Error('an engine does one thing at a time')
     this.#busy = true
     try {
       this.#child ??= this.#start()
-      await this.#hello(this.#child)
+      await this.#hello(this.#child, signal)
       return await work(this.#child)
     } finally {
       this.#busy = false
@@ -137,14 +137,20 @@ export class EngineProcess {
     }
   }
 
-  async #hello(child: Child): Promise<void> {
-    const started = new AbortController()
-    const tooLate = this.#options.clock.sleep(startMsMax, started.signal).then(() => child.process.kill('SIGKILL'))
+  /** Waits for a process to be ready for requests. When it is cancelled the process goes on, for the next request. */
+  async #hello(child: Child, signal: AbortSignal): Promise<void> {
+    const settled = new AbortController()
+    const tooLate = this.#options.clock.sleep(startMsMax, settled.signal).then(() => child.process.kill('SIGKILL'))
     tooLate.catch(() => {})
+    const cancelled = new Promise<never>((_resolve, reject) => {
+      signal.addEventListener('abort', () => reject(cancelReason(signal)), { signal: settled.signal })
+    })
+    const ended = child.exited.then((exit) => Promise.reject(exitError(child, exit)))
     try {
-      await Promise.race([child.hello, child.exited.then((exit) => Promise.reject(exitError(child, exit)))])
+      await Promise.race([child.hello, ended, cancelled])
     } finally {
-      started.abort()
+      settled.abort()
+      ended.catch(() => {})
     }
   }
 
