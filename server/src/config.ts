@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { type Micros, parseOrb } from '@orbyte/protocol'
 
 /** Everything that an operator may set. Names in the environment are given beside each field. */
@@ -129,9 +130,9 @@ export function loadConfig(environment: Environment = process.env): Config {
     feeBasisPoints: feeBasisPoints(text('FEE_PERCENT') ?? '0'),
     allowEmulatedGpus: boolean(text('ALLOW_EMULATED_GPUS'), 'ALLOW_EMULATED_GPUS'),
     faucetMicrosPerDay: faucet(text('FAUCET_PER_DAY') ?? '1000'),
-    modelsPath: resolve(text('MODELS_PATH') ?? './models'),
-    webPath: text('WEB_PATH') ?? null,
-    downloadsPath: text('DOWNLOADS_PATH') ?? null,
+    modelsPath: folder(text('MODELS_PATH'), ['../models', '../../models']) ?? resolve('./models'),
+    webPath: folder(text('WEB_PATH'), ['./web', '../../dist/web']),
+    downloadsPath: folder(text('DOWNLOADS_PATH'), ['./downloads', '../../dist/downloads']),
     logLevel: logLevel(text('LOG_LEVEL') ?? 'info'),
     publicUrl: text('PUBLIC_URL')?.replace(/\/$/, '') ?? null,
     trustProxy: boolean(text('TRUST_PROXY'), 'TRUST_PROXY'),
@@ -146,6 +147,12 @@ export function loadConfig(environment: Environment = process.env): Config {
     },
     timing: defaultTiming,
   }
+}
+
+/** The folder that was given, or the first of those that exist beside this program (built, or from its source). */
+function folder(given: string | undefined, beside: string[]): string | null {
+  if (given !== undefined) return resolve(given)
+  return beside.map((path) => fileURLToPath(new URL(path, import.meta.url))).find((path) => existsSync(path)) ?? null
 }
 
 /** `sqlite:///./orbyte.db` (relative), `sqlite:////data/orbyte.db` (absolute), or a plain path. */

@@ -63,7 +63,7 @@ export type Server = {
 export async function startServer(config: Config, outside: Outside = {}): Promise<Server> {
   const catalogue = loadCatalogue(config.modelsPath)
   const context = createContext(config, outside)
-  await context.database.transaction(migrate)
+  await migrate(context.database, { backupPath: config.databasePath === ':memory:' ? null : config.databasePath })
 
   const passwords = createPasswords(context)
   const authentication = createAuthenticationService(context)

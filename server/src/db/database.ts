@@ -32,6 +32,8 @@ export type Database = {
    * If it throws, the whole commit fails.
    */
   sealCommits(seal: (tx: Transaction) => Promise<void>): void
+  /** Writes a consistent copy to a new file. */
+  backUp(path: string): Promise<void>
   /** Commits what was asked for, then closes. */
   close(): Promise<void>
 }
@@ -41,6 +43,14 @@ export class DatabaseFullError extends Error {
   constructor(cause: unknown) {
     super('the database is full', { cause })
     this.name = 'DatabaseFullError'
+  }
+}
+
+/** Another server has the file open: one market per file. */
+export class DatabaseInUseError extends Error {
+  constructor(path: string) {
+    super(`another Orbyte server is using ${path}: stop it first, or give this one a file of its own (DATABASE_URL)`)
+    this.name = 'DatabaseInUseError'
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Transaction } from './database.ts'
+import type { Database, Reader } from './database.ts'
 
 /**
  * The schema, as numbered steps. A step that has been released is never changed; the file's version is the number of steps
@@ -119,29 +119,39 @@ export const migrations: readonly string[][] = [
 
 /** A file that a newer version of the market has written. */
 export class NewerSchemaError extends Error {
-  constructor(found: number) {
+  constructor(found: number, known: number) {
     super(
-      `the database has schema version ${found}, and this version of Orbyte knows ${migrations.length}: start the newer Orbyte, or restore a backup from before the update`,
+      `the database has schema version ${found}, and this version of Orbyte knows ${known}: start the newer Orbyte, or restore a backup from before the update`,
     )
     this.name = 'NewerSchemaError'
   }
 }
 
-export async function schemaVersion(tx: Pick<Transaction, 'get'>): Promise<number> {
-  const table = await tx.get(`SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'settings'`)
-  if (!table) return 0
-  const row = await tx.get<{ value: string }>(`SELECT value FROM settings WHERE name = 'schema_version'`)
-  return Number(row?.value ?? 0)
+/**
+ * Brings the schema up to date, all of it or nothing. A database that holds something is first copied to `backupPath` plus its
+ * version, if a path is given.
+ */
+export async function migrate(
+  database: Database,
+  { backupPath, steps = migrations }: { backupPath: string | null; steps?: readonly string[][] },
+): Promise<void> {
+  const before = await database.read(schemaVersion)
+  if (before > steps.length) throw new NewerSchemaError(before, steps.length)
+  if (before === steps.length) return
+  if (before > 0 && backupPath !== null) await database.backUp(`${backupPath}.before-version-${steps.length}`)
+  await database.transaction(async (tx) => {
+    for (const statements of steps.slice(before)) for (const sql of statements) await tx.run(sql)
+    await tx.run(
+      `INSERT INTO settings (name, value) VALUES ('schema_version', ?)
+       ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+      String(steps.length),
+    )
+  })
 }
 
-/** Brings the schema up to date within `tx`. Returns the version before. */
-export async function migrate(tx: Transaction): Promise<number> {
-  const before = await schemaVersion(tx)
-  if (before > migrations.length) throw new NewerSchemaError(before)
-  for (const steps of migrations.slice(before)) for (const sql of steps) await tx.run(sql)
-  await tx.run(
-    `INSERT INTO settings (name, value) VALUES ('schema_version', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
-    String(migrations.length),
-  )
-  return before
+async function schemaVersion(reader: Reader): Promise<number> {
+  const table = await reader.get(`SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'settings'`)
+  if (!table) return 0
+  const row = await reader.get<{ value: string }>(`SELECT value FROM settings WHERE name = 'schema_version'`)
+  return Number(row?.value ?? 0)
 }

@@ -1,5 +1,5 @@
 import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from '@photostructure/sqlite'
-import { type Database, DatabaseFullError, type Reader, type Row, type Transaction, type Value } from './database.ts'
+import { type Database, DatabaseFullError, DatabaseInUseError, type Reader, type Row, type Transaction, type Value } from './database.ts'
 
 type Waiting = { work: (tx: Transaction) => Promise<unknown>; resolve: (value: unknown) => void; reject: (error: unknown) => void }
 
@@ -12,9 +12,14 @@ const transactionsPerCommitMax = 200
  */
 export function openSqlite(path: string): Database {
   const sqlite = new DatabaseSync(path)
-  sqlite.exec(
-    'PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF; PRAGMA busy_timeout=0',
-  )
+  try {
+    sqlite.exec(
+      'PRAGMA busy_timeout=0; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN IMMEDIATE; COMMIT',
+    )
+  } catch (error) {
+    sqlite.close()
+    throw isBusy(error) ? new DatabaseInUseError(path) : error
+  }
   return sqliteDatabase(sqlite)
 }
 
@@ -62,6 +67,7 @@ export function sqliteDatabase(sqlite: DatabaseSyncInstance): Database {
     sealCommits(next) {
       seal = next
     },
+    backUp: (to) => exclusively(async () => sqlite.exec(`VACUUM INTO '${to.replaceAll("'", "''")}'`)),
     async close() {
       closed = true
       while (writing) await writing
@@ -149,7 +155,11 @@ function rollBack(connection: Connection) {
   }
 }
 
-/** SQLITE_FULL (13) and SQLITE_IOERR (10, also with extended codes): the disk took no more. */
+function isBusy(error: unknown): boolean {
+  return /database is locked/.test((error as Error).message)
+}
+
+/** SQLITE_FULL (13): the disk took no more. */
 function isFull(error: unknown): boolean {
   const { errcode, message } = (error ?? {}) as { errcode?: number; message?: string }
   return (errcode !== undefined && (errcode & 0xff) === 13) || /database or disk is full/.test(message ?? '')

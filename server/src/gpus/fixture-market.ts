@@ -32,7 +32,7 @@ export type Reply = { status: number; body: Record<string, unknown> & { items: R
 export async function startGpuMarket(options: Options = {}) {
   const clock = manualClock(options.startMs ?? startMs)
   const database = options.database ?? openSqlite(':memory:')
-  await database.transaction(migrate)
+  await migrate(database, { backupPath: null })
   const defaults = loadConfig({ DATABASE_URL: ':memory:', PORT: '0', LOG_LEVEL: 'silent' })
   const limits = { ...defaults.limits, gpusPerOwnerMax: options.gpusPerOwnerMax ?? 1_000 }
   const config = { ...defaults, limits, allowEmulatedGpus: options.allowEmulatedGpus ?? false }

@@ -371,12 +371,13 @@ test('the GPUs of a suspended owner are offline, also for a restarted market, un
 
 test('what is stored about a user’s GPUs is in the export, with the deleted ones', async () => {
   const deleted = await register({ name: 'gone' })
+  market.clock.advance(1)
   await market.call(`DELETE /api/gpus/${deleted}`, { as: 'bob' })
   const kept = await register()
   await register({}, 'alice')
   const { body } = await market.call('GET /api/auth/export', { as: 'bob' })
   expect(body.gpus).toMatchObject([
-    { id: deleted, name: 'gone', price_per_hour: '0.5', deleted_at: '2026-03-01T12:00:30.000Z' },
+    { id: deleted, name: 'gone', price_per_hour: '0.5', deleted_at: '2026-03-01T12:00:30.001Z' },
     { id: kept, name: 'Tower', deleted_at: null },
   ])
 })

@@ -17,6 +17,9 @@ afterAll(() => market.close())
 const cases = listEndpoints().map(({ group, name, endpoint }) => ({ name: `${group}.${name}`, endpoint }))
 const withAccess = (access: Endpoint['access']) => cases.filter(({ endpoint }) => endpoint.access === access)
 
+/** Let in, a caller hears of fields that are missing or things that are not there. */
+const refused = /^40[13]|route_not_found|method_not_allowed|^5/
+
 /** With a path parameter that names nothing and no fields: whoever is let in gets no further. */
 async function knock({ method, path }: Endpoint, token?: string): Promise<string> {
   const route = `${method} ${path.replace(/\{\w+\}/g, 'nothing')}`
@@ -24,31 +27,24 @@ async function knock({ method, path }: Endpoint, token?: string): Promise<string
   return outcome(answer)
 }
 
-function isMounted({ method, path }: Endpoint): boolean {
-  return market.app.hasRoute({ method, url: path.replace(/\{(\w+)\}/g, ':$1') })
-}
-
+/** The router keeps its routes without their optional trailing slashes. */
 test.for(cases.filter(({ endpoint }) => endpoint.access !== 'public'))(
   '$name needs a valid token',
-  async ({ endpoint }, { skip }) => {
-    skip(!isMounted(endpoint), 'not mounted')
+  async ({ endpoint }) => {
     expect(await knock(endpoint)).toBe('401 unauthenticated')
     expect(await knock(endpoint, 'garbage')).toBe('401 unauthenticated')
   },
 )
 
-test.for(withAccess('admin'))("$name lets no user in, but the operator's token", async ({ endpoint }, { skip }) => {
-  skip(!isMounted(endpoint), 'not mounted')
+test.for(withAccess('admin'))("$name lets no user in, but the operator's token", async ({ endpoint }) => {
   expect(await knock(endpoint, userToken)).toBe('403 forbidden')
-  expect(await knock(endpoint, operatorToken)).not.toMatch(/^40[13]/)
+  expect(await knock(endpoint, operatorToken)).not.toMatch(refused)
 })
 
-test.for(withAccess('user'))("$name is not opened by the operator's token", async ({ endpoint }, { skip }) => {
-  skip(!isMounted(endpoint), 'not mounted')
+test.for(withAccess('user'))("$name is not opened by the operator's token", async ({ endpoint }) => {
   expect(await knock(endpoint, operatorToken)).toBe('403 forbidden')
 })
 
-test.for(withAccess('public'))('$name needs no token', async ({ endpoint }, { skip }) => {
-  skip(!isMounted(endpoint), 'not mounted')
-  expect(await knock(endpoint)).not.toMatch(/^40[13]/)
+test.for(withAccess('public'))('$name needs no token', async ({ endpoint }) => {
+  expect(await knock(endpoint)).not.toMatch(refused)
 })

@@ -13,7 +13,7 @@ import { verifyLedger } from './ledger-verify.ts'
 async function freshLedger(): Promise<{ database: Database; ledger: Ledger; sqlite: InstanceType<typeof DatabaseSync> }> {
   const sqlite = new DatabaseSync(':memory:')
   const database = sqliteDatabase(sqlite)
-  await database.transaction(migrate)
+  await migrate(database, { backupPath: null })
   const ledger = createLedger({ database, clock: manualClock(1_700_000_000_000) }, ledgerKeyFrom('a secret for tests'))
   await database.transaction((tx) => ledger.checkKey(tx))
   return { database, ledger, sqlite }

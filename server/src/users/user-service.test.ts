@@ -129,7 +129,7 @@ test('a password that is set for a user ends all their sessions', async () => {
 })
 
 test('users are found by id, and listed newest first by a part of their address', async () => {
-  const names = ['needle-a@example.org', 'needle-b@example.org', 'needle-c@example.org', '100%@example.org']
+  const names = ['needle-a@example.org', 'needle-b@example.org', 'needle-c@example.org', 'under_score@example.org']
   for (const email of names) {
     market.clock.advance(1)
     await market.newUser(email)
@@ -138,7 +138,7 @@ test('users are found by id, and listed newest first by a part of their address'
   expect(first.items.map(({ email }) => email)).toEqual(['needle-c@example.org', 'needle-b@example.org'])
   const second = await users.list({ limit: 2, email: 'needle', cursor: first.next_cursor! })
   expect(second).toMatchObject({ items: [{ email: 'needle-a@example.org' }], next_cursor: null })
-  expect((await users.list({ limit: 9, email: '0%@' })).items).toHaveLength(1)
+  expect((await users.list({ limit: 9, email: 'R_S' })).items).toHaveLength(1)
   const found = await market.context.database.read((reader) => users.find(reader, first.items[0]!.id))
   expect(found).toEqual(first.items[0])
   expect(await market.context.database.read((reader) => users.find(reader, 'user_nobody'))).toBeNull()

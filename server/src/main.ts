@@ -1,0 +1,54 @@
+import { existsSync } from 'node:fs'
+import { formatOrb, ProblemError } from '@orbyte/protocol'
+import { loadConfig } from './config.ts'
+import { startServer } from './server.ts'
+import { version } from './version.ts'
+
+/**
+ * Runs a market until it is told to stop (SIGTERM, SIGINT). `given` goes before the environment, which goes before `.env` in the
+ * working directory.
+ */
+export async function main(given: Record<string, string | undefined> = {}): Promise<void> {
+  try {
+    await serve(given)
+  } catch (error) {
+    process.stderr.write(`orbyte: ${error instanceof Error ? error.message : String(error)}\n`)
+    if (!(error instanceof Error) || error instanceof TypeError || error instanceof ProblemError) throw error
+    process.exit(1)
+  }
+}
+
+async function serve(given: Record<string, string | undefined>) {
+  if (existsSync('.env')) process.loadEnvFile('.env')
+  const config = loadConfig({ ...process.env, ...given })
+  const server = await startServer(config)
+  const url = config.publicUrl ?? server.url
+  process.stdout.write(`Orbyte ${version}: a market at ${url}, kept in ${config.databasePath}
+
+  API documentation  ${url}/api/docs
+  Is it up?          ${url}/api/health
+
+  A first agent and a first task, from this folder (npx tsx cli/src/main.ts is \`orbyte\` too):
+    export ORBYTE_URL=${url}
+    node dist/orbyte.js register bob@example.org      # an account; its faucet gives ${formatOrb(config.faucetMicrosPerDay)} ORB a day
+    node dist/orbyte.js tokens create first           # a token that enrols a machine
+    node dist/orbyte.js agent start --cpu --token …   # offer this machine; leave --cpu away where there is a GPU
+    node dist/orbyte.js wallet deposit 10
+    node dist/orbyte.js run text "Once upon a time"
+
+  An administrator: node dist/orbyte.js admin create you@example.org
+  Stop with Ctrl-C.
+`)
+  const stop = (signal: NodeJS.Signals) => {
+    process.off('SIGTERM', stop).off('SIGINT', stop)
+    process.stdout.write(`${signal}: stopping. What was acknowledged is kept; agents go on and come back.\n`)
+    server.close().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        process.stderr.write(`orbyte: could not stop in order: ${String(error)}\n`)
+        process.exit(1)
+      },
+    )
+  }
+  process.on('SIGTERM', stop).on('SIGINT', stop)
+}
