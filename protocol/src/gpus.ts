@@ -135,6 +135,7 @@ export const gpus = {
     access: 'user',
     input: z.strictObject({ ...pageInput }),
     output: pageOf(Gpu),
+    errors: ['invalid_cursor'],
   }),
   create: endpoint('POST /api/gpus/', {
     summary: 'Register a new GPU',
@@ -150,6 +151,7 @@ export const gpus = {
       region: Region.optional(),
     }),
     output: Gpu,
+    errors: ['too_many_gpus'],
   }),
   get: endpoint('GET /api/gpus/{gpu_id}', {
     summary: 'Get GPU details',
@@ -171,7 +173,7 @@ export const gpus = {
       maintenance: z.boolean().optional().describe('true: finish what runs, take nothing new.'),
     }),
     output: Gpu,
-    errors: ['not_found', 'forbidden', 'gpu_device_taken'],
+    errors: ['not_found', 'forbidden', 'gpu_backed'],
   }),
   delete: endpoint('DELETE /api/gpus/{gpu_id}', {
     summary: 'Delete a GPU; its history stays',

@@ -2,10 +2,12 @@ import { z } from 'zod'
 import { endpoint } from './endpoint.ts'
 import { TaskType } from './task-types.ts'
 
+const Sha256 = z.string().regex(/^[0-9a-f]{64}$/, { error: 'a SHA-256 is 64 hex digits, lower case' })
+
 export const ModelFile = z.object({
   name: z.string().describe('What the executor calls it, like "weights".'),
   url: z.string().describe('Where an agent fetches it: absolute, or a path on this server.'),
-  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  sha256: Sha256,
   size_bytes: z.int().positive(),
 })
 
@@ -39,5 +41,14 @@ export const models = {
     access: 'public',
     input: z.strictObject({ task_type: TaskType.optional() }),
     output: z.object({ items: z.array(ListedModel) }),
+  }),
+  file: endpoint('GET /api/models/files/{sha256}', {
+    summary: 'Download a file of a model that this market carries itself',
+    description: 'Supports `Range`, so that a download can go on where it broke off. The content never changes.',
+    access: 'public',
+    reply: 'bytes',
+    input: z.strictObject({ sha256: Sha256 }),
+    output: z.string(),
+    errors: ['not_found', 'range_not_satisfiable'],
   }),
 }
