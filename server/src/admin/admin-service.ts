@@ -26,15 +26,15 @@ export type AdminService = ReturnType<typeof createAdminService>
 export function createAdminService(context: Context, { users, passwords, payments, tasks, scheduler, agents }: Parts) {
   const { database } = context
 
-  function record(tx: Transaction, caller: Caller, what: { action: string; subject: string; reason?: string }) {
+  function record(tx: Transaction, caller: Caller, what: { action: string; subject: string; reason?: string | null }) {
     const adminId = caller.userId || 'operator'
-    return recordAction(tx, { adminId, at: nowIso(context), reason: null, ...what })
+    return recordAction(tx, { ...what, adminId, at: nowIso(context), reason: what.reason ?? null })
   }
 
   async function setPause(caller: Caller, pause: MarketPause): Promise<MarketPause> {
     await database.transaction(async (tx) => {
       const action = pause.paused ? 'market.pause' : 'market.resume'
-      await record(tx, caller, { action, subject: 'market', reason: pause.reason ?? undefined })
+      await record(tx, caller, { action, subject: 'market', reason: pause.reason })
       await scheduler.setPause(tx, pause)
     })
     return pause

@@ -27,7 +27,6 @@ async function knock({ method, path }: Endpoint, token?: string): Promise<string
   return outcome(answer)
 }
 
-/** The router keeps its routes without their optional trailing slashes. */
 test.for(cases.filter(({ endpoint }) => endpoint.access !== 'public'))(
   '$name needs a valid token',
   async ({ endpoint }) => {
