@@ -3,9 +3,10 @@ import { type Context, newId, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import { defaultPriceMicrosPerHour } from './gpu-default-prices.ts'
 import { describeDifferences, gibFromMib, isSameVram } from './gpu-hardware.ts'
+import { insertPrice } from './gpu-history-store.ts'
 import { normaliseGpuName } from './gpu-names.ts'
 import type { ConnectedDevice, GpuRegistry } from './gpu-registry.ts'
-import { type GpuRecord, insertGpu, insertPrice, readGpuOfDevice, readGpusOfOwner, updateGpu } from './gpu-store.ts'
+import { type GpuRecord, insertGpu, readGpuOfDevice, readGpusOfOwner, updateGpu } from './gpu-store.ts'
 
 /** What an agent says that it has. */
 export type AgentReport = {

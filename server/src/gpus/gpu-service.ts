@@ -6,6 +6,7 @@ import type { Caller } from '../http/route.ts'
 import type { AccountService } from '../users/account-service.ts'
 import type { UserService } from '../users/user-service.ts'
 import { type AgentReport, bindDevices, newGpuRecord, tooManyGpus } from './gpu-binding.ts'
+import * as history from './gpu-history-store.ts'
 import { type GpuQuery, listGpus } from './gpu-listing.ts'
 import { GpuRegistry, type MarketGpu } from './gpu-registry.ts'
 import * as store from './gpu-store.ts'
@@ -53,7 +54,7 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
     update: (caller: Owner, input: GpuChanges) => changeGpu(market, caller, input),
     remove: (caller: Owner, gpuId: string) => removeGpu(market, caller, gpuId),
     reclaim: (caller: Owner, gpuId: string) => reclaimGpu(market, caller, gpuId),
-    prices: (gpuId: string) => readHistory(market, gpuId, (reader) => store.readPrices(reader, gpuId)),
+    prices: (gpuId: string) => readHistory(market, gpuId, (reader) => history.readPrices(reader, gpuId)),
     telemetry: (gpuId: string, since: string | undefined) => readTelemetry(market, gpuId, since),
     /** Throws unless it is the caller's, or the caller is an administrator. Also for a deleted GPU, whose history stays. */
     assertOwner: (caller: Pick<Caller, 'userId' | 'role'>, gpuId: string) => assertOwner(market, caller, gpuId),
@@ -114,7 +115,7 @@ async function createGpu(market: Market, caller: Owner, input: ParsedInputOf<typ
       throw problem(code, message)
     }
     await store.insertGpu(tx, gpu)
-    await store.insertPrice(tx, gpu, gpu.createdAt)
+    await history.insertPrice(tx, gpu, gpu.createdAt)
     tx.afterCommit(() => market.registry.put(gpu))
   })
   return view(market, gpu.id)
@@ -145,7 +146,7 @@ async function changeGpu(market: Market, caller: Owner, { gpu_id: gpuId, ...chan
       maintenance: maintenance ?? before.maintenance,
     }
     await store.updateGpu(tx, after)
-    if (after.priceMicrosPerHour !== before.priceMicrosPerHour) await store.insertPrice(tx, after, nowIso(market))
+    if (after.priceMicrosPerHour !== before.priceMicrosPerHour) await history.insertPrice(tx, after, nowIso(market))
     tx.afterCommit(() => market.registry.put(after))
   })
   return view(market, gpuId)
@@ -243,7 +244,7 @@ async function readHistory<T>(
 type TelemetryPoints = Promise<HandlerOutputOf<typeof api.gpus.telemetry>>
 function readTelemetry(market: Market, gpuId: string, since: string | undefined): TelemetryPoints {
   const sinceMs = since === undefined ? market.clock.now() - dayMs : Date.parse(since)
-  return readHistory(market, gpuId, (reader) => store.readTelemetry(reader, gpuId, isoFromMs(sinceMs)))
+  return readHistory(market, gpuId, (reader) => history.readTelemetry(reader, gpuId, isoFromMs(sinceMs)))
 }
 
 type EndOnGpu = AttemptEnd & { readonly gpuId: string }

@@ -3,7 +3,7 @@ import { type Context, isoFromMs } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { GpuRegistry, TelemetrySample } from './gpu-registry.ts'
 import { gpuStatus } from './gpu-status.ts'
-import { deleteTelemetryBefore, insertTelemetry, type TelemetryMinute, writeLastSeen } from './gpu-store.ts'
+import { deleteTelemetryBefore, insertTelemetry, type TelemetryMinute, writeLastSeen } from './gpu-history-store.ts'
 
 const minuteMs = 60_000
 const telemetryKeptMs = 30 * 24 * 3_600_000
