@@ -15,6 +15,8 @@ export type ActiveAttempt = {
   outputLength: number
   outputBytes: number
   logLines: number
+  /** Resolves when the files that have arrived are kept: its result waits for that. */
+  filesKept: Promise<void>
   /** The transaction that ends it, while it is on its way. */
   ending: Promise<boolean> | null
   /** It has ended for the market; its GPU waits until the agent confirms. */

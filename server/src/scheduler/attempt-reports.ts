@@ -116,14 +116,20 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     if (whole === null) return
     if ('problem' in whole) return tooLarge(active, endings.evidence(active, config.limits.outputBytesMax), whole.problem)
     active.outputBytes += size_bytes
-    await context.files.put(sha256, whole)
-    await attempts.file(active, { name, mime_type, size_bytes, sha256 })
+    const before = active.filesKept.catch(() => {})
+    active.filesKept = (async () => {
+      await before
+      await context.files.put(sha256, whole)
+      await attempts.file(active, { name, mime_type, size_bytes, sha256 })
+    })()
+    await active.filesKept
   }
 
   async function result(agentId: string, message: AgentMessageOf<'attempt.result'>) {
     const active = book.find(agentId, message)
     if (!active) return
     files.forget(active.attempt.id)
+    await active.filesKept
     if (active.ending) await active.ending
     if (active.stopped) return endings.free(active)
     const claimedMs = message.run_ms

@@ -150,6 +150,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
       outputLength: attempt.output_length,
       outputBytes: attempt.output_length,
       logLines: attempt.log_lines,
+      filesKept: Promise.resolve(),
       ending: null,
       stopped: false,
       timers: [],

@@ -3,11 +3,12 @@ import type { FastifyReply } from 'fastify'
 import { isTaskFinal, MarketEvent, problem } from '@orbyte/protocol'
 import { z } from 'zod'
 import type { Context } from '../context.ts'
-import type { StoredEvent } from '../event-store.ts'
 import type { Caller } from '../http/route.ts'
 import type { TaskService } from './task-service.ts'
 
 const pageOfEvents = 500
+/** A stream says something at least this often, so that whoever waits can tell silence from a broken connection. */
+const quietMsMax = 15_000
 const endings = new Set(['task.completed', 'task.failed', 'task.cancelled'])
 
 export type TaskStreams = ReturnType<typeof createTaskStreams>
@@ -16,38 +17,33 @@ export type TaskStreams = ReturnType<typeof createTaskStreams>
 export function createTaskStreams(context: Context, tasks: TaskService) {
   const open = new Map<string, number>()
 
+  /**
+   * The task's events from the log, past and to come; null where nothing happened for a while. New events only wake it, so that
+   * a slow watcher costs no memory.
+   */
   async function* eventsOf(taskId: string, { after, signal }: { after: number; signal: AbortSignal }) {
-    const arrived: StoredEvent[] = []
+    let news = false
     let wake = () => {}
     const unsubscribe = context.events.subscribe((event) => {
       if (event.task_id !== taskId) return
-      arrived.push(event)
+      news = true
       wake()
     })
     signal.addEventListener('abort', () => wake())
     try {
-      let cursor = after
-      for (;;) {
-        const stored = await storedAfter(taskId, cursor)
-        for (const event of stored) yield event
-        cursor = stored.at(-1)?.cursor ?? cursor
-        if (stored.length < pageOfEvents) break
-      }
-      while (!signal.aborted) {
-        // A watcher that reads slower than the task writes is served from the log again, so nothing piles up here.
-        if (arrived.length > pageOfEvents) {
-          arrived.length = 0
-          const stored = await storedAfter(taskId, cursor)
-          for (const event of stored) yield event
-          cursor = stored.at(-1)?.cursor ?? cursor
-          continue
-        }
-        const event = arrived.shift()
-        if (event && event.cursor > cursor) {
-          cursor = event.cursor
-          yield event
-        }
-        if (!event) await new Promise<void>((resolve) => (wake = resolve))
+      for (let cursor = after; !signal.aborted; ) {
+        news = false
+        const events = await storedAfter(taskId, cursor)
+        for (const event of events) yield event
+        cursor = events.at(-1)?.cursor ?? cursor
+        if (news || events.length === pageOfEvents) continue
+        let cancel = () => {}
+        await new Promise<void>((resolve) => {
+          wake = resolve
+          cancel = context.clock.after(quietMsMax, resolve)
+        })
+        cancel()
+        if (!news) yield null
       }
     } finally {
       unsubscribe()
@@ -64,6 +60,10 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
     let last = options.after
     if (options.ended && (await storedAfter(taskId, last)).length === 0) return
     for await (const event of eventsOf(taskId, options)) {
+      if (event === null) {
+        yield ': still here\n\n'
+        continue
+      }
       last = event.cursor
       yield `id: ${last}\nevent: ${event.type}\ndata: ${JSON.stringify(z.encode(MarketEvent, event))}\n\n`
       if (endings.has(event.type)) return
