@@ -6,10 +6,14 @@ export function adminRoutes(admin: AdminService): Route[] {
   return [
     route(api.admin.createAdmin, (input, caller) => admin.createAdmin(caller, input)),
     route(api.admin.users, (input) => admin.users(input)),
-    route(api.admin.suspendUser, ({ user_id, reason }, caller) => admin.suspendUser(caller, { userId: user_id, reason })),
+    route(api.admin.suspendUser, ({ user_id, reason }, caller) =>
+      admin.suspendUser(caller, { userId: user_id, reason }),
+    ),
     route(api.admin.restoreUser, ({ user_id }, caller) => admin.restoreUser(caller, user_id)),
     route(api.admin.resetPassword, ({ user_id }, caller) => admin.resetPassword(caller, user_id)),
-    route(api.admin.suspendAgent, ({ agent_id, reason }, caller) => admin.suspendAgent(caller, { agentId: agent_id, reason })),
+    route(api.admin.suspendAgent, ({ agent_id, reason }, caller) =>
+      admin.suspendAgent(caller, { agentId: agent_id, reason }),
+    ),
     route(api.admin.restoreAgent, ({ agent_id }, caller) => admin.restoreAgent(caller, agent_id)),
     route(api.admin.refund, ({ payment_id, amount, reason }, caller) =>
       admin.refund(caller, { paymentId: payment_id, amount, reason }),

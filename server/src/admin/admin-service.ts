@@ -98,7 +98,10 @@ export function createAdminService(context: Context, { users, passwords, payment
       })
     },
 
-    refund(caller: Caller, { paymentId, amount, reason }: { paymentId: string; amount?: Micros; reason: string }): Promise<Payment> {
+    refund(
+      caller: Caller,
+      { paymentId, amount, reason }: { paymentId: string; amount?: Micros; reason: string },
+    ): Promise<Payment> {
       return transactionOnce(context, caller, async (tx) => {
         const payment = await payments.refund(tx, paymentId, amount)
         await record(tx, caller, { action: 'payment.refund', subject: paymentId, reason })

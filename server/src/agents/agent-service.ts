@@ -45,7 +45,10 @@ export function createAgentConnections() {
 }
 
 /** Who the agents are, whether they are alive, and what their messages mean. The sockets are agent-socket.ts's. */
-export async function createAgentService(context: Context, { users, credentials, gpus, scheduler, connections }: Parts) {
+export async function createAgentService(
+  context: Context,
+  { users, credentials, gpus, scheduler, connections }: Parts,
+) {
   const { database, config } = context
   const { registry } = gpus
   const acked = new Map<string, { instance: string; seq: number }>()
@@ -72,15 +75,26 @@ export async function createAgentService(context: Context, { users, credentials,
     const ownerId = known?.owner_id ?? (await ownerOfToken(hello.agent_token))
     if (ownerId === null)
       return refusal('not_enrolled', 'This machine is not enrolled. Make a token at the market and start with --token.')
-    if (known?.status === 'revoked') return refusal('agent_revoked', 'The key of this machine was revoked. Remove its data folder to enrol it anew.')
-    if (known?.status === 'suspended') return refusal('agent_suspended', known.suspended_reason ?? 'The agent is suspended.')
-    if (!(await database.read((reader) => users.isActive(reader, ownerId)))) return refusal('user_suspended', 'The account of this machine’s owner is not active.')
+    if (known?.status === 'revoked')
+      return refusal('agent_revoked', 'The key of this machine was revoked. Remove its data folder to enrol it anew.')
+    if (known?.status === 'suspended')
+      return refusal('agent_suspended', known.suspended_reason ?? 'The agent is suspended.')
+    if (!(await database.read((reader) => users.isActive(reader, ownerId))))
+      return refusal('user_suspended', 'The account of this machine’s owner is not active.')
     const { public_key, hostname, os, agent_version: version, region } = hello
     const now = nowIso(context)
     const kept = { hostname, os, version, region, last_seen_at: now }
     return known
       ? { ...known, ...kept }
-      : { id: newId(context, 'agent'), owner_id: ownerId, public_key, status: 'active', suspended_reason: null, created_at: now, ...kept }
+      : {
+          id: newId(context, 'agent'),
+          owner_id: ownerId,
+          public_key,
+          status: 'active',
+          suspended_reason: null,
+          created_at: now,
+          ...kept,
+        }
   }
 
   async function ownerOfToken(token: string | null): Promise<string | null> {
@@ -152,7 +166,8 @@ export async function createAgentService(context: Context, { users, credentials,
   }
   const unsubscribe = registry.onChange(tellAssigned)
   users.onStatusChanged((userId, status) => {
-    if (status !== 'active') for (const gpu of registry.ofOwner(userId)) if (gpu.agentId !== null) expel(gpu.agentId, 'user_suspended')
+    if (status !== 'active')
+      for (const gpu of registry.ofOwner(userId)) if (gpu.agentId !== null) expel(gpu.agentId, 'user_suspended')
   })
 
   /** Ends a connection for good or for now; what ran there is tried elsewhere. */
@@ -193,7 +208,11 @@ export async function createAgentService(context: Context, { users, credentials,
 
     list(caller: Caller, page: PageInput) {
       return database.read(async (reader) => {
-        const rows = await store.agentsOfOwner(reader, { ownerId: caller.userId, before: startOf(page), limit: page.limit + 1 })
+        const rows = await store.agentsOfOwner(reader, {
+          ownerId: caller.userId,
+          before: startOf(page),
+          limit: page.limit + 1,
+        })
         return pageFrom(rows.map(view), page.limit)
       })
     },
@@ -209,7 +228,11 @@ export async function createAgentService(context: Context, { users, credentials,
     },
 
     /** For administrators, within their transaction. */
-    async setStatus(tx: Transaction, agentId: string, change: { status: 'active' | 'suspended'; reason: string | null }): Promise<Agent> {
+    async setStatus(
+      tx: Transaction,
+      agentId: string,
+      change: { status: 'active' | 'suspended'; reason: string | null },
+    ): Promise<Agent> {
       const agent = await store.agentById(tx, agentId)
       if (!agent) throw problem('not_found', `There is no agent ${agentId}.`)
       await store.setAgentStatus(tx, agentId, change)
@@ -237,4 +260,3 @@ function signatureHolds({ public_key, signature }: Hello, nonce: string): boolea
     return false
   }
 }
-

@@ -1,4 +1,10 @@
-import { AgentMessage, agentMessageBytesMax, agentProtocolVersion, agentSocketPath, ServerMessage } from '@orbyte/protocol'
+import {
+  AgentMessage,
+  agentMessageBytesMax,
+  agentProtocolVersion,
+  agentSocketPath,
+  ServerMessage,
+} from '@orbyte/protocol'
 import type { FastifyInstance } from 'fastify'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { z } from 'zod'
@@ -81,7 +87,8 @@ function converse(socket: WebSocket, context: Context, { agents, scheduler }: Pa
       agents.heard(agent.id)
       return inbox.receive(message)
     }
-    if (greeting || message.type !== 'hello') return refuse('hello_expected', 'The first message has to be hello, once.', true)
+    if (greeting || message.type !== 'hello')
+      return refuse('hello_expected', 'The first message has to be hello, once.', true)
     // Nothing more is read until the hello has been dealt with.
     socket.pause()
     greet(message).catch((error: unknown) => {
@@ -188,4 +195,3 @@ function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
     },
   }
 }
-

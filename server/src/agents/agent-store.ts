@@ -24,7 +24,10 @@ export function agentById(reader: Reader, id: string): Promise<StoredAgent | und
 }
 
 /** Newest first, ids below `before`. */
-export function agentsOfOwner(reader: Reader, query: { ownerId: string; before: string; limit: number }): Promise<StoredAgent[]> {
+export function agentsOfOwner(
+  reader: Reader,
+  query: { ownerId: string; before: string; limit: number },
+): Promise<StoredAgent[]> {
   return reader.all<AgentRow>(
     'SELECT * FROM agents WHERE owner_id = ? AND id < ? ORDER BY id DESC LIMIT ?',
     ...[query.ownerId, query.before, query.limit],
@@ -43,7 +46,11 @@ export async function putAgent(tx: Transaction, agent: StoredAgent) {
   )
 }
 
-export async function setAgentStatus(tx: Transaction, id: string, change: { status: StoredAgent['status']; reason: string | null }) {
+export async function setAgentStatus(
+  tx: Transaction,
+  id: string,
+  change: { status: StoredAgent['status']; reason: string | null },
+) {
   await tx.run('UPDATE agents SET status = ?, suspended_reason = ? WHERE id = ?', change.status, change.reason, id)
 }
 

@@ -1,7 +1,19 @@
 import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from '@photostructure/sqlite'
-import { type Database, DatabaseFullError, DatabaseInUseError, type Reader, type Row, type Transaction, type Value } from './database.ts'
+import {
+  type Database,
+  DatabaseFullError,
+  DatabaseInUseError,
+  type Reader,
+  type Row,
+  type Transaction,
+  type Value,
+} from './database.ts'
 
-type Waiting = { work: (tx: Transaction) => Promise<unknown>; resolve: (value: unknown) => void; reject: (error: unknown) => void }
+type Waiting = {
+  work: (tx: Transaction) => Promise<unknown>
+  resolve: (value: unknown) => void
+  reject: (error: unknown) => void
+}
 
 /** How many transactions one commit may hold: bounds how long the first of them waits (about 5 ms at 25 µs each). */
 const transactionsPerCommitMax = 200

@@ -46,7 +46,11 @@ export async function createHttpServer(context: HttpContext): Promise<FastifyIns
 }
 
 /** Mounts the features' routes. Access is checked here and nowhere else, as each endpoint declares it. */
-export function mountRoutes(app: FastifyInstance, context: HttpContext, options: { routes: Route[]; authenticate: Authenticate }) {
+export function mountRoutes(
+  app: FastifyInstance,
+  context: HttpContext,
+  options: { routes: Route[]; authenticate: Authenticate },
+) {
   for (const { endpoint, handle } of options.routes) {
     app.route({
       method: endpoint.method,
@@ -66,19 +70,27 @@ export function mountRoutes(app: FastifyInstance, context: HttpContext, options:
   }
 }
 
-async function admit(endpoint: Endpoint, request: FastifyRequest, authenticate: Authenticate): Promise<Principal | null> {
+async function admit(
+  endpoint: Endpoint,
+  request: FastifyRequest,
+  authenticate: Authenticate,
+): Promise<Principal | null> {
   const header = request.headers.authorization
   const credential = header === undefined ? null : /^Bearer\s+(\S+)$/i.exec(header)?.[1]
   if (credential === undefined)
     throw problem('unauthenticated', 'The Authorization header must read "Bearer" and an access token or API key.')
   if (credential === null) {
     if (endpoint.access === 'public') return null
-    throw problem('unauthenticated', 'Log in at POST /api/auth/token and send the access token as "Authorization: Bearer …".')
+    throw problem(
+      'unauthenticated',
+      'Log in at POST /api/auth/token and send the access token as "Authorization: Bearer …".',
+    )
   }
   // A public endpoint serves whoever comes; a stale token in the header must not stop a login.
   if (endpoint.access === 'public') return authenticate(credential).catch(() => null)
   const principal = await authenticate(credential)
-  if (endpoint.access === 'admin' && principal.role !== 'admin') throw problem('forbidden', 'Only an administrator may do that.')
+  if (endpoint.access === 'admin' && principal.role !== 'admin')
+    throw problem('forbidden', 'Only an administrator may do that.')
   if (endpoint.access === 'user' && principal.userId === null)
     throw problem('forbidden', 'The operator’s token only opens administration. Log in as a user.')
   return principal
@@ -93,7 +105,8 @@ function fieldsOf(endpoint: Endpoint, request: FastifyRequest): Record<string, u
   if (body !== undefined && body !== null && (typeof body !== 'object' || Array.isArray(body)))
     throw problem('invalid_request', 'The body must be a JSON object.')
   const [unexpected] = Object.keys(request.query as object)
-  if (unexpected !== undefined) throw problem('invalid_request', `${unexpected}: this endpoint takes its fields in the body.`)
+  if (unexpected !== undefined)
+    throw problem('invalid_request', `${unexpected}: this endpoint takes its fields in the body.`)
   return { ...body, ...(request.params as object) }
 }
 
@@ -114,7 +127,11 @@ function idempotencyOf(endpoint: Endpoint, request: FastifyRequest): Idempotency
   if (typeof key !== 'string' || !/^[\x21-\x7e]{1,200}$/.test(key))
     throw problem('idempotency_key_invalid', 'An Idempotency-Key is 1 to 200 printable characters without spaces.')
   const covered = JSON.stringify([request.params, request.body ?? null])
-  return { key, endpoint: `${endpoint.method} ${endpoint.path}`, bodyHash: createHash('sha256').update(covered).digest('hex') }
+  return {
+    key,
+    endpoint: `${endpoint.method} ${endpoint.path}`,
+    bodyHash: createHash('sha256').update(covered).digest('hex'),
+  }
 }
 
 function rateLimitOf(endpoint: Endpoint, { config: { limits } }: HttpContext) {

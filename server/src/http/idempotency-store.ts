@@ -24,7 +24,10 @@ export function transactionOnce<T>(
     )
     if (row && row.created_at >= oldest) {
       if (row.body_hash === bodyHash) return JSON.parse(row.reply) as T
-      throw problem('idempotency_key_reused', 'This Idempotency-Key was used with another body. Use a new key for a new request.')
+      throw problem(
+        'idempotency_key_reused',
+        'This Idempotency-Key was used with another body. Use a new key for a new request.',
+      )
     }
     const result = await work(tx)
     await tx.run(

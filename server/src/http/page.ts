@@ -12,7 +12,8 @@ export function encodeCursor(position: string): string {
 
 export function decodeCursor(cursor: string): string {
   const text = Buffer.from(cursor, 'base64url').toString()
-  if (!text.startsWith(cursorMark)) throw problem('invalid_cursor', 'Use the next_cursor of the page before, unchanged.')
+  if (!text.startsWith(cursorMark))
+    throw problem('invalid_cursor', 'Use the next_cursor of the page before, unchanged.')
   return text.slice(cursorMark.length)
 }
 

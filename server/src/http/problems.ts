@@ -9,11 +9,17 @@ export function problemOf(error: unknown): ProblemError | null {
   if (error instanceof ProblemError) return error
   if (error instanceof ZodError) return invalidRequest(error)
   if (error instanceof DatabaseFullError)
-    return problem('database_full', 'The market’s disk is full, so nothing was changed. Try again later; the operator has to make room.')
+    return problem(
+      'database_full',
+      'The market’s disk is full, so nothing was changed. Try again later; the operator has to make room.',
+    )
   const { code, statusCode, message } = error as Partial<FastifyError>
   switch (code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
-      return problem('body_too_large', 'The body is larger than this endpoint accepts. Send less, or in several requests.')
+      return problem(
+        'body_too_large',
+        'The body is larger than this endpoint accepts. Send less, or in several requests.',
+      )
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
       return problem('unsupported_media_type', 'Send the body as application/json.')
     case 'FST_ERR_CTP_EMPTY_JSON_BODY':
@@ -38,11 +44,17 @@ export function errorHandler(log: Log) {
   return (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const found = problemOf(error)
     if (found) return sendProblem(request, reply, found)
-    log.error({ error, request_id: request.id, method: request.method, path: request.routeOptions.url }, 'a request failed')
+    log.error(
+      { error, request_id: request.id, method: request.method, path: request.routeOptions.url },
+      'a request failed',
+    )
     return sendProblem(
       request,
       reply,
-      problem('internal_error', `Something broke on our side. If it happens again, report it with request ${request.id}.`),
+      problem(
+        'internal_error',
+        `Something broke on our side. If it happens again, report it with request ${request.id}.`,
+      ),
     )
   }
 }
@@ -54,7 +66,11 @@ export function notFoundHandler() {
     const path = request.url.split('?')[0]!.replace(/\/+$/, '')
     const methods = patterns.filter(({ pattern }) => pattern.test(path)).map(({ endpoint }) => endpoint.method)
     if (methods.length === 0)
-      return sendProblem(request, reply, problem('route_not_found', `There is no ${path || '/'} here. See /api/docs for what there is.`))
+      return sendProblem(
+        request,
+        reply,
+        problem('route_not_found', `There is no ${path || '/'} here. See /api/docs for what there is.`),
+      )
     void reply.header('allow', methods.join(', '))
     return sendProblem(
       request,
@@ -79,6 +95,8 @@ function invalidRequest(error: ZodError): ProblemError {
   )
   const [first] = fields
   const more = fields.length > 1 ? ` (and ${fields.length - 1} more)` : ''
-  const sentence = first ? `${first.field ? `${first.field}: ` : ''}${first.message}${more}` : 'The request is not valid.'
+  const sentence = first
+    ? `${first.field ? `${first.field}: ` : ''}${first.message}${more}`
+    : 'The request is not valid.'
   return new ProblemError('invalid_request', sentence, { details: undefined, fields })
 }

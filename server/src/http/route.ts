@@ -45,4 +45,3 @@ export function rawRoute<E extends Endpoint>(
 ): Route {
   return { endpoint, handle: handle as Route['handle'] }
 }
-

@@ -10,7 +10,11 @@ import { ledgerKeyFrom } from './ledger-key.ts'
 import { available, createLedger, held, type Ledger } from './ledger-service.ts'
 import { verifyLedger } from './ledger-verify.ts'
 
-async function freshLedger(): Promise<{ database: Database; ledger: Ledger; sqlite: InstanceType<typeof DatabaseSync> }> {
+async function freshLedger(): Promise<{
+  database: Database
+  ledger: Ledger
+  sqlite: InstanceType<typeof DatabaseSync>
+}> {
   const sqlite = new DatabaseSync(':memory:')
   const database = sqliteDatabase(sqlite)
   await migrate(database, { backupPath: null })
@@ -32,7 +36,12 @@ const anyUser = fc.constantFrom(...users)
 const anyAmount = fc.integer({ min: 1, max: 1_000_000 })
 const anyTask = fc.integer({ min: 0, max: 6 }).map((n) => `task_${n}`)
 const anyStep = fc.oneof(
-  fc.record({ do: fc.constant('deposit' as const), user: anyUser, amount: anyAmount, key: fc.integer({ min: 0, max: 20 }) }),
+  fc.record({
+    do: fc.constant('deposit' as const),
+    user: anyUser,
+    amount: anyAmount,
+    key: fc.integer({ min: 0, max: 20 }),
+  }),
   fc.record({ do: fc.constant('hold' as const), user: anyUser, amount: anyAmount, task: anyTask }),
   fc.record({ do: fc.constant('settle' as const), user: anyUser, amount: anyAmount, fee: anyAmount, task: anyTask }),
   fc.record({ do: fc.constant('release' as const), amount: fc.option(anyAmount, { nil: undefined }), task: anyTask }),
@@ -46,7 +55,12 @@ async function take(database: Database, ledger: Ledger, step: Step) {
     if (step.do === 'deposit') await ledger.transfer(tx, deposit(step.user, amount!, `deposit:${step.key}`))
     if (step.do === 'hold') await ledger.hold(tx, { taskId: step.task, userId: step.user, amount: amount! })
     if (step.do === 'settle')
-      await ledger.settle(tx, { taskId: step.task, providerId: step.user, cost: amount!, fee: micros(Math.min(step.fee, amount!)) })
+      await ledger.settle(tx, {
+        taskId: step.task,
+        providerId: step.user,
+        cost: amount!,
+        fee: micros(Math.min(step.fee, amount!)),
+      })
     if (step.do === 'release') await ledger.release(tx, { taskId: step.task, amount, reason: String(amount) })
     if (step.do === 'fail') {
       await ledger.transfer(tx, deposit(step.user, amount!, `failed:${amount}`))
@@ -81,7 +95,9 @@ const isExpected = (error: unknown) =>
 test('a hold needs the money, and a refused hold changes nothing', async () => {
   const { database, ledger } = await freshLedger()
   await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 100, 'one')))
-  const hold = database.transaction((tx) => ledger.hold(tx, { taskId: 'task_1', userId: 'user_a', amount: micros(101) }))
+  const hold = database.transaction((tx) =>
+    ledger.hold(tx, { taskId: 'task_1', userId: 'user_a', amount: micros(101) }),
+  )
   await expect(hold).rejects.toMatchObject({ code: 'insufficient_funds' })
   expect(await database.read((reader) => ledger.balanceOf(reader, available('user_a')))).toBe(100)
   expect(await database.read((reader) => ledger.remainder(reader, 'task_1'))).toBeNull()
@@ -92,7 +108,9 @@ test('a task is settled at most once, whatever is asked', async () => {
   await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 100, 'one')))
   await database.transaction((tx) => ledger.hold(tx, { taskId: 'task_1', userId: 'user_a', amount: micros(100) }))
   const settle = () =>
-    database.transaction((tx) => ledger.settle(tx, { taskId: 'task_1', providerId: 'user_b', cost: micros(100), fee: micros(3) }))
+    database.transaction((tx) =>
+      ledger.settle(tx, { taskId: 'task_1', providerId: 'user_b', cost: micros(100), fee: micros(3) }),
+    )
   await settle()
   await expect(settle()).rejects.toThrow(/0 is left/)
   const balance = (account: string) => database.read((reader) => ledger.balanceOf(reader, account))
@@ -102,7 +120,11 @@ test('a task is settled at most once, whatever is asked', async () => {
 test.each([
   ['a transfer', 'UPDATE transfers SET amount_micros = amount_micros + 1 WHERE seq = 1', /transfer 1 was changed/],
   ['a balance', `UPDATE accounts SET balance_micros = balance_micros + 1 WHERE id = 'available:user_a'`, /add up to/],
-  ['a batch', `UPDATE ledger_batches SET committed_at = '2020-01-01T00:00:00.000Z' WHERE batch = 1`, /does not cover its fields/],
+  [
+    'a batch',
+    `UPDATE ledger_batches SET committed_at = '2020-01-01T00:00:00.000Z' WHERE batch = 1`,
+    /does not cover its fields/,
+  ],
   ['the chain', `UPDATE ledger_batches SET previous_hash = hash WHERE batch = 2`, /chain is broken/],
   ['history', `DELETE FROM ledger_batches WHERE batch = 1`, /does not follow/],
 ])('the verifier notices when %s was changed behind the ledger’s back', async (_what, sql, expected) => {

@@ -1,4 +1,14 @@
-import { batchText, formatOrb, genesisHash, leafText, micros, type Micros, problem, type Transfer, type TransferKind } from '@orbyte/protocol'
+import {
+  batchText,
+  formatOrb,
+  genesisHash,
+  leafText,
+  micros,
+  type Micros,
+  problem,
+  type Transfer,
+  type TransferKind,
+} from '@orbyte/protocol'
 import { type Context, nowIso } from '../context.ts'
 import type { Reader, Transaction } from '../db/database.ts'
 import type { LedgerKey } from './ledger-key.ts'
@@ -73,7 +83,14 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
 
     /** Reserves `amount` for a task. Throws `insufficient_funds`. */
     async hold(tx: Transaction, { taskId, userId, amount }: { taskId: string; userId: string; amount: Micros }) {
-      await transfer(tx, { kind: 'hold', debit: available(userId), credit: held(userId), amount, key: `hold:${taskId}`, taskId })
+      await transfer(tx, {
+        kind: 'hold',
+        debit: available(userId),
+        credit: held(userId),
+        amount,
+        key: `hold:${taskId}`,
+        taskId,
+      })
       await store.insertHold(tx, { taskId, userId, amountMicros: amount, at: nowIso(context) })
     },
 
@@ -81,16 +98,22 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
      * Pays `cost` out of a task's hold: the fee to the platform, the rest to the provider. At most once a task.
      * Returns the hash of the provider's transfer (of the fee's, if the fee is all).
      */
-    async settle(tx: Transaction, part: { taskId: string; providerId: string; cost: Micros; fee: Micros }): Promise<string> {
+    async settle(
+      tx: Transaction,
+      part: { taskId: string; providerId: string; cost: Micros; fee: Micros },
+    ): Promise<string> {
       const { taskId, cost, fee } = part
       const hold = await remainder(tx, taskId)
       if (!hold || cost > hold.rest || fee > cost || cost <= 0)
-        throw new RangeError(`cannot settle ${cost} (fee ${fee}) from the hold of ${taskId}: ${hold?.rest ?? 'none'} is left`)
+        throw new RangeError(
+          `cannot settle ${cost} (fee ${fee}) from the hold of ${taskId}: ${hold?.rest ?? 'none'} is left`,
+        )
       await store.takeFromHold(tx, taskId, { settledMicros: cost, releasedMicros: 0 })
       const debit = held(hold.userId)
       let hash: string | undefined
       if (fee > 0)
-        hash = (await transfer(tx, { kind: 'fee', debit, credit: 'fees', amount: fee, key: `fee:${taskId}`, taskId })).hash
+        hash = (await transfer(tx, { kind: 'fee', debit, credit: 'fees', amount: fee, key: `fee:${taskId}`, taskId }))
+          .hash
       if (cost > fee) {
         const amount = micros(cost - fee)
         const credit = available(part.providerId)
@@ -104,7 +127,8 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       const hold = await remainder(tx, taskId)
       if (!hold) throw new RangeError(`there is no hold for ${taskId}`)
       const back = amount ?? hold.rest
-      if (back > hold.rest) throw new RangeError(`cannot release ${back} from the hold of ${taskId}: ${hold.rest} is left`)
+      if (back > hold.rest)
+        throw new RangeError(`cannot release ${back} from the hold of ${taskId}: ${hold.rest} is left`)
       if (back === 0) return
       await store.takeFromHold(tx, taskId, { settledMicros: 0, releasedMicros: back })
       const [debit, credit] = [held(hold.userId), available(hold.userId)]
@@ -136,7 +160,9 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       const known = await store.ledgerPublicKey(tx)
       if (known === null) return store.keepLedgerPublicKey(tx, key.publicKey)
       if (known !== key.publicKey)
-        throw new Error('the ledger was signed with another key: restore the .ledger-key file that belongs to this database')
+        throw new Error(
+          'the ledger was signed with another key: restore the .ledger-key file that belongs to this database',
+        )
     },
   }
 }
@@ -144,7 +170,9 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
 async function proofOf(reader: Reader, row: store.TransferRow) {
   const batch = await store.batchOfSeq(reader, row.seq)
   if (!batch) throw new Error(`transfer ${row.seq} is in no batch`)
-  const leaves = (await store.transfersBetween(reader, batch.first_seq, batch.last_seq)).map(({ leaf_hash }) => leaf_hash)
+  const leaves = (await store.transfersBetween(reader, batch.first_seq, batch.last_seq)).map(
+    ({ leaf_hash }) => leaf_hash,
+  )
   const leaf_index = row.seq - batch.first_seq
   return {
     transfer: store.toTransfer(row),

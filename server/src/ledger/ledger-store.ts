@@ -103,14 +103,21 @@ export function holdOf(reader: Reader, taskId: string): Promise<HoldRow | undefi
   return reader.get<HoldRow>('SELECT * FROM holds WHERE task_id = ?', taskId)
 }
 
-export async function insertHold(tx: Transaction, hold: { taskId: string; userId: string; amountMicros: number; at: string }) {
+export async function insertHold(
+  tx: Transaction,
+  hold: { taskId: string; userId: string; amountMicros: number; at: string },
+) {
   await tx.run(
     'INSERT INTO holds (task_id, user_id, amount_micros, created_at) VALUES (?, ?, ?, ?)',
     ...[hold.taskId, hold.userId, hold.amountMicros, hold.at],
   )
 }
 
-export async function takeFromHold(tx: Transaction, taskId: string, part: { settledMicros: number; releasedMicros: number }) {
+export async function takeFromHold(
+  tx: Transaction,
+  taskId: string,
+  part: { settledMicros: number; releasedMicros: number },
+) {
   await tx.run(
     'UPDATE holds SET settled_micros = settled_micros + ?, released_micros = released_micros + ? WHERE task_id = ?',
     ...[part.settledMicros, part.releasedMicros, taskId],
@@ -133,7 +140,15 @@ export async function insertBatch(tx: Transaction, batch: LedgerBatch) {
   await tx.run(
     `INSERT INTO ledger_batches (batch, first_seq, last_seq, merkle_root, previous_hash, hash, signature, committed_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-    ...[batch.batch, batch.first_seq, batch.last_seq, batch.merkle_root, batch.previous_hash, batch.hash, batch.signature],
+    ...[
+      batch.batch,
+      batch.first_seq,
+      batch.last_seq,
+      batch.merkle_root,
+      batch.previous_hash,
+      batch.hash,
+      batch.signature,
+    ],
     batch.committed_at,
   )
 }

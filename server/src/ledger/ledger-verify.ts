@@ -2,10 +2,24 @@ import { createPublicKey, verify } from 'node:crypto'
 import { batchText, genesisHash, leafText } from '@orbyte/protocol'
 import type { Reader } from '../db/database.ts'
 import { openSqliteReadOnly } from '../db/sqlite-database.ts'
-import { allAccounts, allHolds, type BatchRow, batchesFrom, ledgerPublicKey, type TransferRow, transfersBetween } from './ledger-store.ts'
+import {
+  allAccounts,
+  allHolds,
+  type BatchRow,
+  batchesFrom,
+  ledgerPublicKey,
+  type TransferRow,
+  transfersBetween,
+} from './ledger-store.ts'
 import { hashLeaf, merkleRoot, sha256Hex } from './merkle.ts'
 
-export type LedgerReport = { batches: number; transfers: number; accounts: number; problems: string[]; head: string | null }
+export type LedgerReport = {
+  batches: number
+  transfers: number
+  accounts: number
+  problems: string[]
+  head: string | null
+}
 
 /** Checks a database file that no server has open. */
 export async function verifyLedgerFile(path: string): Promise<LedgerReport> {
@@ -70,16 +84,20 @@ async function balanceProblems(reader: Reader, expected: Map<string, number>): P
   for (const id of new Set([...expected.keys(), ...actual.keys()]))
     if ((expected.get(id) ?? 0) !== (actual.get(id) ?? 0))
       problems.push(`${id}: the balance is ${actual.get(id) ?? 0}, its transfers add up to ${expected.get(id) ?? 0}`)
-  for (const [id, balance] of actual) if (balance < 0 && id !== 'external') problems.push(`${id}: the balance is below zero`)
+  for (const [id, balance] of actual)
+    if (balance < 0 && id !== 'external') problems.push(`${id}: the balance is below zero`)
   const sum = [...actual.values()].reduce((total, balance) => total + balance, 0)
   if (sum !== 0) problems.push(`the sum of all balances is ${sum}, not 0`)
   const holds = await allHolds(reader)
   for (const { user_id, rest } of holds)
     if ((actual.get(`held:${user_id}`) ?? 0) !== rest)
-      problems.push(`held:${user_id}: the balance is ${actual.get(`held:${user_id}`) ?? 0}, the holds add up to ${rest}`)
+      problems.push(
+        `held:${user_id}: the balance is ${actual.get(`held:${user_id}`) ?? 0}, the holds add up to ${rest}`,
+      )
   const holders = new Set(holds.map(({ user_id }) => `held:${user_id}`))
   for (const [id, balance] of actual)
-    if (id.startsWith('held:') && balance !== 0 && !holders.has(id)) problems.push(`${id}: ${balance} is held for no task`)
+    if (id.startsWith('held:') && balance !== 0 && !holders.has(id))
+      problems.push(`${id}: ${balance} is held for no task`)
   return problems
 }
 

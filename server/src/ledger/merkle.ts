@@ -34,5 +34,8 @@ function splitOf(count: number): number {
 }
 
 function hashNode(left: string, right: string): string {
-  return createHash('sha256').update('\x01').update(Buffer.from(left + right, 'hex')).digest('hex')
+  return createHash('sha256')
+    .update('\x01')
+    .update(Buffer.from(left + right, 'hex'))
+    .digest('hex')
 }

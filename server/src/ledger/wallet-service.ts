@@ -48,8 +48,10 @@ export function createWalletService(context: Context, ledger: Ledger) {
 
   return {
     get: (caller: Caller) => context.database.read((reader) => show(reader, caller.userId)),
-    deposit: (caller: Caller, amount: Micros) => transactionOnce(context, caller, (tx) => deposit(tx, caller.userId, amount)),
-    withdraw: (caller: Caller, amount: Micros) => transactionOnce(context, caller, (tx) => withdraw(tx, caller.userId, amount)),
+    deposit: (caller: Caller, amount: Micros) =>
+      transactionOnce(context, caller, (tx) => deposit(tx, caller.userId, amount)),
+    withdraw: (caller: Caller, amount: Micros) =>
+      transactionOnce(context, caller, (tx) => withdraw(tx, caller.userId, amount)),
 
     async transfers(caller: Caller, page: { limit: number; cursor?: string }): Promise<Page<Transfer>> {
       const before = page.cursor === undefined ? Number.MAX_SAFE_INTEGER : seqOf(page.cursor)

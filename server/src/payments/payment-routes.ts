@@ -11,7 +11,9 @@ export function paymentRoutes(payments: PaymentService): Route[] {
     route(api.payments.get, ({ payment_id }, caller) => payments.get(caller, payment_id)),
     route(api.payments.receipt, ({ payment_id }, caller) => payments.receipt(caller, payment_id)),
     route(api.payments.pay, ({ task_id }, caller) => payments.pay(caller, task_id)),
-    route(api.payments.dispute, ({ payment_id, reason }, caller) => payments.dispute(caller, { paymentId: payment_id, reason })),
+    route(api.payments.dispute, ({ payment_id, reason }, caller) =>
+      payments.dispute(caller, { paymentId: payment_id, reason }),
+    ),
     route(api.payments.disputes, (input, { userId }) => payments.disputes({ userId, status: null }, input)),
   ]
 }

@@ -33,7 +33,8 @@ export function createPaymentService(context: Context, ledger: Ledger) {
     if (refund > 0) await ledger.release(tx, { taskId: task_id, amount: micros(refund), reason: 'dispute' })
     const cost = micros(payment.amount - refund)
     const fee = feeOf(cost, config.feeBasisPoints)
-    const hash = cost > 0 ? await ledger.settle(tx, { taskId: task_id, providerId: payment.recipient_id, cost, fee }) : null
+    const hash =
+      cost > 0 ? await ledger.settle(tx, { taskId: task_id, providerId: payment.recipient_id, cost, fee }) : null
     const settled: Payment = {
       ...payment,
       fee,
@@ -56,7 +57,14 @@ export function createPaymentService(context: Context, ledger: Ledger) {
       attempt_id: payment.attempt_id,
       user_id: payment.payer_id,
       provider_id: payment.recipient_id,
-      data: { payment_id: id, status, transaction_hash, amount: formatOrb(amount), fee: formatOrb(fee), refunded: formatOrb(refunded) },
+      data: {
+        payment_id: id,
+        status,
+        transaction_hash,
+        amount: formatOrb(amount),
+        fee: formatOrb(fee),
+        refunded: formatOrb(refunded),
+      },
     })
   }
 
@@ -71,7 +79,10 @@ export function createPaymentService(context: Context, ledger: Ledger) {
     const payment = (await store.paymentById(tx, dispute.payment_id))!
     const refund = by.decision === 'release' ? 0 : by.decision === 'refund' ? payment.amount : (by.refundAmount ?? 0)
     if (by.decision === 'split' && (refund <= 0 || refund >= payment.amount))
-      throw problem('invalid_request', 'refund_amount: a split gives the renter more than nothing and less than all of it.')
+      throw problem(
+        'invalid_request',
+        'refund_amount: a split gives the renter more than nothing and less than all of it.',
+      )
     await settle(tx, payment, refund)
     const status = ({ release: 'released', refund: 'refunded', split: 'split' } as const)[by.decision]
     const decided = { ...dispute, status, refunded: micros(refund), note: by.note, decided_by: by.decidedBy }
@@ -132,7 +143,10 @@ export function createPaymentService(context: Context, ledger: Ledger) {
       return database.read(async (reader) => {
         const payment = await visible(reader, paymentId, caller)
         if (payment.transaction_hash === null)
-          throw problem('payment_not_due', 'Nothing has been paid yet, so there is no receipt. It exists once the payment is completed.')
+          throw problem(
+            'payment_not_due',
+            'Nothing has been paid yet, so there is no receipt. It exists once the payment is completed.',
+          )
         return {
           format: 'orbyte-receipt-1',
           payment,
@@ -157,8 +171,12 @@ export function createPaymentService(context: Context, ledger: Ledger) {
       return transactionOnce(context, caller, async (tx) => {
         const payment = await store.paymentOfTask(tx, taskId)
         if (!payment || payment.payer_id !== caller.userId)
-          throw problem('payment_not_due', `There is nothing to pay for ${taskId}: it is not yours, has not ended, or cost nothing.`)
-        if (payment.status === 'disputed') throw problem('dispute_open', 'The payment is under dispute. An administrator decides.')
+          throw problem(
+            'payment_not_due',
+            `There is nothing to pay for ${taskId}: it is not yours, has not ended, or cost nothing.`,
+          )
+        if (payment.status === 'disputed')
+          throw problem('dispute_open', 'The payment is under dispute. An administrator decides.')
         if (payment.status !== 'pending') throw problem('payment_settled', `${taskId} has been paid already.`)
         return settle(tx, payment)
       })
@@ -171,7 +189,10 @@ export function createPaymentService(context: Context, ledger: Ledger) {
         if (payment.payer_id !== caller.userId) throw problem('not_found', 'Only the renter can dispute a payment.')
         if (payment.status === 'disputed') throw problem('dispute_open', 'This payment is under dispute already.')
         if (payment.status !== 'pending')
-          throw problem('payment_settled', 'The payment is settled. Submit with "auto_pay": false to get time for a review.')
+          throw problem(
+            'payment_settled',
+            'The payment is settled. Submit with "auto_pay": false to get time for a review.',
+          )
         const now = context.clock.now()
         if (payment.review_until !== null && payment.review_until <= isoFromMs(now))
           throw problem('review_over', 'The time to review this payment is over.')
@@ -204,7 +225,10 @@ export function createPaymentService(context: Context, ledger: Ledger) {
 
     disputes(query: { userId: string | null; status: Dispute['status'] | null }, page: PageInput) {
       return database.read(async (reader) =>
-        pageFrom(await store.listDisputes(reader, { ...query, before: startOf(page), limit: page.limit + 1 }), page.limit),
+        pageFrom(
+          await store.listDisputes(reader, { ...query, before: startOf(page), limit: page.limit + 1 }),
+          page.limit,
+        ),
       )
     },
 
@@ -212,7 +236,8 @@ export function createPaymentService(context: Context, ledger: Ledger) {
     async decideDispute(tx: Transaction, disputeId: string, by: Decision): Promise<Dispute> {
       const dispute = await store.disputeById(tx, disputeId)
       if (!dispute) throw problem('not_found', `There is no dispute ${disputeId}.`)
-      if (dispute.status !== 'open') throw problem('dispute_decided', `${disputeId} was decided at ${dispute.decided_at}.`)
+      if (dispute.status !== 'open')
+        throw problem('dispute_decided', `${disputeId} was decided at ${dispute.decided_at}.`)
       return decide(tx, dispute, by)
     },
 
@@ -247,7 +272,8 @@ export function createPaymentService(context: Context, ledger: Ledger) {
         await database.transaction(async (tx) => {
           const dispute = await store.disputeById(tx, id)
           const note = 'Nobody decided in time, so the provider is paid.'
-          if (dispute?.status === 'open') await decide(tx, dispute, { decision: 'release', decidedBy: 'platform', note })
+          if (dispute?.status === 'open')
+            await decide(tx, dispute, { decision: 'release', decidedBy: 'platform', note })
         })
     },
   }

@@ -19,7 +19,19 @@ export async function insertPayment(tx: Transaction, payment: Payment) {
     `INSERT INTO payments (id, task_id, attempt_id, gpu_id, payer_id, recipient_id, amount_micros, fee_micros, refunded_micros,
        status, run_ms, price_micros_per_hour, transaction_hash, review_until, created_at, settled_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    ...[p.id, p.task_id, p.attempt_id, p.gpu_id, p.payer_id, p.recipient_id, p.amount, p.fee, p.refunded, p.status, p.run_ms],
+    ...[
+      p.id,
+      p.task_id,
+      p.attempt_id,
+      p.gpu_id,
+      p.payer_id,
+      p.recipient_id,
+      p.amount,
+      p.fee,
+      p.refunded,
+      p.status,
+      p.run_ms,
+    ],
     ...[p.price_per_hour, p.transaction_hash, p.review_until, p.created_at, p.settled_at],
   )
 }
@@ -50,7 +62,10 @@ const sides: Record<Side, string> = {
 }
 
 /** Newest first, ids below `before`. */
-export async function paymentsOfUser(reader: Reader, query: { userId: string; side: Side; before: string; limit: number }) {
+export async function paymentsOfUser(
+  reader: Reader,
+  query: { userId: string; side: Side; before: string; limit: number },
+) {
   const rows = await reader.all<PaymentRow>(
     `SELECT ${paymentColumns} FROM payments WHERE ${sides[query.side]} AND id < ?2 ORDER BY id DESC LIMIT ?3`,
     ...[query.userId, query.before, query.limit],

@@ -39,13 +39,15 @@ export function createAttemptBook() {
      */
     find(agentId: string, ref: AttemptRef): ActiveAttempt | null {
       const active = byId.get(ref.attempt_id)
-      const current = active && active.attempt.agent_id === agentId && active.attempt.fencing_token === ref.fencing_token
+      const current =
+        active && active.attempt.agent_id === agentId && active.attempt.fencing_token === ref.fencing_token
       return current ? active : null
     },
 
     byId: (attemptId: string) => byId.get(attemptId),
     ofAgent: (agentId: string) => [...byId.values()].filter(({ attempt }) => attempt.agent_id === agentId),
-    offersTo: (gpuId: string) => [...byId.values()].some(({ attempt, status }) => attempt.gpu_id === gpuId && status === 'offered'),
+    offersTo: (gpuId: string) =>
+      [...byId.values()].some(({ attempt, status }) => attempt.gpu_id === gpuId && status === 'offered'),
     all: () => byId.values(),
     size: () => byId.size,
 

@@ -20,7 +20,11 @@ export function createFileAssembly() {
       parts.set(message.attempt_id, files)
       const known = message.offset === 0 ? undefined : files.get(message.name)
       const part = known ?? { bytes: Buffer.alloc(message.size_bytes), received: 0, sha256: message.sha256 }
-      if (part.sha256 !== message.sha256 || part.received !== message.offset || message.offset + data.length > part.bytes.length)
+      if (
+        part.sha256 !== message.sha256 ||
+        part.received !== message.offset ||
+        message.offset + data.length > part.bytes.length
+      )
         return { problem: `the chunks of ${message.name} do not fit together` }
       data.copy(part.bytes, message.offset)
       part.received += data.length

@@ -39,7 +39,10 @@ export function createAttemptReports(context: Context, { book, registry, attempt
 
   async function prepareTimedOut(active: ActiveAttempt) {
     const message = 'The GPU did not get ready in time.'
-    await endings.failProvider(active, { status: 'failed', end: { code: 'prepare_timeout', message, decided_by: 'platform' } })
+    await endings.failProvider(active, {
+      status: 'failed',
+      end: { code: 'prepare_timeout', message, decided_by: 'platform' },
+    })
     endings.stop(active, 'it took too long to get ready')
   }
 
@@ -114,7 +117,8 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const { name, mime_type, size_bytes, sha256 } = message
     const whole = files.add(message, config.limits.outputBytesMax - active.outputBytes)
     if (whole === null) return
-    if ('problem' in whole) return tooLarge(active, endings.evidence(active, config.limits.outputBytesMax), whole.problem)
+    if ('problem' in whole)
+      return tooLarge(active, endings.evidence(active, config.limits.outputBytesMax), whole.problem)
     active.outputBytes += size_bytes
     const before = active.filesKept.catch(() => {})
     active.filesKept = (async () => {
@@ -138,8 +142,12 @@ export function createAttemptReports(context: Context, { book, registry, attempt
       const parsed = taskOutputs[active.task.task_type].safeParse(message.output_data)
       if (parsed.success) return endings.complete(active, { claimedMs, outputData: message.output_data })
       const problem = 'The result does not have the form that its task type promises.'
-      await endings.failProvider(active, { status: 'failed', end: { code: 'invalid_output', message: problem, decided_by: 'platform' } })
-    } else if (message.outcome === 'failed' && message.fault === 'renter') await endings.failRenter(active, { claimedMs, end })
+      await endings.failProvider(active, {
+        status: 'failed',
+        end: { code: 'invalid_output', message: problem, decided_by: 'platform' },
+      })
+    } else if (message.outcome === 'failed' && message.fault === 'renter')
+      await endings.failRenter(active, { claimedMs, end })
     else await endings.failProvider(active, { status: 'failed', end })
     endings.free(active)
   }

@@ -49,10 +49,15 @@ const later = (code: RejectionCode, message: string): Rejection => ({ code, mess
 /** What the GPU is: the first rejection here means that it can never run the task as it was asked for. */
 const fitRankers: readonly Ranker[] = [
   ({ requirements }, gpu) =>
-    requirements.gpu_id !== undefined && requirements.gpu_id !== gpu.id ? never('other_gpu_requested', 'another GPU was asked for') : 0,
+    requirements.gpu_id !== undefined && requirements.gpu_id !== gpu.id
+      ? never('other_gpu_requested', 'another GPU was asked for')
+      : 0,
   ({ requirements }, gpu) =>
     requirements.kinds && !requirements.kinds.includes(gpu.kind)
-      ? never('kind_not_wanted', `it is ${gpu.kind === 'cpu' ? 'a CPU' : gpu.kind === 'emulated' ? 'emulated' : 'a GPU'}, which was not asked for`)
+      ? never(
+          'kind_not_wanted',
+          `it is ${gpu.kind === 'cpu' ? 'a CPU' : gpu.kind === 'emulated' ? 'emulated' : 'a GPU'}, which was not asked for`,
+        )
       : 0,
   ({ requirements }, gpu) =>
     requirements.gpu_model !== undefined && !gpu.model.toLowerCase().includes(requirements.gpu_model.toLowerCase())
@@ -71,7 +76,8 @@ const fitRankers: readonly Ranker[] = [
     if (status === 'offline') return later('gpu_offline', 'no agent that answers backs it')
     return status === 'maintenance' ? later('gpu_in_maintenance', 'its owner takes no new tasks now') : 0
   },
-  ({ taskType }, gpu) => (gpu.taskTypes.includes(taskType) ? 0 : never('task_type_not_offered', `its agent does not run ${taskType}`)),
+  ({ taskType }, gpu) =>
+    gpu.taskTypes.includes(taskType) ? 0 : never('task_type_not_offered', `its agent does not run ${taskType}`),
   ({ model, modelName }, gpu) => {
     if (modelName === null || gpu.ownModels.includes(modelName)) return 0
     const can = model !== null && gpuCanRunModel(gpu, model)
@@ -90,7 +96,8 @@ const fitRankers: readonly Ranker[] = [
 /** What the GPU does now: a rejection here passes by itself. */
 const freeRankers: readonly Ranker[] = [
   (_wanted, gpu) => (gpu.attemptId !== null ? later('gpu_in_use', 'it is running another task') : 0),
-  (_wanted, gpu, nowMs) => (gpu.coolDownUntilMs > nowMs ? later('cooling_down', 'it has failed lately and is cooling down') : 0),
+  (_wanted, gpu, nowMs) =>
+    gpu.coolDownUntilMs > nowMs ? later('cooling_down', 'it has failed lately and is cooling down') : 0,
   ({ failedGpus, retryFailed }, gpu, nowMs) => {
     const againAtMs = failedGpus.get(gpu.id)
     const passedOver = againAtMs !== undefined && !(retryFailed && againAtMs <= nowMs)
@@ -104,7 +111,8 @@ const freeRankers: readonly Ranker[] = [
  */
 const scoreRanker: Ranker = ({ modelName }, gpu) => {
   const failureRate = (gpu.tasksFailed + 1) / (gpu.tasksCompleted + gpu.tasksFailed + 2)
-  const warmth = modelName === null || gpu.loadedModels.includes(modelName) ? 1 : gpu.cachedModels.includes(modelName) ? 1.05 : 1.2
+  const warmth =
+    modelName === null || gpu.loadedModels.includes(modelName) ? 1 : gpu.cachedModels.includes(modelName) ? 1.05 : 1.2
   return -(gpu.priceMicrosPerHour + 1) * (1 + failureRate / 2) * warmth
 }
 

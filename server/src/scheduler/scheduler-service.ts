@@ -1,4 +1,10 @@
-import { type AgentMessageOf, attemptHoldsGpu, type End, type ServerMessage, type ServerMessageOf } from '@orbyte/protocol'
+import {
+  type AgentMessageOf,
+  attemptHoldsGpu,
+  type End,
+  type ServerMessage,
+  type ServerMessageOf,
+} from '@orbyte/protocol'
 import { type Context, every, newId, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { StoredEvent } from '../event-store.ts'
@@ -95,10 +101,16 @@ export async function createScheduler(context: Context, { gpus, models, payments
   function bestFor({ wanted }: QueuedTask, free: ReadonlySet<MarketGpu>): MarketGpu | null {
     const nowMs = clock.now()
     const random = context.random.bytes(1)[0]! / 256
-    const best = (look: Wanted) => chooseBest([...free].map((gpu) => judgeNow(look, gpu, nowMs)), random)
+    const best = (look: Wanted) =>
+      chooseBest(
+        [...free].map((gpu) => judgeNow(look, gpu, nowMs)),
+        random,
+      )
     const found = best(wanted)
     if (found || wanted.failedGpus.size === 0) return found
-    const others = registry.all().some((gpu) => !wanted.failedGpus.has(gpu.id) && !judgeFit(wanted, gpu, nowMs).rejection)
+    const others = registry
+      .all()
+      .some((gpu) => !wanted.failedGpus.has(gpu.id) && !judgeFit(wanted, gpu, nowMs).rejection)
     return others ? null : best({ ...wanted, retryFailed: true })
   }
 
@@ -134,7 +146,9 @@ export async function createScheduler(context: Context, { gpus, models, payments
       endings.stop(active, 'the offer could not be written')
       requeue(active)
     })
-    active.timers.push(clock.after(config.timing.acceptMs, () => void noAnswer(active, 'The agent did not answer in time.')))
+    active.timers.push(
+      clock.after(config.timing.acceptMs, () => void noAnswer(active, 'The agent did not answer in time.')),
+    )
     if (!send(attempt.agent_id, startMessage(active))) void noAnswer(active, 'The agent is not connected.')
   }
 
@@ -185,7 +199,8 @@ export async function createScheduler(context: Context, { gpus, models, payments
 
   /** Nothing runs on the agent's machine any more that the market knows of: it was silent for too long. */
   async function agentDied(agentId: string, reason: string) {
-    for (const active of book.ofAgent(agentId)) await lose(active, { code: 'agent_lost', message: reason, decided_by: 'platform' })
+    for (const active of book.ofAgent(agentId))
+      await lose(active, { code: 'agent_lost', message: reason, decided_by: 'platform' })
   }
 
   async function lose(active: ActiveAttempt, end: End) {
@@ -201,7 +216,8 @@ export async function createScheduler(context: Context, { gpus, models, payments
     const known = new Set(held.map(({ attempt_id }) => attempt_id))
     const message = 'The agent came back without it.'
     for (const active of book.ofAgent(agentId))
-      if (!known.has(active.attempt.id)) await lose(active, { code: 'agent_restarted', message, decided_by: 'platform' })
+      if (!known.has(active.attempt.id))
+        await lose(active, { code: 'agent_restarted', message, decided_by: 'platform' })
     return held.map(({ attempt_id, fencing_token, status }) => {
       const active = book.find(agentId, { attempt_id, fencing_token })
       const keep = active !== null && (!active.stopped || status === 'ended')
@@ -220,7 +236,10 @@ export async function createScheduler(context: Context, { gpus, models, payments
     const active = book.byId(attemptId)
     if (!active) return
     const message = 'The owner took the GPU back.'
-    await endings.failProvider(active, { status: 'failed', end: { code: 'reclaimed', message, decided_by: 'provider' } })
+    await endings.failProvider(active, {
+      status: 'failed',
+      end: { code: 'reclaimed', message, decided_by: 'provider' },
+    })
     endings.stop(active, message)
   }
 

@@ -1,4 +1,13 @@
-import { formatOrb, micros, type Micros, type NewTask, problem, ProblemError, taskInputs, durationMsMaxByType } from '@orbyte/protocol'
+import {
+  formatOrb,
+  micros,
+  type Micros,
+  type NewTask,
+  problem,
+  ProblemError,
+  taskInputs,
+  durationMsMaxByType,
+} from '@orbyte/protocol'
 import { z } from 'zod'
 import { type Context, newId, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
@@ -32,11 +41,19 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
     const parsed = taskInputs[task.task_type].safeParse(task.input_data)
     if (!parsed.success) throw invalidInput(parsed.error)
     const input = parsed.data as NewTask['input_data']
-    const asked = typeof input.model === 'string' ? input.model : typeof input.base_model === 'string' ? input.base_model : undefined
+    const asked =
+      typeof input.model === 'string'
+        ? input.model
+        : typeof input.base_model === 'string'
+          ? input.base_model
+          : undefined
     const model = models.resolve(task.task_type, asked)
     const modelName = model?.name ?? asked ?? null
     if (asked !== undefined && !model && !gpus.registry.all().some((gpu) => gpu.ownModels.includes(asked)))
-      throw problem('invalid_request', `input_data.model: there is no model ${asked}. GET /api/models lists what there is.`)
+      throw problem(
+        'invalid_request',
+        `input_data.model: there is no model ${asked}. GET /api/models lists what there is.`,
+      )
     const wanted: Wanted = {
       taskType: task.task_type,
       requirements: task.requirements,
@@ -108,11 +125,19 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
   /** Holds the money and stores the tasks: all of them or none. They wait in memory once that is durable. */
   async function submit(tx: Transaction, caller: Caller, tasks: NewTask[]): Promise<StoredTask[]> {
     if (scheduler.pause.paused)
-      throw problem('market_paused', `The market accepts no new tasks at the moment: ${scheduler.pause.reason ?? 'it is paused'}`)
+      throw problem(
+        'market_paused',
+        `The market accepts no new tasks at the moment: ${scheduler.pause.reason ?? 'it is paused'}`,
+      )
     const most = context.config.limits.pendingTasksPerUserMax
     if (scheduler.queue.countOf(caller.userId) + tasks.length > most)
-      throw problem('too_many_pending_tasks', `At most ${most} of your tasks may wait at a time. Submit more when some have started.`)
-    const prepared = tasks.map((task, index) => namingTask(tasks.length > 1 ? index : null, () => prepare(task, caller.userId)))
+      throw problem(
+        'too_many_pending_tasks',
+        `At most ${most} of your tasks may wait at a time. Submit more when some have started.`,
+      )
+    const prepared = tasks.map((task, index) =>
+      namingTask(tasks.length > 1 ? index : null, () => prepare(task, caller.userId)),
+    )
     for (const task of prepared) {
       await ledger.hold(tx, { taskId: task.id, userId: caller.userId, amount: task.hold as Micros })
       await attempts.queue(tx, task, { task_type: task.task_type, hold: formatOrb(task.hold) })
@@ -159,7 +184,8 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
     waiting(task: StoredTask): { code: string; message: string } | null {
       const queued = scheduler.queue.get(task.id)
       if (task.status !== 'pending') return null
-      if (scheduler.pause.paused) return { code: 'market_paused', message: `The market is paused: ${scheduler.pause.reason ?? ''}` }
+      if (scheduler.pause.paused)
+        return { code: 'market_paused', message: `The market is paused: ${scheduler.pause.reason ?? ''}` }
       if (!queued) return { code: 'offered', message: 'A GPU has been asked and is about to answer.' }
       const { verdicts, fitting, nowMs } = survey(queued.wanted)
       if (fitting.length === 0) {
@@ -178,7 +204,12 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
 function nothingFits(verdicts: readonly Verdict[]): ProblemError {
   if (verdicts.length === 0)
     return problem('no_gpu_fits', 'There is no GPU in this market yet. Submit with "wait": true to wait for one.')
-  const rejections = countRejections(verdicts).map(({ code, message, gpus, retryable }) => ({ code, message, gpus, retryable }))
+  const rejections = countRejections(verdicts).map(({ code, message, gpus, retryable }) => ({
+    code,
+    message,
+    gpus,
+    retryable,
+  }))
   const reasons = rejections.slice(0, 3).map(({ gpus, message }) => `${gpus}: ${message}`)
   return problem(
     'no_gpu_fits',
@@ -200,7 +231,10 @@ function namingTask<T>(index: number | null, work: () => T): T {
     if (error instanceof z.ZodError)
       throw new z.ZodError(error.issues.map((issue) => ({ ...issue, path: ['tasks', index, ...issue.path] })))
     if (error instanceof ProblemError)
-      throw new ProblemError(error.code, `tasks.${index}: ${error.message}`, { details: error.details, fields: error.fields })
+      throw new ProblemError(error.code, `tasks.${index}: ${error.message}`, {
+        details: error.details,
+        fields: error.fields,
+      })
     throw error
   }
 }

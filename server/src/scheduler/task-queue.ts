@@ -18,14 +18,15 @@ export function createTaskQueue() {
   const byRenter = new Map<string, QueuedTask[]>()
   const byId = new Map<string, QueuedTask>()
 
-  const goesBefore = (a: StoredTask, b: StoredTask) => a.priority > b.priority || (a.priority === b.priority && a.id < b.id)
+  const goesBefore = (a: StoredTask, b: StoredTask) =>
+    a.priority > b.priority || (a.priority === b.priority && a.id < b.id)
 
   return {
     add(queued: QueuedTask) {
       const { id, renter_id } = queued.task
       const tasks = byRenter.get(renter_id) ?? []
       let low = 0
-      for (let high = tasks.length; low < high; ) {
+      for (let high = tasks.length; low < high;) {
         const middle = (low + high) >> 1
         if (goesBefore(tasks[middle]!.task, queued.task)) low = middle + 1
         else high = middle
@@ -63,7 +64,8 @@ export function createTaskQueue() {
       const lists = [...byRenter.values()]
       const longest = lists.reduce((most, { length }) => Math.max(most, length), 0)
       const turns: QueuedTask[] = []
-      for (let turn = 0; turn < longest; turn++) for (const list of lists) if (turn < list.length) turns.push(list[turn]!)
+      for (let turn = 0; turn < longest; turn++)
+        for (const list of lists) if (turn < list.length) turns.push(list[turn]!)
       return turns
     },
   }

@@ -3,7 +3,16 @@ import { type Context, isoFromMs, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { NewEvent } from '../event-store.ts'
 import * as store from './attempt-store.ts'
-import { insertFile, insertTask, markStarted, openTasks, requeueTask, startTask, type StoredTask, taskById } from './task-store.ts'
+import {
+  insertFile,
+  insertTask,
+  markStarted,
+  openTasks,
+  requeueTask,
+  startTask,
+  type StoredTask,
+  taskById,
+} from './task-store.ts'
 
 export type AttemptService = ReturnType<typeof createAttemptService>
 
@@ -45,10 +54,14 @@ export function createAttemptService(context: Context) {
 
     offer(subject: Subject) {
       const { attempt } = subject
-      return write(subject, { type: 'attempt.offered', data: { gpu_id: attempt.gpu_id, number: attempt.number } }, async (tx) => {
-        await store.insertAttempt(tx, attempt)
-        return true
-      })
+      return write(
+        subject,
+        { type: 'attempt.offered', data: { gpu_id: attempt.gpu_id, number: attempt.number } },
+        async (tx) => {
+          await store.insertAttempt(tx, attempt)
+          return true
+        },
+      )
     },
 
     /** The task is running from now on, with this attempt. */
@@ -72,7 +85,8 @@ export function createAttemptService(context: Context) {
       const { attempt, task } = subject
       const at = isoFromMs(readyAtMs)
       return write(subject, { type: 'attempt.ready', data: { gpu_id: attempt.gpu_id } }, async (tx) => {
-        if (!(await store.moveAttempt(tx, attempt.id, { from: ['accepted', 'preparing'], to: 'running', readyAt: at }))) return false
+        if (!(await store.moveAttempt(tx, attempt.id, { from: ['accepted', 'preparing'], to: 'running', readyAt: at })))
+          return false
         await markStarted(tx, task.id, at)
         await events.append(tx, { type: 'output.reset', ...about(subject) })
         return true

@@ -35,7 +35,18 @@ export async function insertAttempt(tx: Transaction, attempt: StoredAttempt) {
   await tx.run(
     `INSERT INTO attempts (id, task_id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, offered_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    ...[a.id, a.task_id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, a.status, a.price_per_hour, a.offered_at],
+    ...[
+      a.id,
+      a.task_id,
+      a.gpu_id,
+      a.agent_id,
+      a.provider_id,
+      a.number,
+      a.fencing_token,
+      a.status,
+      a.price_per_hour,
+      a.offered_at,
+    ],
   )
 }
 
@@ -83,7 +94,11 @@ export async function tickAttempt(tx: Transaction, id: string, runMs: number) {
 }
 
 /** False: it has ended. */
-export async function growAttempt(tx: Transaction, id: string, by: { outputLength: number; logLines: number }): Promise<boolean> {
+export async function growAttempt(
+  tx: Transaction,
+  id: string,
+  by: { outputLength: number; logLines: number },
+): Promise<boolean> {
   const changed = await tx.run(
     'UPDATE attempts SET output_length = output_length + ?, log_lines = log_lines + ? WHERE id = ? AND ended_at IS NULL',
     ...[by.outputLength, by.logLines, id],
@@ -98,7 +113,9 @@ export async function attemptById(reader: Reader, id: string): Promise<StoredAtt
 
 /** Attempts that have not ended, oldest first. */
 export async function openAttempts(reader: Reader): Promise<StoredAttempt[]> {
-  return (await reader.all<AttemptRow>(`SELECT ${columns} FROM attempts a WHERE a.ended_at IS NULL ORDER BY a.id`)).map(toStored)
+  return (await reader.all<AttemptRow>(`SELECT ${columns} FROM attempts a WHERE a.ended_at IS NULL ORDER BY a.id`)).map(
+    toStored,
+  )
 }
 
 export async function attemptsOfTask(reader: Reader, taskId: string): Promise<Attempt[]> {
@@ -110,7 +127,10 @@ export async function attemptsOfTask(reader: Reader, taskId: string): Promise<At
 }
 
 /** Newest first, ids below `before`. */
-export async function attemptsOfGpu(reader: Reader, query: { gpuId: string; before: string; limit: number }): Promise<Attempt[]> {
+export async function attemptsOfGpu(
+  reader: Reader,
+  query: { gpuId: string; before: string; limit: number },
+): Promise<Attempt[]> {
   const rows = await reader.all<AttemptRow>(
     `SELECT ${withGpu} FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id
      WHERE a.gpu_id = ? AND a.id < ? ORDER BY a.id DESC LIMIT ?`,

@@ -9,8 +9,12 @@ export function taskRoutes(tasks: TaskService, streams: TaskStreams, gpus: GpuSe
     route(api.tasks.list, (input, caller) => tasks.list(caller, input)),
     route(api.tasks.cancel, ({ task_id }, caller) => tasks.cancel(caller, task_id)),
     rawRoute(api.tasks.events, (input, caller, reply) => streams.events(input, caller, reply)),
-    rawRoute(api.tasks.output, ({ task_id }, caller, reply) => streams.text('output.appended', caller, { taskId: task_id, reply })),
-    rawRoute(api.tasks.logs, ({ task_id }, caller, reply) => streams.text('log.appended', caller, { taskId: task_id, reply })),
+    rawRoute(api.tasks.output, ({ task_id }, caller, reply) =>
+      streams.text('output.appended', caller, { taskId: task_id, reply }),
+    ),
+    rawRoute(api.tasks.logs, ({ task_id }, caller, reply) =>
+      streams.text('log.appended', caller, { taskId: task_id, reply }),
+    ),
     rawRoute(api.tasks.file, (input, caller, reply) => streams.file(input, caller, reply)),
     route(api.tasks.deleteData, async ({ task_id }, caller) => {
       await tasks.deleteData(caller, task_id)

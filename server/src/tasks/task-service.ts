@@ -1,4 +1,13 @@
-import { attemptHoldsGpu, isTaskFinal, problem, type Task, type TaskFile, type TaskStatus, type TaskSummary, type TaskType } from '@orbyte/protocol'
+import {
+  attemptHoldsGpu,
+  isTaskFinal,
+  problem,
+  type Task,
+  type TaskFile,
+  type TaskStatus,
+  type TaskSummary,
+  type TaskType,
+} from '@orbyte/protocol'
 import { type Context, isoFromMs, nowIso } from '../context.ts'
 import type { Reader, Transaction } from '../db/database.ts'
 import { transactionOnce } from '../http/idempotency-store.ts'
@@ -16,7 +25,11 @@ export function createTaskService(context: Context, payments: PaymentService) {
   const { database } = context
 
   /** The task, if the caller may see it. A foreign task is not told from one that does not exist. */
-  async function visible(reader: Reader, taskId: string, caller: Pick<Caller, 'userId' | 'role'>): Promise<store.StoredTask> {
+  async function visible(
+    reader: Reader,
+    taskId: string,
+    caller: Pick<Caller, 'userId' | 'role'>,
+  ): Promise<store.StoredTask> {
     const task = await store.taskById(reader, taskId)
     if (!task || (task.renter_id !== caller.userId && caller.role !== 'admin'))
       throw problem('not_found', `There is no task ${taskId} of yours. List yours with GET /api/tasks/.`)
@@ -33,7 +46,9 @@ export function createTaskService(context: Context, payments: PaymentService) {
   async function cancel(tx: Transaction, task: store.StoredTask): Promise<void> {
     const attempt = task.attempt_id === null ? null : ((await attemptById(tx, task.attempt_id)) ?? null)
     const open = attempt && attempt.ended_at === null && attemptHoldsGpu(attempt.status) ? attempt : null
-    const message = open?.ready_at ? 'Cancelled by the renter; the time that it ran is charged.' : 'Cancelled by the renter before it ran.'
+    const message = open?.ready_at
+      ? 'Cancelled by the renter; the time that it ran is charged.'
+      : 'Cancelled by the renter before it ran.'
     const ending: Ending = {
       status: 'cancelled',
       end: { code: 'cancelled', message, decided_by: 'renter' },
@@ -106,14 +121,18 @@ export function createTaskService(context: Context, payments: PaymentService) {
       await database.read((reader) => visible(reader, taskId, caller))
       await deleteData(taskId, (task) => {
         if (!isTaskFinal(task.status))
-          throw problem('task_not_finished', `${taskId} has not ended yet. Cancel it first: POST /api/tasks/${taskId}/cancel.`)
+          throw problem(
+            'task_not_finished',
+            `${taskId} has not ended yet. Cancel it first: POST /api/tasks/${taskId}/cancel.`,
+          )
       })
     },
 
     /** Results are kept for a time, then their data goes; the record and its money stay. */
     async deleteOldData(): Promise<void> {
       const before = isoFromMs(context.clock.now() - context.config.timing.resultsKeptMs)
-      for (const id of await database.read((reader) => store.tasksWithOldData(reader, before))) await deleteData(id, () => {})
+      for (const id of await database.read((reader) => store.tasksWithOldData(reader, before)))
+        await deleteData(id, () => {})
     },
 
     /** Cancels whatever a user still has open: for a suspended renter. */

@@ -38,8 +38,26 @@ export async function insertTask(tx: Transaction, task: StoredTask) {
     `INSERT INTO tasks (id, renter_id, title, task_type, status, input_data, requirements, model, max_price_micros_per_hour,
        max_duration_ms, max_wait_ms, auto_pay, priority, hold_micros, created_at, updated_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    ...[t.id, t.renter_id, t.title, t.task_type, t.status, JSON.stringify(t.input_data), JSON.stringify(t.requirements), t.model],
-    ...[t.max_price_per_hour, t.max_duration_ms, t.max_wait_ms, flag(t.auto_pay), t.priority, t.hold, t.created_at, t.updated_at],
+    ...[
+      t.id,
+      t.renter_id,
+      t.title,
+      t.task_type,
+      t.status,
+      JSON.stringify(t.input_data),
+      JSON.stringify(t.requirements),
+      t.model,
+    ],
+    ...[
+      t.max_price_per_hour,
+      t.max_duration_ms,
+      t.max_wait_ms,
+      flag(t.auto_pay),
+      t.priority,
+      t.hold,
+      t.created_at,
+      t.updated_at,
+    ],
   )
 }
 
@@ -64,7 +82,9 @@ export async function tasksOfRenter(
 
 /** Tasks that have not ended, oldest first. */
 export async function openTasks(reader: Reader): Promise<StoredTask[]> {
-  const rows = await reader.all<TaskRow>(`SELECT ${columns} FROM tasks WHERE status IN ('pending', 'running') ORDER BY id`)
+  const rows = await reader.all<TaskRow>(
+    `SELECT ${columns} FROM tasks WHERE status IN ('pending', 'running') ORDER BY id`,
+  )
   return rows.map(toTask)
 }
 
@@ -77,7 +97,11 @@ export async function countOpenTasks(reader: Reader, renterId: string): Promise<
 }
 
 /** The task's current attempt becomes this one. False: the task is not waiting any more. */
-export async function startTask(tx: Transaction, id: string, attempt: { id: string; gpuId: string; at: string }): Promise<boolean> {
+export async function startTask(
+  tx: Transaction,
+  id: string,
+  attempt: { id: string; gpuId: string; at: string },
+): Promise<boolean> {
   const changed = await tx.run(
     `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + 1, updated_at = ?
      WHERE id = ? AND status = 'pending'`,
@@ -91,7 +115,11 @@ export async function markStarted(tx: Transaction, id: string, at: string) {
 }
 
 /** Back to the queue, if `attemptId` is still its current attempt. */
-export async function requeueTask(tx: Transaction, id: string, { attemptId, at }: { attemptId: string; at: string }): Promise<boolean> {
+export async function requeueTask(
+  tx: Transaction,
+  id: string,
+  { attemptId, at }: { attemptId: string; at: string },
+): Promise<boolean> {
   const changed = await tx.run(
     `UPDATE tasks SET status = 'pending', attempt_id = NULL, gpu_id = NULL, updated_at = ? WHERE id = ? AND status = 'running' AND attempt_id = ?`,
     ...[at, id, attemptId],
@@ -109,14 +137,28 @@ export async function finishTask(
   const changed = await tx.run(
     `UPDATE tasks SET status = ?, end_code = ?, end_message = ?, end_decided_by = ?, cost_micros = ?, run_ms = ?, output_data = ?,
        updated_at = ?, completed_at = ? WHERE id = ? AND status IN ('pending', 'running')`,
-    ...[status, end.code, end.message, end.decided_by, cost, runMs, outputData && JSON.stringify(outputData), at, at, id],
+    ...[
+      status,
+      end.code,
+      end.message,
+      end.decided_by,
+      cost,
+      runMs,
+      outputData && JSON.stringify(outputData),
+      at,
+      at,
+      id,
+    ],
   )
   return changed === 1
 }
 
 type FileRow = Row & { attempt_id: string; name: string; mime_type: string; size_bytes: number; sha256: string }
 
-export async function insertFile(tx: Transaction, file: Omit<TaskFile, 'url'> & { task_id: string; attempt_id: string; at: string }) {
+export async function insertFile(
+  tx: Transaction,
+  file: Omit<TaskFile, 'url'> & { task_id: string; attempt_id: string; at: string },
+) {
   await tx.run(
     `INSERT INTO task_files (task_id, attempt_id, name, mime_type, size_bytes, sha256, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)
      ON CONFLICT DO NOTHING`,
@@ -140,7 +182,11 @@ export async function deleteTaskData(tx: Transaction, id: string, at: string): P
   )
   await tx.run('DELETE FROM task_files WHERE task_id = ?', id)
   await tx.run(`DELETE FROM events WHERE task_id = ? AND type IN ('output.appended', 'log.appended', 'file.added')`, id)
-  await tx.run('UPDATE tasks SET input_data = NULL, output_data = NULL, data_deleted_at = ?1, updated_at = ?1 WHERE id = ?2', at, id)
+  await tx.run(
+    'UPDATE tasks SET input_data = NULL, output_data = NULL, data_deleted_at = ?1, updated_at = ?1 WHERE id = ?2',
+    at,
+    id,
+  )
   return rows.map(({ sha256 }) => sha256)
 }
 

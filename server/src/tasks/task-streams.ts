@@ -31,7 +31,7 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
     })
     signal.addEventListener('abort', () => wake())
     try {
-      for (let cursor = after; !signal.aborted; ) {
+      for (let cursor = after; !signal.aborted;) {
         news = false
         const events = await storedAfter(taskId, cursor)
         for (const event of events) yield event
@@ -72,11 +72,12 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
 
   async function textOf(taskId: string, type: 'output.appended' | 'log.appended'): Promise<string> {
     let text = ''
-    for (let after = 0, more = true; more; ) {
+    for (let after = 0, more = true; more;) {
       const events = await storedAfter(taskId, after)
       for (const { type: found, data } of events) {
         if (found === 'output.reset' && type === 'output.appended') text = ''
-        if (found === type) text += type === 'output.appended' ? String(data.text) : `${(data.lines as string[]).join('\n')}\n`
+        if (found === type)
+          text += type === 'output.appended' ? String(data.text) : `${(data.lines as string[]).join('\n')}\n`
       }
       more = events.length === pageOfEvents
       after = events.at(-1)?.cursor ?? after
@@ -138,4 +139,3 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
     },
   }
 }
-
