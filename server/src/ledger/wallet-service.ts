@@ -1,17 +1,22 @@
-import { formatOrb, micros, type Micros, problem, type Transfer } from '@orbyte/protocol'
+import { formatOrb, micros, type Micros, problem, Transfer, Wallet } from '@orbyte/protocol'
 import { type Context, isoFromMs, newId } from '../context.ts'
+import { z } from 'zod'
 import type { Reader, Transaction } from '../db/database.ts'
 import { transactionOnce } from '../http/idempotency-store.ts'
 import { decodeCursor, encodeCursor, type Page } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
+import type { AccountService } from '../users/account-service.ts'
 import { available, held, type Ledger } from './ledger-service.ts'
 
 export type WalletService = ReturnType<typeof createWalletService>
 
 const dayMs = 86_400_000
+/** Newest transfers in an account's export; the rest is in GET /api/wallet/transfers. */
+const exportedMax = 10_000
+const exportedWallet = Wallet.extend({ transfers: z.array(Transfer) })
 
 /** A user's view of their accounts. In mock mode money comes from the faucet and leaves to nowhere. */
-export function createWalletService(context: Context, ledger: Ledger) {
+export function createWalletService(context: Context, ledger: Ledger, accounts: AccountService) {
   async function faucetRemaining(reader: Reader, userId: string): Promise<Micros> {
     const given = await ledger.depositedSince(reader, userId, isoFromMs(context.clock.now() - dayMs))
     return micros(Math.max(0, context.config.faucetMicrosPerDay - given))
@@ -45,6 +50,17 @@ export function createWalletService(context: Context, ledger: Ledger) {
     await ledger.transfer(tx, { kind: 'withdrawal', debit: available(userId), credit: 'external', amount, key })
     return show(tx, userId)
   }
+
+  accounts.onClose(async (tx, userId) => {
+    const { balance, held: reserved } = await show(tx, userId)
+    if (balance + reserved === 0) return
+    const left = `${formatOrb(balance)} ORB is in your wallet and ${formatOrb(reserved)} ORB is held`
+    throw problem('account_has_obligations', `${left}. Cancel or finish your tasks, then withdraw: POST /api/wallet/withdraw.`)
+  })
+  accounts.contribute('wallet', async (reader, userId) => {
+    const transfers = await ledger.transfersOf(reader, { userId, before: Number.MAX_SAFE_INTEGER, limit: exportedMax })
+    return z.encode(exportedWallet, { ...(await show(reader, userId)), transfers })
+  })
 
   return {
     get: (caller: Caller) => context.database.read((reader) => show(reader, caller.userId)),

@@ -1,12 +1,17 @@
-import { type Dispute, formatOrb, micros, type Micros, type Payment, problem, type Receipt } from '@orbyte/protocol'
+import { type Dispute, formatOrb, micros, type Micros, Payment, problem, type Receipt } from '@orbyte/protocol'
+import { z } from 'zod'
 import { type Context, isoFromMs, newId, nowIso } from '../context.ts'
 import type { Reader, Transaction } from '../db/database.ts'
 import { transactionOnce } from '../http/idempotency-store.ts'
 import { type Page, pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
 import type { Ledger } from '../ledger/ledger-service.ts'
+import type { AccountService } from '../users/account-service.ts'
 import * as store from './payment-store.ts'
 import { feeOf } from './pricing.ts'
+
+/** Newest payments in an account's export; the rest is in GET /api/payments/. */
+const exportedMax = 10_000
 
 export type PaymentService = ReturnType<typeof createPaymentService>
 
@@ -24,7 +29,7 @@ export type Charge = {
 }
 
 /** Payments: what users see of the money that moved for a task. The money itself is the ledger's. */
-export function createPaymentService(context: Context, ledger: Ledger) {
+export function createPaymentService(context: Context, ledger: Ledger, accounts: AccountService) {
   const { database, events, config } = context
 
   /** Pays the provider what the hold still has of this payment, less `refund`, which goes back to the renter. */
@@ -97,6 +102,11 @@ export function createPaymentService(context: Context, ledger: Ledger) {
     })
     return final
   }
+
+  accounts.contribute('payments', async (reader, userId) => {
+    const query = { userId, side: 'either' as const, before: startOf({ limit: exportedMax }), limit: exportedMax }
+    return z.encode(z.array(Payment), await store.paymentsOfUser(reader, query))
+  })
 
   return {
     /**

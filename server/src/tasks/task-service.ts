@@ -2,26 +2,32 @@ import {
   attemptHoldsGpu,
   isTaskFinal,
   problem,
-  type Task,
+  Task,
   type TaskFile,
   type TaskStatus,
   type TaskSummary,
   type TaskType,
 } from '@orbyte/protocol'
+import { z } from 'zod'
 import { type Context, isoFromMs, nowIso } from '../context.ts'
 import type { Reader, Transaction } from '../db/database.ts'
 import { transactionOnce } from '../http/idempotency-store.ts'
 import { pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
+import type { AccountService } from '../users/account-service.ts'
 import { attemptById, attemptsOfGpu, attemptsOfTask } from './attempt-store.ts'
 import { endTask, type Ending } from './task-ending.ts'
 import * as store from './task-store.ts'
 
+/** Newest tasks in an account's export; the rest is in GET /api/tasks/. */
+const exportedMax = 10_000
+const ExportedTask = Task.omit({ files: true, attempts: true, waiting: true, payment_id: true })
+
 export type TaskService = ReturnType<typeof createTaskService>
 
 /** Tasks as their renters see them: lists, details, cancelling, deleting data. How they come to run is the scheduler's. */
-export function createTaskService(context: Context, payments: PaymentService) {
+export function createTaskService(context: Context, payments: PaymentService, accounts: AccountService) {
   const { database } = context
 
   /** The task, if the caller may see it. A foreign task is not told from one that does not exist. */
@@ -67,6 +73,13 @@ export function createTaskService(context: Context, payments: PaymentService) {
     })
     for (const sha256 of orphans) await context.files.remove(sha256)
   }
+
+  accounts.contribute('tasks', async (reader, userId) => {
+    const query = { renterId: userId, status: null, taskType: null, before: startOf({ limit: exportedMax }), limit: exportedMax }
+    const ids = (await store.tasksOfRenter(reader, query)).map(({ id }) => id)
+    const tasks = await Promise.all(ids.map((id) => store.taskById(reader, id)))
+    return z.encode(z.array(ExportedTask), tasks as store.StoredTask[])
+  })
 
   return {
     visible,
