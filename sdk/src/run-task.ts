@@ -27,7 +27,7 @@ export type TaskOf<T extends TaskType> = Omit<OutputOf<typeof api.tasks.get>, 't
 export type RunOptions = {
   /** Text as it is produced. */
   onOutput?: (text: string) => void
-  /** What came so far is void: the task starts again on another GPU. */
+  /** What came so far, if anything, is void: an attempt starts, the first or, on another GPU, the next. */
   onReset?: () => void
   onEvent?: (event: TaskEvent) => void
   /** Called once the task is stored and its money held. */

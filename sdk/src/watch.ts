@@ -9,12 +9,14 @@ export type WatchOptions = {
   signal?: AbortSignal
   /** Only events after this cursor. Default: everything that has happened to the task. */
   after?: number
-  /** How many reconnections in a row may fail. Default 20: about three minutes. */
+  /** How many connections in a row may fail or be lost within ten seconds. Default 20: about three minutes. */
   failuresMax?: number
   /** Wait before the first reconnection; it doubles up to ten seconds. */
   firstDelayMs?: number
 }
 
+/** A connection that lasted so long was a good one: a task may wait for hours, over many of them. */
+const steadyMs = 10_000
 const taskEnds = ['task.completed', 'task.failed', 'task.cancelled']
 
 /**
@@ -31,11 +33,11 @@ export async function* watch(
   // Known before a connection is opened: what such a connection brings until it closes is all there is.
   let isEnded = false
   for (;;) {
+    const openedAtMs = performance.now()
     try {
       for await (const event of await client.tasks.events({ task_id: taskId, after: cursor }, { signal })) {
         if (event.cursor <= cursor) continue
         cursor = event.cursor
-        failures = 0
         isEnded ||= taskEnds.includes(event.type)
         yield event
       }
@@ -43,6 +45,7 @@ export async function* watch(
       const { status } = await client.tasks.get({ task_id: taskId }, { signal })
       isEnded = isTaskFinal(status)
     } catch (error) {
+      if (performance.now() - openedAtMs > steadyMs) failures = 0
       if (!isLostConnection(error) || failures >= failuresMax) throw error
     }
     await delay(backoffMs({ firstDelayMs, delayMsMax: 10_000 }, failures++), signal)

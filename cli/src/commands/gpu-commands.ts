@@ -1,0 +1,191 @@
+import type { api, InputOf, OutputOf } from '@orbyte/protocol'
+import { type Command, Option } from 'commander'
+import { amount, decimal, examples, fieldsOf, pageOptions, type PageOptions } from '../arguments.ts'
+import type { Cli } from '../cli.ts'
+import { CliError, exitCodes } from '../exit-codes.ts'
+import { count, hardware, localTime, perHour } from '../format.ts'
+import { fetchItems } from '../lists.ts'
+import { type Column, details } from '../table.ts'
+
+type Gpu = OutputOf<typeof api.gpus.get>
+type Filters = Omit<InputOf<typeof api.gpus.list>, 'cursor' | 'limit'>
+
+export function addGpuCommands(program: Command, cli: Cli) {
+  const gpus = program
+    .command('gpus')
+    .summary('the GPUs of the market, and yours')
+    .description('The GPUs of the market, and yours.')
+  examples(gpus, [
+    'gpus list --available --min-vram 24',
+    'gpus mine',
+    'gpus set gpu_01k… --price 0.35',
+    'gpus maintenance gpu_01k… on',
+    'gpus reclaim gpu_01k…',
+  ])
+  addMarketCommands(gpus, cli)
+  addOwnerCommands(gpus, cli)
+  addAvailabilityCommands(gpus, cli)
+}
+
+function addMarketCommands(gpus: Command, cli: Cli) {
+  pageOptions(gpus.command('list', { isDefault: true }))
+    .summary('the GPUs of the market')
+    .option('--model <text>', 'part of the hardware’s name')
+    .addOption(new Option('--min-vram <gib>', 'at least so much memory').argParser(decimal))
+    .addOption(new Option('--max-price <orb>', 'at most so much an hour').argParser(amount))
+    .addOption(new Option('--status <status>', 'by status').choices(['available', 'in_use', 'maintenance', 'offline']))
+    .option('--region <region>', 'in this region')
+    .option('--task-type <type>', 'that can run this type of task')
+    .addOption(new Option('--kind <kind>', 'by kind').choices(['gpu', 'cpu', 'emulated']))
+    .option('--available', 'that could take a task now')
+    .addOption(
+      new Option('--sort <by>', 'cheapest first by default').choices([
+        'price',
+        '-price',
+        'vram',
+        '-vram',
+        'created',
+        '-created',
+      ]),
+    )
+    .action(async ({ limit, all, ...filters }: PageOptions & Record<string, unknown>) => {
+      const page = await fetchItems(cli.client.gpus.list, fieldsOf(filters) as Filters, { limit, all })
+      const isFiltered = Object.keys(filters).length > 0
+      cli.showList(page, {
+        columns: gpuColumns(cli),
+        empty: isFiltered
+          ? 'No GPU matches. Leave out a filter to see more: orbyte gpus list'
+          : 'No GPU is registered yet. Offer this machine’s: orbyte agent start',
+      })
+    })
+
+  gpus
+    .command('show')
+    .summary('everything about a GPU')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string) => showGpu(cli, await cli.client.gpus.get({ gpu_id: gpuId })))
+
+  gpus
+    .command('prices')
+    .summary('what a GPU has cost, newest first')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string) =>
+      cli.showList(await cli.client.gpus.prices({ gpu_id: gpuId }), {
+        empty: 'Its price has never changed.',
+        columns: [
+          { title: 'since', value: ({ changed_at }) => localTime(changed_at) },
+          { title: 'price/h', value: ({ price_per_hour }) => price_per_hour, right: true },
+        ],
+      }),
+    )
+}
+
+type NewGpuOptions = { name: string; model: string; vram: number; price: string; region?: string }
+
+function addOwnerCommands(gpus: Command, cli: Cli) {
+  pageOptions(gpus.command('mine'))
+    .summary('your GPUs')
+    .action(async (options: PageOptions) =>
+      cli.showList(await fetchItems(cli.client.gpus.mine, {}, options), {
+        columns: gpuColumns(cli),
+        empty:
+          'You have no GPUs here yet. On the machine that has one: orbyte tokens create NAME, then orbyte agent start --token TOKEN',
+      }),
+    )
+
+  gpus
+    .command('add')
+    .summary('register a GPU by hand; it is offline until an agent of yours reports it')
+    .requiredOption('--name <name>', 'what you call it')
+    .requiredOption('--model <model>', 'the hardware, like "RTX 4090"')
+    .requiredOption('--vram <gib>', 'its memory', decimal)
+    .requiredOption('--price <orb>', 'what an hour costs', amount)
+    .option('--region <region>')
+    .action(async ({ vram, price, ...rest }: NewGpuOptions) =>
+      showGpu(cli, await cli.client.gpus.create({ ...rest, vram_gb: vram, price_per_hour: price })),
+    )
+
+  gpus
+    .command('set')
+    .summary('change the price, name or region of your GPU')
+    .argument('<gpu_id>')
+    .option('--price <orb>', 'what an hour costs; for attempts that start later', amount)
+    .option('--name <name>')
+    .option('--region <region>')
+    .action(async (gpuId: string, { price, ...rest }: { price?: string; name?: string; region?: string }) => {
+      if (price === undefined && Object.keys(rest).length === 0)
+        throw new CliError('Say what to change: --price, --name or --region.', exitCodes.usage)
+      showGpu(cli, await cli.client.gpus.update({ gpu_id: gpuId, price_per_hour: price, ...rest }))
+    })
+}
+
+/** Whether and when it takes tasks. */
+function addAvailabilityCommands(gpus: Command, cli: Cli) {
+  gpus
+    .command('maintenance')
+    .summary('stop offering your GPU ("on": what runs finishes), or offer it again ("off")')
+    .argument('<gpu_id>')
+    .argument('<on|off>')
+    .action(async (gpuId: string, state: string) => {
+      if (state !== 'on' && state !== 'off') throw new CliError('Say "on" or "off".', exitCodes.usage)
+      showGpu(cli, await cli.client.gpus.update({ gpu_id: gpuId, maintenance: state === 'on' }))
+    })
+
+  gpus
+    .command('reclaim')
+    .summary('take your GPU back at once: what runs on it stops, uncharged, and is tried elsewhere')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string) => showGpu(cli, await cli.client.gpus.reclaim({ gpu_id: gpuId })))
+
+  gpus
+    .command('remove')
+    .summary('delete your GPU; its history stays')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string) =>
+      cli.show(await cli.client.gpus.delete({ gpu_id: gpuId }), () => `Removed ${gpuId}.`),
+    )
+}
+
+const statusColours = { available: 'green', in_use: 'cyan', maintenance: 'yellow', offline: 'dim' } as const
+
+function gpuColumns(cli: Cli): Column<Gpu>[] {
+  return [
+    { title: 'id', value: ({ id }) => id },
+    { title: 'name', value: ({ name }) => name, shrinks: true },
+    { title: 'hardware', value: hardware, shrinks: true },
+    { title: 'price/h', value: ({ price_per_hour }) => price_per_hour, right: true },
+    { title: 'status', value: statusOf, paint: (text, { status }) => cli.terminal.paint(statusColours[status], text) },
+    { title: 'region', value: ({ region }) => region, shrinks: true },
+  ]
+}
+
+const statusOf = ({ status, draining }: Gpu) => (draining ? `${status}, draining` : status)
+
+function showGpu(cli: Cli, gpu: Gpu) {
+  cli.show(gpu, () =>
+    details([
+      ['GPU', gpu.id],
+      ['Name', gpu.name],
+      ['Hardware', hardware(gpu)],
+      ['Price', perHour(gpu.price_per_hour)],
+      ['Status', statusOf(gpu)],
+      ['Agent', gpu.agent_id && `${gpu.agent_id} (${gpu.liveness ?? 'never heard'})`],
+      ['Region', gpu.region],
+      ['Task types', gpu.task_types.join(', ')],
+      ['Models', gpu.models.join(', ')],
+      ['Differences', gpu.differences.join('; ')],
+      [
+        'Machine',
+        gpu.specs &&
+          `${gpu.specs.cpu_model}, ${count(gpu.specs.cpu_cores, 'core')}, ${gpu.specs.ram_gb} GiB RAM, ${gpu.specs.os}`,
+      ],
+      ['Tasks', `${gpu.tasks_completed} completed, ${gpu.tasks_failed} failed by its fault`],
+      ['Owner', gpu.owner_id],
+      ['Last seen', localTime(gpu.last_seen_at)],
+    ]),
+  )
+  if (!cli.json && gpu.agent_id === null)
+    cli.terminal.say(
+      'No agent backs it yet. On its machine: orbyte agent start --token TOKEN (a token: orbyte tokens create NAME)',
+    )
+}

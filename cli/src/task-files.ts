@@ -1,0 +1,35 @@
+import { createHash } from 'node:crypto'
+import { access, constants, writeFile } from 'node:fs/promises'
+import { basename, dirname, extname, join } from 'node:path'
+import type { TaskFile } from '@orbyte/protocol'
+import { download } from '@orbyte/sdk'
+import type { Cli } from './cli.ts'
+import { CliError, exitCodes } from './exit-codes.ts'
+
+/** Fetches a file of a task, checks it against its hash, and writes it. */
+export async function saveFile(cli: Cli, file: TaskFile, path: string): Promise<void> {
+  const bytes = await download(cli.client, file)
+  if (createHash('sha256').update(bytes).digest('hex') !== file.sha256)
+    throw new CliError(`${file.name} arrived damaged: its SHA-256 is not what the market says. Fetch it again.`)
+  await writeFile(path, bytes)
+}
+
+/** "out.png" → "out.png", "out-2.png", "out-3.png": where each of several files goes. */
+export function numberedPath(path: string, index: number): string {
+  if (index === 0) return path
+  const extension = extname(path)
+  return join(dirname(path), `${basename(path, extension)}-${index + 1}${extension}`)
+}
+
+/** Before anything is paid for: whether the result could be written. */
+export async function checkWritable(path: string): Promise<void> {
+  const folder = dirname(path)
+  try {
+    await access(folder, constants.W_OK)
+  } catch {
+    throw new CliError(
+      `${folder} is no folder that can be written to. Make it, or give another path with -o.`,
+      exitCodes.usage,
+    )
+  }
+}
