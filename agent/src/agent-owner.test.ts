@@ -1,0 +1,137 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { Agent } from './agent.ts'
+import { createMachine, type FixtureMachine } from './fixture-machine.ts'
+import { askAgent, serveControl } from './owner/control.ts'
+
+let machine: FixtureMachine
+beforeEach(async () => {
+  machine = await createMachine()
+})
+afterEach(() => machine.close())
+
+test('a stopping agent finishes what runs, takes nothing new, and then ends', async () => {
+  const { market, clock } = machine
+  const agent = await machine.start()
+  machine.offer({ input: { sleep_ms: 30_000 } })
+  await market.next('attempt.ready')
+  agent.stop('drain')
+  expect((await market.next('devices')).devices).toMatchObject([{ paused: true }, { paused: true }])
+  machine.offer({ device_uuid: machine.devices()[1] })
+  expect(await market.next('attempt.refused')).toMatchObject({ code: 'draining' })
+  await clock.advance(30_000)
+  expect(await market.next('attempt.result')).toMatchObject({ outcome: 'completed', run_ms: 30_000 })
+  expect(await ended(agent)).toEqual({ reason: 'stopped', message: 'The agent has stopped.' })
+})
+
+test('a stopping agent does not wait for ever', async () => {
+  const { market, clock } = machine
+  const agent = await machine.start({ drainMsMax: 60_000 })
+  machine.offer({ input: { sleep_ms: 3_600_000 } })
+  await market.next('attempt.ready')
+  agent.stop('drain')
+  await market.next('devices')
+  for (let seconds = 0; seconds < 55; seconds += 5) {
+    await clock.advance(5_000)
+    await market.next('heartbeat')
+  }
+  expect(market.all('attempt.result')).toEqual([])
+  await clock.advance(5_000)
+  expect(await market.next('attempt.result')).toMatchObject({ code: 'agent_stopped', fault: 'provider' })
+  await ended(agent)
+})
+
+test('told twice, it stops at once', async () => {
+  const { market } = machine
+  const agent = await machine.start()
+  machine.offer({ input: { sleep_ms: 3_600_000 } })
+  await market.next('attempt.ready')
+  agent.stop('drain')
+  agent.stop('now')
+  expect(await market.next('attempt.result')).toMatchObject({ code: 'agent_stopped', fault: 'provider' })
+  await ended(agent)
+  expect(await readdir(join(machine.dataPath, 'results'))).toEqual([])
+})
+
+test('an agent that cannot reach its market still ends, and keeps its results', async () => {
+  const { market } = machine
+  const agent = await machine.start()
+  market.acknowledges = false
+  machine.offer()
+  await market.next('attempt.result')
+  market.onHello = () => 'silence'
+  market.hangUp()
+  agent.stop('drain')
+  await ended(agent)
+  expect(await readdir(join(machine.dataPath, 'results'))).toHaveLength(1)
+})
+
+test('a reclaimed GPU is free within five seconds, and stays its owner’s', async () => {
+  const { market, clock } = machine
+  const agent = await machine.start()
+  machine.offer({ input: { sleep_ms: 3_600_000, ignore_cancel: true } })
+  await market.next('attempt.ready')
+  const reclaimed = agent.reclaim('0')
+  await clock.advance(4_999)
+  await reclaimed
+  expect(await market.next('attempt.result')).toMatchObject({ outcome: 'failed', code: 'reclaimed', fault: 'provider' })
+  expect((await market.next('devices')).devices).toMatchObject([{ paused: true }, { paused: false }])
+  expect(agent.status().devices).toMatchObject([{ status: 'reclaimed' }, { status: 'available' }])
+  machine.offer()
+  expect(await market.next('attempt.refused')).toMatchObject({ code: 'paused' })
+
+  agent.stop('now')
+  await ended(agent)
+  const next = await machine.start()
+  expect(next.status().devices).toMatchObject([{ status: 'reclaimed' }, { status: 'available' }])
+  market.heard.length = 0
+  await next.resume(null)
+  expect((await market.next('devices')).devices).toMatchObject([{ paused: false }, { paused: false }])
+})
+
+test('a drained GPU finishes what runs on it and takes nothing new', async () => {
+  const { market, clock } = machine
+  const agent = await machine.start()
+  machine.offer({ input: { sleep_ms: 1_000 } })
+  await market.next('attempt.ready')
+  await agent.drain(machine.devices()[0]!)
+  await clock.advance(1_000)
+  expect(await market.next('attempt.result')).toMatchObject({ outcome: 'completed' })
+  machine.offer()
+  expect(await market.next('attempt.refused')).toMatchObject({ code: 'paused' })
+  machine.offer({ device_uuid: machine.devices()[1] })
+  await market.next('attempt.accepted')
+})
+
+test('a GPU that is not here is named with those that are', async () => {
+  const agent = await machine.start()
+  await expect(agent.drain('7')).rejects.toThrow(
+    'There is no GPU "7" here. There is: 0 (the RTX 4090), 1 (the RTX 4090).',
+  )
+})
+
+test('an owner speaks to the agent over a socket in its data folder', async () => {
+  const { dataPath } = machine
+  const agent = await machine.start()
+  await expect(askAgent(dataPath, 'status')).rejects.toThrow('No agent runs')
+  const control = await serveControl(agent, dataPath)
+  expect(await askAgent(dataPath, 'status')).toEqual(agent.status())
+  expect((await askAgent(dataPath, 'drain', '1')).devices).toMatchObject([
+    { status: 'available' },
+    { status: 'drained' },
+  ])
+  expect((await askAgent(dataPath, 'resume')).devices).toMatchObject([{ status: 'available' }, { status: 'available' }])
+  expect((await askAgent(dataPath, 'reclaim', '0')).devices).toMatchObject([{ status: 'reclaimed' }, {}])
+  await expect(askAgent(dataPath, 'drain', 'none')).rejects.toThrow('There is no GPU "none" here')
+  expect(await askAgent(dataPath, 'stop now')).toMatchObject({ stopping: true })
+  await ended(agent)
+  await control.close()
+})
+
+async function ended(agent: Agent) {
+  let isOver = false
+  void agent.ended.then(() => (isOver = true))
+  while (!isOver) await machine.clock.advance(500)
+  return await agent.ended
+}

@@ -1,0 +1,74 @@
+import { formatOrb, type ServerMessageOf } from '@orbyte/protocol'
+import { z } from 'zod'
+import type { Attempt } from './attempts/attempt.ts'
+import type { DetectedDevice } from './gpus/gpu-detector.ts'
+
+const DeviceStatus = z.object({
+  index: z.number(),
+  uuid: z.string(),
+  gpu_id: z.string().nullable(),
+  name: z.string(),
+  model: z.string(),
+  kind: z.string(),
+  vram_gb: z.number(),
+  price_per_hour: z.string().nullable(),
+  status: z.enum([
+    'available',
+    'running',
+    'drained',
+    'reclaimed',
+    'outside hours',
+    'maintenance',
+    'not admitted',
+    'offline',
+  ]),
+  attempt: z.object({ id: z.string(), task_type: z.string(), status: z.string(), run_ms: z.number() }).nullable(),
+})
+export type DeviceStatus = z.output<typeof DeviceStatus>
+
+/** What `orbyte agent status` shows: the answer to "why does it earn nothing?" is in here. */
+export const AgentStatus = z.object({
+  server: z.string(),
+  connected: z.boolean(),
+  agent_id: z.string().nullable(),
+  fingerprint: z.string(),
+  version: z.string(),
+  stopping: z.boolean(),
+  task_types: z.array(z.string()),
+  problems: z.array(z.string()).describe('What keeps it, or a device, from working.'),
+  results_waiting: z.number().describe('Results that the market has not acknowledged.'),
+  devices: z.array(DeviceStatus),
+})
+export type AgentStatus = z.output<typeof AgentStatus>
+
+export type DeviceStatusParts = {
+  readonly device: DetectedDevice
+  readonly index: number
+  /** What the market calls it; null: it is not on the market. */
+  readonly assigned: ServerMessageOf<'gpus'>['gpus'][number] | null
+  readonly attempt: Attempt | null
+  readonly paused: DeviceStatus['status'] | null
+  /** Whether the market has ever welcomed this agent process. */
+  readonly isWelcome: boolean
+}
+
+export function deviceStatus({ device, index, assigned, attempt, paused, isWelcome }: DeviceStatusParts): DeviceStatus {
+  const idle =
+    assigned === null ? (isWelcome ? 'not admitted' : 'offline') : assigned.maintenance ? 'maintenance' : 'available'
+  const held = attempt?.held()
+  return {
+    index,
+    uuid: device.uuid,
+    gpu_id: assigned?.gpu_id ?? null,
+    name: assigned?.name ?? device.model,
+    model: device.model,
+    kind: device.kind,
+    vram_gb: device.vramMib / 1_024,
+    price_per_hour: assigned === null ? null : formatOrb(assigned.price_per_hour),
+    status: attempt === null ? (paused ?? idle) : 'running',
+    attempt:
+      attempt === null || held === undefined
+        ? null
+        : { id: held.attempt_id, task_type: attempt.start.task_type, status: held.status, run_ms: held.run_ms },
+  }
+}

@@ -1,0 +1,86 @@
+import type { Model, TaskType } from '@orbyte/protocol'
+import type { Executor, ExecutorProblem } from '../executors/executor.ts'
+import type { Log } from '../outside.ts'
+
+export type Wanted = {
+  readonly taskType: TaskType
+  readonly model: Pick<Model, 'name' | 'format'> | null
+  readonly input: Readonly<Record<string, unknown>>
+}
+
+/** What this machine can do: its executors, of those the ones that work, and the models that they bring. */
+export class Abilities {
+  readonly #executors: readonly Executor[]
+  readonly #log: Log
+  readonly #problems = new Map<Executor, ExecutorProblem>()
+  readonly #models = new Map<Executor, readonly string[]>()
+  readonly #working = new Set<Executor>()
+
+  constructor({ executors, log }: { executors: readonly Executor[]; log: Log }) {
+    this.#executors = executors
+    this.#log = log
+  }
+
+  /** Tries those that do not work (yet), and asks the others for their models again. */
+  async refresh(): Promise<void> {
+    await Promise.all(this.#executors.map((executor) => this.#refreshOne(executor)))
+  }
+
+  taskTypes(): TaskType[] {
+    return [...new Set([...this.#working].flatMap(({ taskTypes }) => taskTypes))]
+  }
+
+  modelFormats(): string[] {
+    return [...new Set([...this.#working].flatMap(({ modelFormats }) => modelFormats ?? []))]
+  }
+
+  ownModels(): string[] {
+    return [...new Set([...this.#models.values()].flat())].filter((name) => name.length <= 200)
+  }
+
+  /** What keeps an executor from working, for a person. */
+  problems(): string[] {
+    return [...this.#problems].map(([{ name }, { message, remedy }]) => `${name}: ${message} ${remedy}`)
+  }
+
+  executorFor({ taskType, model, input }: Wanted): Executor | null {
+    const candidates = this.#executors.filter(
+      (executor) => this.#working.has(executor) && executor.taskTypes.includes(taskType),
+    )
+    const name = model?.name ?? input['model']
+    const loader = candidates.find(({ modelFormats }) => model !== null && modelFormats?.includes(model.format))
+    const owner = candidates.find((executor) => this.#models.get(executor)?.includes(String(name)))
+    if (loader !== undefined || owner !== undefined || model !== null) return loader ?? owner ?? null
+    const needsNoFile = candidates.filter(({ modelFormats }) => modelFormats === null)
+    return needsNoFile.find(({ models }) => models === undefined || typeof name !== 'string') ?? null
+  }
+
+  async #refreshOne(executor: Executor): Promise<void> {
+    if (!this.#working.has(executor) || executor.models !== undefined) {
+      const problem = await executor.check().catch(asProblem)
+      this.#note(executor, problem)
+    }
+    if (executor.models === undefined || !this.#working.has(executor)) return
+    this.#models.set(executor, await executor.models().catch(() => []))
+  }
+
+  #note(executor: Executor, problem: ExecutorProblem | null): void {
+    const known = this.#problems.get(executor)
+    if (problem === null) {
+      if (!this.#working.has(executor)) this.#log.info(`The ${executor.name} executor works.`)
+      this.#working.add(executor)
+      this.#problems.delete(executor)
+      return
+    }
+    if (known?.message !== problem.message) {
+      this.#log.warn(`The ${executor.name} executor does not work: ${problem.message} ${problem.remedy}`)
+    }
+    this.#problems.set(executor, problem)
+    this.#working.delete(executor)
+    this.#models.delete(executor)
+  }
+}
+
+function asProblem(error: unknown): ExecutorProblem {
+  return { message: error instanceof Error ? error.message : String(error), remedy: 'See the agent’s log.' }
+}
