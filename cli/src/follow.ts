@@ -17,8 +17,15 @@ export type Followed = { task: Task; wroteText: boolean }
 
 /** Shows where a task is on standard error, and its text on standard output, until it has ended. */
 export async function follow(cli: Cli, taskId: string, { streamsText, signal }: FollowOptions): Promise<Followed> {
-  const progress = createProgress(cli.terminal)
-  const text = createTextStream(cli, progress)
+  const line = createProgress(cli.terminal)
+  const text = createTextStream(cli, line)
+  const progress: Progress = {
+    ...line,
+    show(sentence) {
+      if (line.isLive) text.breakLine()
+      line.show(sentence)
+    },
+  }
   const waiting = explainWaiting(cli, taskId, progress)
   const places = tellPlaces(cli, progress)
   try {
@@ -113,12 +120,18 @@ function explainWaiting(cli: Cli, taskId: string, progress: Progress) {
 export function createTextStream(cli: Pick<Cli, 'terminal'>, progress: Pick<Progress, 'clear'>) {
   const { terminal } = cli
   let written = ''
+  let isMidLine = false
   let repeated: string | null = null
   const put = (text: string) => {
     progress.clear()
     written += text
+    isMidLine = !text.endsWith('\n')
     // A person's terminal obeys control characters; a file or a pipe gets exactly what the task wrote.
     terminal.stdout.write(terminal.isTty ? printable(text) : text)
+  }
+  const endLine = () => {
+    if (isMidLine) terminal.stdout.write('\n')
+    isMidLine = false
   }
   return {
     write(piece: string) {
@@ -128,7 +141,7 @@ export function createTextStream(cli: Pick<Cli, 'terminal'>, progress: Pick<Prog
       const isContinuation = repeated.startsWith(written)
       const rest = isContinuation ? repeated.slice(written.length) : repeated
       if (!isContinuation) {
-        terminal.stdout.write(written.endsWith('\n') ? '' : '\n')
+        endLine()
         terminal.say('The task started again on another GPU: the text above is void.')
         written = ''
       }
@@ -139,8 +152,8 @@ export function createTextStream(cli: Pick<Cli, 'terminal'>, progress: Pick<Prog
       if (written !== '') repeated = ''
     },
     hasWritten: () => written !== '',
-    end() {
-      if (written !== '' && !written.endsWith('\n')) terminal.stdout.write('\n')
-    },
+    /** On a person's terminal the line of progress must not share a line with the text: it is erased later. */
+    breakLine: () => terminal.isTty && endLine(),
+    end: endLine,
   }
 }

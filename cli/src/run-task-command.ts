@@ -24,7 +24,7 @@ export async function runTaskCommand(cli: Cli, newTask: NewTask, options: RunOpt
   if (!cli.json) terminal.say(terminal.tint('dim', estimateLine(await cli.client.tasks.estimate(newTask))))
   const interruption = createInterruption(cli)
   try {
-    const submitted = await cli.client.tasks.create(newTask)
+    const submitted = await cli.client.tasks.create(newTask, { signal: interruption.left })
     if (options.detach) return cli.show(submitted, () => submitted.id)
     interruption.submitted(submitted.id)
     const streamsText = options.streamsText && !cli.json

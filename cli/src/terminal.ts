@@ -1,5 +1,6 @@
 import type { ReadStream, WriteStream } from 'node:tty'
-import { type TableStyle } from './table.ts'
+import type { TableStyle } from './table.ts'
+import { truncate } from './text-width.ts'
 
 type Colour = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan'
 const codes: Readonly<Record<Colour, readonly [on: number, off: number]>> = {
@@ -70,7 +71,7 @@ export function createProgress(terminal: Pick<Terminal, 'stderr' | 'tint'>): Pro
       if (text === shown) return
       clear()
       shown = text
-      stderr.write(isLive ? terminal.tint('dim', text.slice(0, (stderr.columns || 80) - 1)) : `${text}\n`)
+      stderr.write(isLive ? terminal.tint('dim', truncate(text, (stderr.columns || 80) - 1)) : `${text}\n`)
     },
   }
 }
