@@ -43,6 +43,12 @@ test('flags are read, and win over the environment', () => {
   ])
 })
 
+test('the market of the other commands is the agent’s too', () => {
+  expect(loadAgentOptions([], { ORBYTE_URL: 'http://market:1' }).server).toBe('http://market:1')
+  const both = { ORBYTE_URL: 'http://market:1', ORBYTE_SERVER: 'http://market:2' }
+  expect(loadAgentOptions([], both).server).toBe('http://market:2')
+})
+
 test('the token may be in a file', () => {
   const file = join(folder, 'token')
   writeFileSync(file, 'orb_agent_secret\n')

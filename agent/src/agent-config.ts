@@ -63,11 +63,13 @@ export function processEnvironment(): Environment {
 /** What the owner wrote cannot be followed. The message says what to write instead. */
 export class UsageError extends Error {}
 
+const defaultServer = 'http://127.0.0.1:8000'
+
 type Flag = { readonly value: string | null; readonly says: string; readonly env?: string; readonly isMany?: boolean }
 
 /** The flags of `orbyte agent start`. */
 export const agentFlags = {
-  server: { value: 'URL', says: 'the market (default http://127.0.0.1:8000)', env: 'ORBYTE_SERVER' },
+  server: { value: 'URL', says: `the market (default: ORBYTE_URL, or ${defaultServer})`, env: 'ORBYTE_SERVER' },
   token: { value: 'TOKEN', says: 'agent token that enrols this machine, once', env: 'ORBYTE_AGENT_TOKEN' },
   data: { value: 'FOLDER', says: 'key, results, models and engines (default ~/.orbyte/agent)', env: 'ORBYTE_DATA' },
   name: { value: 'NAME', says: 'name of the GPU on the market', env: 'ORBYTE_NAME' },
@@ -103,7 +105,7 @@ export function loadAgentOptions(args: readonly string[], environment: Environme
   const text = (name: FlagName) => settings.get(name)?.at(-1) ?? null
   const openaiUrl = text('openai-url')
   return {
-    server: checked('server', text('server') ?? 'http://127.0.0.1:8000', serverUrl),
+    server: checked('server', text('server') ?? fromEnvironment('ORBYTE_URL', environment) ?? defaultServer, serverUrl),
     token: checked('token', text('token'), (token) => atMost(token, 200)),
     dataPath: resolve(text('data') ?? join(homedir(), '.orbyte', 'agent')),
     // Several devices of one name get a number each.
