@@ -216,6 +216,18 @@ test('an agent that is refused for good ends and says why', async () => {
   })
 })
 
+test('a market that is gone is complained of once, and its absence is in the status', async () => {
+  const { market, clock } = machine
+  const agent = await machine.start()
+  await market.close()
+  const complaints = () => machine.logged.filter((line) => line.startsWith('No connection to'))
+  while (complaints().length < 2) await clock.advance(1_000)
+  for (let tries = 0; tries < 20; tries++) await clock.advance(30_000)
+  // The first is of the connection that broke, the second of all that were not opened.
+  expect(complaints()).toHaveLength(2)
+  expect(agent.status()).toMatchObject({ connected: false, problems: [expect.stringContaining('No connection to')] })
+})
+
 test('an agent that is refused for now comes back', async () => {
   const { market } = machine
   market.onHello = () => {
@@ -228,6 +240,7 @@ test('an agent that is refused for now comes back', async () => {
   await reconnected()
   await market.next('heartbeat')
   expect(agent.status().connected).toBe(true)
+  expect(machine.logged).toContain('The market refuses this agent for now: Not ready yet. (starting) Trying again.')
 })
 
 test('fetching a model is told as it goes, and is not charged', async () => {

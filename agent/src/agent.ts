@@ -112,7 +112,7 @@ class MarketAgent implements Agent {
       attempts: () => this.#runner.running(),
       telemetry: () => this.#devices.telemetry(),
       send: (heartbeat) => this.#connection.send(heartbeat),
-      onSilence: () => this.#connection.drop('The market has fallen silent. Connecting again.'),
+      onSilence: () => this.#connection.drop('The market has fallen silent.'),
     })
     this.ended = this.#live()
   }

@@ -30,6 +30,8 @@ type Conversation = {
   /** What overtook the welcome. */
   readonly early: ServerMessage[]
   garbage: number
+  /** Why this side ended it, for a person. */
+  reason: string | null
   refusal: Refusal | null
 }
 
@@ -79,8 +81,9 @@ export class Connection {
 
   /** Hangs up; a new connection follows. */
   drop(reason: string): void {
-    this.#complain(reason)
-    this.#conversation?.socket.terminate()
+    if (this.#conversation === null) return
+    this.#conversation.reason = reason
+    this.#conversation.socket.terminate()
   }
 
   /** It works: the next loss begins with a short wait again. */
@@ -97,7 +100,9 @@ export class Connection {
         socket: network.connect(socketUrl(this.#options.server), {
           message: (text) => this.#receive(conversation, text),
           closed: (reason) => {
-            this.#closed(conversation, reason)
+            this.#closed(conversation)
+            const isOver = signal.aborted || conversation.refusal !== null
+            if (!isOver) this.#complain(conversation.reason ?? `No connection to ${this.#options.server}: ${reason}.`)
             resolve(conversation.refusal)
           },
         }),
@@ -105,22 +110,23 @@ export class Connection {
         helloSentAt: null,
         early: [],
         garbage: 0,
+        reason: null,
         refusal: null,
       }
       this.#conversation = conversation
       const goodbye = () => conversation.socket.close('the agent stops')
       signal.addEventListener('abort', goodbye, { signal: over.signal })
-      const tooLate = () => conversation.phase !== 'welcome' && this.drop('the server does not answer')
+      const tooLate = () =>
+        conversation.phase !== 'welcome' && this.drop(`${this.#options.server} does not answer as a market does.`)
       clock.sleep(handshakeMsMax, over.signal).then(tooLate, () => {})
     })
     over.abort()
     return refusal
   }
 
-  #closed(conversation: Conversation, reason: string): void {
+  #closed(conversation: Conversation): void {
     this.#conversation = null
     if (conversation.phase === 'welcome') this.#options.onLost()
-    this.#complain(`No connection to ${this.#options.server}: ${reason}. Trying again.`)
   }
 
   #receive(conversation: Conversation, text: string): void {
@@ -156,7 +162,7 @@ export class Connection {
   }
 
   #refused(conversation: Conversation, { code, message, retry }: ServerMessageOf<'refused'>): void {
-    if (retry) this.#complain(`The market refuses this agent for now: ${message} (${code})`)
+    if (retry) conversation.reason = `The market refuses this agent for now: ${message} (${code})`
     else conversation.refusal = { code, message }
     conversation.socket.close('refused')
   }
@@ -171,7 +177,7 @@ export class Connection {
 
   /** Once a trouble, not once a try. */
   #complain(complaint: string): void {
-    if (complaint !== this.#complaint) this.#options.outside.log.warn(complaint)
+    if (complaint !== this.#complaint) this.#options.outside.log.warn(`${complaint} Trying again.`)
     this.#complaint = complaint
   }
 }
