@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -26,7 +27,8 @@ const withoutServer: Plugin = {
 
 /**
  * Writes `orbyte-VERSION.tgz`: the command line and the agent as an npm package that depends on nothing, so that
- * `npx http://MARKET/downloads/orbyte-VERSION.tgz` needs nothing but that market. The same sources give the same bytes.
+ * `npx http://MARKET/downloads/orbyte-VERSION.tgz` needs nothing but that market. The same sources give the same bytes. The
+ * version ends with a hash of the contents: npm keeps packages by their URL, and would go on with an old one otherwise.
  */
 export async function packAgent(folder: string, version: string): Promise<string> {
   const contents = join(folder, 'package')
@@ -43,13 +45,20 @@ export async function packAgent(folder: string, version: string): Promise<string
     },
     metafile: true,
   })
-  await writeFile(join(contents, 'package.json'), `${JSON.stringify(manifest(version), null, 2)}\n`)
+  const packed = `${version}-b${await hashOfFiles(contents)}`
+  await writeFile(join(contents, 'package.json'), `${JSON.stringify(manifest(packed), null, 2)}\n`)
   await writeFile(join(contents, 'README.md'), readme)
   await copyFile(join(repository, 'LICENSE'), join(contents, 'LICENSE'))
   await writeFile(join(contents, 'THIRD-PARTY-LICENSES.txt'), await licencesOf(metafile))
   await npm(['pack', contents, '--pack-destination', folder, '--ignore-scripts', '--loglevel=error'])
   await rm(contents, { recursive: true })
-  return join(folder, `orbyte-${version}.tgz`)
+  return join(folder, `orbyte-${packed}.tgz`)
+}
+
+async function hashOfFiles(folder: string): Promise<string> {
+  const hash = createHash('sha256')
+  for (const name of (await readdir(folder)).sort()) hash.update(name).update(await readFile(join(folder, name)))
+  return hash.digest('hex').slice(0, 8)
 }
 
 function manifest(version: string): Record<string, unknown> {
