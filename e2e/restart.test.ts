@@ -41,12 +41,13 @@ test('SIGTERM stops the market in order, and what runs meanwhile is paid for aft
 })
 
 test('kill -9 of an agent: once it is back, what it ran is tried on another GPU, uncharged and paid once', async () => {
-  const first = await startAgent('agent-1')
-  const task = await submit({ sleep_ms: 1_500, output: 'done' })
-  await until(async () => (await renter.tasks.get({ task_id: task })).attempts[0]?.status === 'running', 'the attempt to run')
-  await startAgent('agent-2')
-  await first.kill('SIGKILL')
-  await startAgent('agent-1')
+  const agents = { 'agent-1': await startAgent('agent-1'), 'agent-2': await startAgent('agent-2') }
+  const task = await submit({ sleep_ms: 3_000, output: 'done' })
+  const running = async () => (await renter.tasks.get({ task_id: task })).attempts.find(({ status }) => status === 'running')
+  await until(async () => (await running()) !== undefined, 'the attempt to run')
+  const name = (await running())!.gpu_name as keyof typeof agents
+  await agents[name].kill('SIGKILL')
+  await startAgent(name)
   await until(async () => (await statusOf(task)) === 'completed', 'the task to end')
   const { attempts, cost } = await renter.tasks.get({ task_id: task })
   expect(attempts.map(({ status, cost: paid }) => [status, paid])).toEqual([
@@ -71,19 +72,15 @@ test('SIGTERM of an agent lets what runs finish, and takes nothing new', async (
 })
 
 async function startAgent(name: string): Promise<Process> {
-  const before = await connected()
   const { token } = await provider.agentTokens.create({ name })
-  const flags = { server: url, token, data: join(folder, name), emulate: 'RTX 4090:24', price: '1' }
+  const flags = { server: url, token, data: join(folder, name), emulate: 'RTX 4090:24', price: '1', name }
   const words = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, value])
   const agent = orbyte(['agent', 'start', ...words, '--allow-fake'], { cwd: folder })
-  await until(async () => (await connected()) > before, `${name} to connect`).catch((error: unknown) => {
+  const offered = async () => (await provider.gpus.mine()).items.some((gpu) => gpu.name === name && gpu.status === 'available')
+  await until(offered, `${name} to connect`).catch((error: unknown) => {
     throw new Error(`${String(error)}; it says: ${agent.said()}`)
   })
   return agent
-}
-
-async function connected(): Promise<number> {
-  return (await provider.agents.list()).items.filter((agent) => agent.connected).length
 }
 
 async function submit(input_data: Record<string, string | number>): Promise<string> {

@@ -34,8 +34,8 @@ import { TaskType } from './task-types.ts'
  */
 export const agentProtocolVersion = 1
 export const agentSocketPath = '/api/agents/connect'
-/** The largest message that either side reads, in bytes. */
-export const agentMessageBytesMax = 1_000_000
+/** The largest message that either side reads, in bytes: an output of the largest size, and what is around it. */
+export const agentMessageBytesMax = 16_000_000
 /** File bytes in one `attempt.file`, before base64. */
 export const fileChunkBytesMax = 256 * 1024
 
