@@ -1,5 +1,6 @@
 import { formatOrb, parseOrb } from './money.ts'
-import type { Receipt } from './payments.ts'
+import type { Payment, Receipt, TransferProof } from './payments.ts'
+import type { Transfer } from './wallet.ts'
 import type { z } from 'zod'
 
 /**
@@ -47,34 +48,66 @@ export type ReceiptCheck = { ok: true } | { ok: false; problem: string }
  * the receipt's own key is used.
  */
 export async function verifyReceipt(receipt: z.input<typeof Receipt>, publicKey?: string): Promise<ReceiptCheck> {
+  const { payment, proofs } = receipt
   if (publicKey !== undefined && publicKey !== receipt.public_key)
-    return { ok: false, problem: 'the receipt is signed by another market’s key' }
-  let settled = 0
-  let fee = 0
-  for (const { transfer, leaf_index, leaf_count, path, batch } of receipt.proofs) {
+    return no('the receipt is signed by another market’s key')
+  const sums = { settlement: 0, fee: 0, undisputed: 0, refund: 0 }
+  const leaves: string[] = []
+  const seen = new Set<number>()
+  for (const proof of proofs) {
+    const { transfer } = proof
     const leaf = await leafHash(leafText({ ...transfer, amount_micros: parseOrb(transfer.amount) }))
-    const root = await rootFromPath({ leaf, index: leaf_index, count: leaf_count, path })
-    if (root !== batch.merkle_root) return { ok: false, problem: `transfer ${transfer.seq} is not in batch ${batch.batch}` }
-    if (batch.last_seq - batch.first_seq + 1 !== leaf_count || batch.first_seq + leaf_index !== transfer.seq)
-      return { ok: false, problem: `transfer ${transfer.seq} is not where the batch says` }
-    if (hex(await sha256(encode(batchText(batch)))) !== batch.hash)
-      return { ok: false, problem: `the hash of batch ${batch.batch} does not cover its fields` }
-    if (!(await signatureHolds(receipt.public_key, batch.hash, batch.signature)))
-      return { ok: false, problem: `the signature of batch ${batch.batch} is not the market’s` }
-    if (transfer.task_id !== receipt.payment.task_id)
-      return { ok: false, problem: `transfer ${transfer.seq} belongs to another task` }
-    if (transfer.debit_account !== `held:${receipt.payment.payer_id}`)
-      return { ok: false, problem: `transfer ${transfer.seq} was not paid by the payer` }
-    if (transfer.kind === 'settlement' && transfer.credit_account === `available:${receipt.payment.recipient_id}`) {
-      settled += parseOrb(transfer.amount)
-      if (receipt.payment.transaction_hash !== leaf)
-        return { ok: false, problem: 'the payment’s transaction hash is not that of its transfer' }
-    } else if (transfer.kind === 'fee' && transfer.credit_account === 'fees') fee += parseOrb(transfer.amount)
-    else return { ok: false, problem: `transfer ${transfer.seq} is neither the provider’s part nor the fee` }
+    const found =
+      (await unproven(proof, leaf, receipt.public_key)) ?? (seen.has(transfer.seq) ? 'is there twice' : null)
+    if (found !== null) return no(`transfer ${transfer.seq} ${found}`)
+    const part = partOf(transfer, payment)
+    if (part === null) return no(`transfer ${transfer.seq} is not a part of this payment`)
+    sums[part] += parseOrb(transfer.amount)
+    seen.add(transfer.seq)
+    if (part === 'settlement' || part === 'fee') leaves.push(leaf)
   }
-  if (formatOrb(fee) !== receipt.payment.fee || formatOrb(settled + fee) !== receipt.payment.amount)
-    return { ok: false, problem: 'the transfers do not add up to the payment’s amount and fee' }
+  if (!leaves.includes(payment.transaction_hash ?? ''))
+    return no('the payment’s transaction hash is not that of its transfer')
+  const amount = sums.settlement + sums.fee + sums.undisputed
+  if (formatOrb(sums.fee) !== payment.fee || formatOrb(amount) !== payment.amount)
+    return no('the transfers do not add up to the payment’s amount and fee')
+  if (formatOrb(sums.undisputed + sums.refund) !== payment.refunded)
+    return no('the transfers do not add up to what the payment says was refunded')
   return { ok: true }
+}
+
+const no = (problem: string): ReceiptCheck => ({ ok: false, problem })
+
+/** The key of the transfer that gives a renter back what a dispute was decided to be worth. */
+export const disputeReleaseKey = (taskId: string) => `release:dispute:${taskId}`
+
+/** What a transfer is to a payment: the provider's part, the fee, or what the renter got back before or after it was settled. */
+function partOf(
+  t: z.input<typeof Transfer>,
+  { task_id, payer_id, recipient_id }: z.input<typeof Payment>,
+): 'settlement' | 'fee' | 'undisputed' | 'refund' | null {
+  const [held, payer, recipient] = [`held:${payer_id}`, `available:${payer_id}`, `available:${recipient_id}`]
+  const moves = (debit: string, credit: string) => t.debit_account === debit && t.credit_account === credit
+  if (t.task_id !== task_id) return null
+  if (t.kind === 'settlement' && moves(held, recipient)) return 'settlement'
+  if (t.kind === 'fee' && moves(held, 'fees')) return 'fee'
+  if (t.kind === 'release' && moves(held, payer) && t.idempotency_key === disputeReleaseKey(task_id))
+    return 'undisputed'
+  return t.kind === 'refund' && (moves(recipient, payer) || moves('fees', payer)) ? 'refund' : null
+}
+
+/** Why a proof does not hold; null: it does. */
+async function unproven(proof: z.input<typeof TransferProof>, leaf: string, publicKey: string): Promise<string | null> {
+  const { transfer, leaf_index, leaf_count, path, batch } = proof
+  const root = await rootFromPath({ leaf, index: leaf_index, count: leaf_count, path })
+  if (root !== batch.merkle_root) return `is not in batch ${batch.batch}`
+  if (batch.last_seq - batch.first_seq + 1 !== leaf_count || batch.first_seq + leaf_index !== transfer.seq)
+    return 'is not where the batch says'
+  if (hex(await sha256(encode(batchText(batch)))) !== batch.hash)
+    return `is in batch ${batch.batch}, whose hash does not cover its fields`
+  if (!(await signatureHolds(publicKey, batch.hash, batch.signature)))
+    return `is in batch ${batch.batch}, whose signature is not the market’s`
+  return null
 }
 
 async function signatureHolds(publicKey: string, hash: string, signature: string): Promise<boolean> {
@@ -102,7 +135,8 @@ async function rootFromPath(at: { leaf: string; index: number; count: number; pa
 }
 
 const leafHash = async (text: string) => hex(await sha256(Uint8Array.of(0, ...encode(text))))
-const nodeHash = async (left: string, right: string) => hex(await sha256(Uint8Array.of(1, ...unhex(left), ...unhex(right))))
+const nodeHash = async (left: string, right: string) =>
+  hex(await sha256(Uint8Array.of(1, ...unhex(left), ...unhex(right))))
 const sha256 = async (bytes: Uint8Array<ArrayBuffer>) => new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))
 const encode = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text)
 const hex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')

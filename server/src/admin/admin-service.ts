@@ -58,7 +58,8 @@ export function createAdminService(context: Context, { users, passwords, payment
       return database.transaction(async (tx) => {
         if (userId === caller.userId) throw problem('forbidden', 'You cannot suspend yourself.')
         const user = await users.setStatus(tx, userId, { status: 'suspended', reason })
-        await tasks.cancelAllOf(tx, userId)
+        const message = `The renter's account is suspended: ${reason}`
+        await tasks.cancelAllOf(tx, userId, { code: 'user_suspended', message, decided_by: 'admin' })
         await record(tx, caller, { action: 'user.suspend', subject: userId, reason })
         return user
       })

@@ -20,7 +20,13 @@ import { createLiveness } from './agent-liveness.ts'
 import * as store from './agent-store.ts'
 
 /** One open socket, as the service sees it. */
-export type Connection = { send(message: ServerMessage): boolean; close(): void }
+export type Connection = {
+  send(message: ServerMessage): boolean
+  /** Hangs up: what still arrives is not read. */
+  close(): void
+  /** Resolves once what has arrived is dealt with. */
+  finished(): Promise<void>
+}
 export type AgentConnections = ReturnType<typeof createAgentConnections>
 export type AgentService = Awaited<ReturnType<typeof createAgentService>>
 type Parts = {
@@ -40,6 +46,7 @@ export function createAgentConnections() {
     set: (agentId: string, connection: Connection) => void open.set(agentId, connection),
     delete: (agentId: string) => void open.delete(agentId),
     all: () => open.values(),
+    isConnected: (agentId: string) => open.has(agentId),
     send: (agentId: string, message: ServerMessage): boolean => open.get(agentId)?.send(message) ?? false,
   }
 }
@@ -55,11 +62,8 @@ export async function createAgentService(
   const assigned = new Map<string, string>()
 
   const liveness = createLiveness(context, (agentId, state) => {
-    registry.setLiveness(agentId, state, connections.get(agentId) !== undefined)
-    if (state === 'dead') {
-      connections.get(agentId)?.close()
-      void scheduler.agentDied(agentId, `The agent was silent for ${Math.round(config.timing.deadMs / 1_000)} s.`)
-    }
+    registry.setLiveness(agentId, state, connections.isConnected(agentId))
+    if (state === 'dead') hangUp(agentId, `The agent was silent for ${Math.round(config.timing.deadMs / 1_000)} s.`)
   })
   for (const agentId of await database.read(store.agentsWithOpenAttempts)) liveness.expect(agentId)
 
@@ -103,17 +107,14 @@ export async function createAgentService(
 
   /** Lets an agent in: its devices become GPUs, its attempts are compared with the market's. */
   async function welcome(agent: store.StoredAgent, hello: Hello, connection: Connection): Promise<void> {
-    const old = connections.get(agent.id)
-    connections.delete(agent.id)
-    old?.close()
+    await replaceConnection(agent.id)
     const bound = await database.transaction(async (tx) => {
       await store.putAgent(tx, agent)
       return gpus.bindDevices(tx, report(agent, hello.devices))
     })
-    connections.set(agent.id, connection)
-    const last = acked.get(agent.id)
-    if (last?.instance !== hello.instance) acked.set(agent.id, { instance: hello.instance, seq: 0 })
     const attempts = await scheduler.reconcile(agent.id, hello.attempts)
+    await replaceConnection(agent.id)
+    if (acked.get(agent.id)?.instance !== hello.instance) acked.set(agent.id, { instance: hello.instance, seq: 0 })
     for (const gpu of bound.gpus) assigned.set(gpu.gpu_id, JSON.stringify(gpu))
     connection.send({
       type: 'welcome',
@@ -124,9 +125,18 @@ export async function createAgentService(
       attempts,
       acked_seq: acked.get(agent.id)!.seq,
     })
+    connections.set(agent.id, connection)
     liveness.heard(agent.id)
     registry.setLiveness(agent.id, 'alive', true)
     scheduler.wake()
+  }
+
+  /** The newest connection of an agent wins. What the one before has said is dealt with first, so that nothing counts twice. */
+  async function replaceConnection(agentId: string): Promise<void> {
+    const old = connections.get(agentId)
+    connections.delete(agentId)
+    old?.close()
+    await old?.finished()
   }
 
   const report = (agent: store.StoredAgent, devices: Hello['devices']) => ({
@@ -166,16 +176,24 @@ export async function createAgentService(
   }
   const unsubscribe = registry.onChange(tellAssigned)
   users.onStatusChanged((userId, status) => {
-    if (status !== 'active')
-      for (const gpu of registry.ofOwner(userId)) if (gpu.agentId !== null) expel(gpu.agentId, 'user_suspended')
+    if (status === 'active') return
+    const agentIds = registry.ofOwner(userId).flatMap(({ agentId }) => agentId ?? [])
+    for (const agentId of new Set(agentIds)) expel(agentId, 'user_suspended')
   })
 
   /** Ends a connection for good or for now; what ran there is tried elsewhere. */
   function expel(agentId: string, code: string) {
+    const message = 'The market has ended this connection.'
+    connections.send(agentId, { type: 'refused', code, message, retry: false })
+    hangUp(agentId, 'The agent was shut out of the market.')
+  }
+
+  function hangUp(agentId: string, reason: string) {
     const connection = connections.get(agentId)
-    connection?.send({ type: 'refused', code, message: 'The market has ended this connection.', retry: false })
+    connections.delete(agentId)
     connection?.close()
-    void scheduler.agentDied(agentId, 'The agent was shut out of the market.')
+    registry.setLiveness(agentId, liveness.of(agentId), false)
+    scheduler.agentDied(agentId, reason)
   }
 
   function view(agent: store.StoredAgent): Agent {
@@ -183,7 +201,7 @@ export async function createAgentService(
       ...agent,
       fingerprint: createHash('sha256').update(agent.public_key).digest('hex').slice(0, 16),
       liveness: liveness.of(agent.id),
-      connected: connections.get(agent.id) !== undefined,
+      connected: connections.isConnected(agent.id),
       gpus: registry.ofAgent(agent.id).length,
     }
   }
@@ -234,10 +252,12 @@ export async function createAgentService(
       change: { status: 'active' | 'suspended'; reason: string | null },
     ): Promise<Agent> {
       const agent = await store.agentById(tx, agentId)
-      if (!agent) throw problem('not_found', `There is no agent ${agentId}.`)
+      if (!agent || agent.status === 'revoked')
+        throw problem('not_found', `There is no agent ${agentId}, or its key was revoked.`)
       await store.setAgentStatus(tx, agentId, change)
       if (change.status === 'suspended') tx.afterCommit(() => expel(agentId, 'agent_suspended'))
-      return { ...view(agent), status: change.status }
+      const seen = view(agent)
+      return { ...seen, status: change.status, connected: seen.connected && change.status === 'active' }
     },
 
     stop() {

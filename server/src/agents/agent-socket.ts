@@ -20,13 +20,14 @@ const helloMs = 10_000
 /** Messages of one agent that may be on their way to the disk before its socket is not read for a while. */
 const unfinishedMax = 1_000
 /** An agent that reads so slowly that this much waits for it is disconnected. */
-const bufferedBytesMax = 16_000_000
+const bufferedBytesMax = 64_000_000
 
 /** The agents' WebSocket: the dialogue of protocol/agent-messages.ts. */
 export function mountAgentSocket(app: FastifyInstance, context: Context, parts: Parts) {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: agentMessageBytesMax, perMessageDeflate: false })
   app.server.on('upgrade', (request, socket, head) => {
-    if (new URL(request.url ?? '/', 'http://host').pathname.replace(/\/$/, '') !== agentSocketPath) return
+    const path = request.url?.split('?')[0]?.replace(/\/$/, '')
+    if (path !== agentSocketPath) return socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n')
     sockets.handleUpgrade(request, socket, head, (opened) => converse(opened, context, parts))
   })
   app.addHook('preClose', async () => {
@@ -44,14 +45,20 @@ function converse(socket: WebSocket, context: Context, { agents, scheduler }: Pa
       else socket.send(JSON.stringify(z.encode(ServerMessage, message)))
       return true
     },
-    close: () => socket.close(1000),
+    close() {
+      hungUp = true
+      socket.close(1000)
+    },
+    finished: () => inbox.finished(),
   }
+  let hungUp = false
   let agent: StoredAgent | null = null
   let greeting = false
   const noHello = context.clock.after(helloMs, () => refuse('no_hello', 'The agent did not say hello in time.', true))
 
   function refuse(code: string, message: string, retry: boolean) {
     connection.send({ type: 'refused', code, message, retry })
+    hungUp = true
     socket.close(1008)
   }
 
@@ -63,6 +70,8 @@ function converse(socket: WebSocket, context: Context, { agents, scheduler }: Pa
     await agents.welcome(found, hello, connection)
     agent = found
     inbox.startAt(agents.ackedSeq(found.id))
+    // It may have gone while it was let in.
+    if (socket.readyState !== socket.OPEN) return agents.disconnected(found.id, connection)
     socket.resume()
   }
 
@@ -81,6 +90,7 @@ function converse(socket: WebSocket, context: Context, { agents, scheduler }: Pa
   })
 
   socket.on('message', (data, isBinary) => {
+    if (hungUp) return
     const message = isBinary ? null : parse(data.toString())
     if (!message) return refuse('invalid_message', 'That is not a message of the agent protocol.', true)
     if (agent) {
@@ -155,6 +165,7 @@ type Inbox = {
  */
 function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
   const unfinished: { seq: number | null; done: boolean }[] = []
+  const onTheirWay = new Set<Promise<void>>()
   let lastSeq = 0
   let broken = false
   let paused = false
@@ -169,6 +180,17 @@ function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
     }
   }
 
+  async function finish(message: AgentMessage, entry: { done: boolean }) {
+    try {
+      await handle(message)
+      entry.done = true
+      settle()
+    } catch (error) {
+      broken = true
+      failed(error)
+    }
+  }
+
   return {
     startAt: (seq: number) => (lastSeq = seq),
     receive(message: AgentMessage) {
@@ -178,20 +200,14 @@ function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
       unfinished.push(entry)
       if (entry.done) return settle()
       if (seq !== null) lastSeq = seq
-      handle(message).then(
-        () => {
-          entry.done = true
-          settle()
-        },
-        (error: unknown) => {
-          broken = true
-          failed(error)
-        },
-      )
+      const work: Promise<void> = finish(message, entry).finally(() => onTheirWay.delete(work))
+      onTheirWay.add(work)
       if (unfinished.length >= unfinishedMax && !paused) {
         paused = true
         pause()
       }
     },
+    /** Resolves once everything that was received has been handled. */
+    finished: async () => void (await Promise.all(onTheirWay)),
   }
 }

@@ -32,7 +32,7 @@ export type Database = {
    * If it throws, the whole commit fails.
    */
   sealCommits(seal: (tx: Transaction) => Promise<void>): void
-  /** Writes a consistent copy to a new file. */
+  /** Writes a consistent copy to `path`. */
   backUp(path: string): Promise<void>
   /** Commits what was asked for, then closes. */
   close(): Promise<void>

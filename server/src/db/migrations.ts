@@ -96,11 +96,12 @@ export const migrations: readonly string[][] = [
       data_deleted_at TEXT) STRICT`,
     `CREATE INDEX tasks_by_renter ON tasks (renter_id, id)`,
     `CREATE INDEX tasks_open ON tasks (status, id) WHERE status IN ('pending', 'running')`,
+    `CREATE INDEX tasks_pending ON tasks (renter_id) WHERE status = 'pending'`,
     `CREATE TABLE attempts (
       id TEXT PRIMARY KEY, task_id TEXT NOT NULL, gpu_id TEXT NOT NULL, agent_id TEXT NOT NULL, provider_id TEXT NOT NULL,
       number INTEGER NOT NULL, fencing_token TEXT NOT NULL, status TEXT NOT NULL, progress TEXT,
       price_micros_per_hour INTEGER NOT NULL, run_ms INTEGER NOT NULL DEFAULT 0, cost_micros INTEGER NOT NULL DEFAULT 0,
-      output_length INTEGER NOT NULL DEFAULT 0, log_lines INTEGER NOT NULL DEFAULT 0, end_code TEXT, end_message TEXT,
+      output_length INTEGER NOT NULL DEFAULT 0, log_lines INTEGER NOT NULL DEFAULT 0, log_seq INTEGER NOT NULL DEFAULT 0, end_code TEXT, end_message TEXT,
       end_decided_by TEXT, offered_at TEXT NOT NULL, accepted_at TEXT, ready_at TEXT, ended_at TEXT) STRICT`,
     `CREATE INDEX attempts_by_task ON attempts (task_id, number)`,
     `CREATE INDEX attempts_by_gpu ON attempts (gpu_id, id)`,
@@ -109,6 +110,9 @@ export const migrations: readonly string[][] = [
       task_id TEXT NOT NULL, attempt_id TEXT NOT NULL, name TEXT NOT NULL, mime_type TEXT NOT NULL, size_bytes INTEGER NOT NULL,
       sha256 TEXT NOT NULL, created_at TEXT NOT NULL, PRIMARY KEY (task_id, attempt_id, name)) STRICT, WITHOUT ROWID`,
     `CREATE INDEX task_files_by_hash ON task_files (sha256)`,
+    `CREATE TABLE task_file_parts (
+      attempt_id TEXT NOT NULL, name TEXT NOT NULL, offset INTEGER NOT NULL, bytes BLOB NOT NULL,
+      UNIQUE (attempt_id, name, offset)) STRICT`,
 
     `CREATE TABLE events (
       cursor INTEGER PRIMARY KEY, type TEXT NOT NULL, at TEXT NOT NULL, task_id TEXT, attempt_id TEXT, user_id TEXT,

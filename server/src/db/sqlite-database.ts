@@ -1,3 +1,4 @@
+import { renameSync, rmSync } from 'node:fs'
 import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from '@photostructure/sqlite'
 import {
   type Database,
@@ -79,13 +80,21 @@ export function sqliteDatabase(sqlite: DatabaseSyncInstance): Database {
     sealCommits(next) {
       seal = next
     },
-    backUp: (to) => exclusively(async () => sqlite.exec(`VACUUM INTO '${to.replaceAll("'", "''")}'`)),
+    backUp: (to) => exclusively(async () => backUp(sqlite, to)),
     async close() {
       closed = true
       while (writing) await writing
       await exclusively(async () => sqlite.close())
     },
   }
+}
+
+/** Beside and renamed, so that the name never shows half a copy; one of an earlier try is replaced. */
+function backUp(sqlite: DatabaseSyncInstance, to: string) {
+  const partial = `${to}.partial`
+  rmSync(partial, { force: true })
+  sqlite.exec(`VACUUM INTO '${partial.replaceAll("'", "''")}'`)
+  renameSync(partial, to)
 }
 
 type Connection = {

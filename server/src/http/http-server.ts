@@ -26,6 +26,7 @@ export async function createHttpServer(context: HttpContext): Promise<FastifyIns
     forceCloseConnections: true,
   })
   app.decorateRequest('principal', null)
+  app.removeContentTypeParser('text/plain')
   app.setErrorHandler(errorHandler(context.log))
   app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) =>
     done(null, Object.fromEntries(new URLSearchParams(body as string))),

@@ -14,18 +14,15 @@ export function problemOf(error: unknown): ProblemError | null {
       'The market’s disk is full, so nothing was changed. Try again later; the operator has to make room.',
     )
   const { code, statusCode, message } = error as Partial<FastifyError>
-  switch (code) {
-    case 'FST_ERR_CTP_BODY_TOO_LARGE':
-      return problem(
-        'body_too_large',
-        'The body is larger than this endpoint accepts. Send less, or in several requests.',
-      )
-    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return problem('unsupported_media_type', 'Send the body as application/json.')
-    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
-    case 'FST_ERR_CTP_INVALID_JSON_BODY':
-      return problem('malformed_json', 'The body is not valid JSON. Check its quotes, commas and brackets.')
-  }
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE')
+    return problem(
+      'body_too_large',
+      'The body is larger than this endpoint accepts. Send less, or in several requests.',
+    )
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
+    return problem('unsupported_media_type', 'Send the body as application/json.')
+  if (code === 'FST_ERR_CTP_EMPTY_JSON_BODY' || code === 'FST_ERR_CTP_INVALID_JSON_BODY')
+    return problem('malformed_json', 'The body is not valid JSON. Check its quotes, commas and brackets.')
   if (statusCode === 400 && message) return problem('malformed_json', message)
   return null
 }

@@ -9,7 +9,8 @@ beforeEach(async () => {
 })
 afterEach(() => server.close())
 
-const close = () => server.call('POST /api/auth/close', { token: user.token, body: { current_password: user.password } })
+const close = () =>
+  server.call('POST /api/auth/close', { token: user.token, body: { current_password: user.password } })
 
 test('an account with money on it cannot be closed; once that is withdrawn, it can', async () => {
   await server.call('POST /api/wallet/deposit', { token: user.token, body: { amount: '5' } })

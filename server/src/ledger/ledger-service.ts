@@ -1,5 +1,6 @@
 import {
   batchText,
+  disputeReleaseKey,
   formatOrb,
   genesisHash,
   leafText,
@@ -139,11 +140,25 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       return (await store.transfersOfUser(reader, query)).map(store.toTransfer)
     },
 
-    /** The transfers that paid for a task (fee and settlement), each with its proof. */
+    /** What the provider and the platform still have of what a task cost: what was settled, less what was refunded. */
+    async keptOf(reader: Reader, taskId: string): Promise<{ provider: Micros; fee: Micros }> {
+      const kept = { provider: 0, fee: 0 }
+      for (const { kind, debit_account, amount_micros } of await store.transfersOfTask(reader, taskId)) {
+        if (kind === 'settlement') kept.provider += amount_micros
+        if (kind === 'fee') kept.fee += amount_micros
+        if (kind === 'refund') kept[debit_account === 'fees' ? 'fee' : 'provider'] -= amount_micros
+      }
+      return { provider: micros(kept.provider), fee: micros(kept.fee) }
+    },
+
+    /** The transfers that make up a task's payment (settlement, fee, and what went back to the renter), each with its proof. */
     async proofsOf(reader: Reader, taskId: string) {
       const rows = await store.transfersOfTask(reader, taskId)
-      const paid = rows.filter(({ kind }) => kind === 'settlement' || kind === 'fee')
-      return Promise.all(paid.map((row) => proofOf(reader, row)))
+      const parts = rows.filter(
+        ({ kind, idempotency_key }) =>
+          ['settlement', 'fee', 'refund'].includes(kind) || idempotency_key === disputeReleaseKey(taskId),
+      )
+      return Promise.all(parts.map((row) => proofOf(reader, row)))
     },
 
     async head(reader: Reader) {

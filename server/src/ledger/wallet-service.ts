@@ -55,7 +55,10 @@ export function createWalletService(context: Context, ledger: Ledger, accounts: 
     const { balance, held: reserved } = await show(tx, userId)
     if (balance + reserved === 0) return
     const left = `${formatOrb(balance)} ORB is in your wallet and ${formatOrb(reserved)} ORB is held`
-    throw problem('account_has_obligations', `${left}. Cancel or finish your tasks, then withdraw: POST /api/wallet/withdraw.`)
+    throw problem(
+      'account_has_obligations',
+      `${left}. Cancel or finish your tasks, then withdraw: POST /api/wallet/withdraw.`,
+    )
   })
   accounts.contribute('wallet', async (reader, userId) => {
     const transfers = await ledger.transfersOf(reader, { userId, before: Number.MAX_SAFE_INTEGER, limit: exportedMax })

@@ -5,7 +5,7 @@ import type { Reader, Transaction } from '../db/database.ts'
 import { transactionOnce } from '../http/idempotency-store.ts'
 import { type Page, pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
-import type { Ledger } from '../ledger/ledger-service.ts'
+import { available, type Ledger } from '../ledger/ledger-service.ts'
 import type { AccountService } from '../users/account-service.ts'
 import * as store from './payment-store.ts'
 import { feeOf } from './pricing.ts'
@@ -180,11 +180,7 @@ export function createPaymentService(context: Context, ledger: Ledger, accounts:
     pay(caller: Caller, taskId: string): Promise<Payment> {
       return transactionOnce(context, caller, async (tx) => {
         const payment = await store.paymentOfTask(tx, taskId)
-        if (!payment || payment.payer_id !== caller.userId)
-          throw problem(
-            'payment_not_due',
-            `There is nothing to pay for ${taskId}: it is not yours, has not ended, or cost nothing.`,
-          )
+        if (!payment || payment.payer_id !== caller.userId) throw await notPayable(tx, caller, taskId)
         if (payment.status === 'disputed')
           throw problem('dispute_open', 'The payment is under dispute. An administrator decides.')
         if (payment.status !== 'pending') throw problem('payment_settled', `${taskId} has been paid already.`)
@@ -259,7 +255,7 @@ export function createPaymentService(context: Context, ledger: Ledger, accounts:
       const back = amount ?? micros(payment.amount - payment.refunded)
       if (back <= 0 || payment.refunded + back > payment.amount)
         throw problem('payment_not_due', 'That is more than the payment has left to give back.')
-      await giveBack(tx, ledger, payment, back)
+      await giveBack(tx, payment, back)
       const refunded = micros(payment.refunded + back)
       const next: Payment = { ...payment, refunded, status: refunded === payment.amount ? 'refunded' : 'completed' }
       await store.updatePayment(tx, next)
@@ -270,35 +266,53 @@ export function createPaymentService(context: Context, ledger: Ledger, accounts:
     /** Settles what nobody has reviewed or decided in time. Each in a transaction of its own. */
     async settleDue(): Promise<void> {
       const now = nowIso(context)
-      const [payments, disputes] = await database.read(
-        async (reader) => [await store.paymentsDue(reader, now), await store.disputesDue(reader, now)] as const,
-      )
-      for (const { id } of payments)
-        await database.transaction(async (tx) => {
-          const payment = await store.paymentById(tx, id)
-          if (payment?.status === 'pending') await settle(tx, payment)
-        })
-      for (const { id } of disputes)
-        await database.transaction(async (tx) => {
-          const dispute = await store.disputeById(tx, id)
-          const note = 'Nobody decided in time, so the provider is paid.'
-          if (dispute?.status === 'open')
-            await decide(tx, dispute, { decision: 'release', decidedBy: 'platform', note })
-        })
+      for (let more = true; more;) {
+        const due = await database.read(async (reader) => ({
+          payments: await store.paymentsDue(reader, now),
+          disputes: await store.disputesDue(reader, now),
+        }))
+        for (const { id } of due.payments) await database.transaction((tx) => settleUnreviewed(tx, id))
+        for (const { id } of due.disputes) await database.transaction((tx) => releaseUndecided(tx, id))
+        more = due.payments.length + due.disputes.length > 0
+      }
     },
+  }
+
+  async function settleUnreviewed(tx: Transaction, paymentId: string) {
+    const payment = await store.paymentById(tx, paymentId)
+    if (payment?.status === 'pending') await settle(tx, payment)
+  }
+
+  async function releaseUndecided(tx: Transaction, disputeId: string) {
+    const dispute = await store.disputeById(tx, disputeId)
+    const note = 'Nobody decided in time, so the provider is paid.'
+    if (dispute?.status === 'open') await decide(tx, dispute, { decision: 'release', decidedBy: 'platform', note })
+  }
+
+  /** Why there is nothing to pay for a task. */
+  async function notPayable(reader: Reader, { userId }: Caller, taskId: string) {
+    const hold = await ledger.remainder(reader, taskId)
+    if (hold?.userId !== userId)
+      return problem('not_found', `There is no task ${taskId} of yours. List yours with GET /api/tasks/.`)
+    return hold.rest > 0
+      ? problem('task_not_finished', `${taskId} has not ended yet: there is nothing to pay so far.`)
+      : problem('payment_not_due', `${taskId} cost nothing, so there is nothing to pay.`)
+  }
+
+  /** Moves money back to the renter: from the provider and the fees, in proportion to what they still have of the payment. */
+  async function giveBack(tx: Transaction, payment: Payment, back: Micros) {
+    const kept = await ledger.keptOf(tx, payment.task_id)
+    const total = BigInt(kept.fee + kept.provider)
+    const feePart = micros(Number((BigInt(kept.fee) * BigInt(back)) / total))
+    const credit = available(payment.payer_id)
+    const key = `refund:${payment.id}:${payment.refunded}`
+    const parts = [
+      { debit: 'fees', amount: feePart, key: `${key}:fee` },
+      { debit: available(payment.recipient_id), amount: micros(back - feePart), key },
+    ]
+    for (const part of parts)
+      if (part.amount > 0) await ledger.transfer(tx, { kind: 'refund', credit, taskId: payment.task_id, ...part })
   }
 }
 
 type Decision = { decision: 'release' | 'refund' | 'split'; refundAmount?: Micros; note: string; decidedBy: string }
-
-async function giveBack(tx: Transaction, ledger: Ledger, payment: Payment, back: Micros) {
-  const feePart = micros(Number((BigInt(payment.fee) * BigInt(back)) / BigInt(payment.amount)))
-  const credit = `available:${payment.payer_id}`
-  const key = `refund:${payment.id}:${payment.refunded}`
-  const parts = [
-    { debit: 'fees', amount: feePart, key: `${key}:fee` },
-    { debit: `available:${payment.recipient_id}`, amount: micros(back - feePart), key },
-  ]
-  for (const part of parts)
-    if (part.amount > 0) await ledger.transfer(tx, { kind: 'refund', credit, taskId: payment.task_id, ...part })
-}

@@ -87,7 +87,9 @@ type EarningRow = Row & { day: string; gpu_id: string; gpu_name: string; tasks: 
 export async function earningsOf(reader: Reader, query: { userId: string; from: string; to: string }) {
   const rows = await reader.all<EarningRow>(
     `SELECT substr(p.settled_at, 1, 10) AS day, p.gpu_id, coalesce(g.name, p.gpu_id) AS gpu_name, count(*) AS tasks,
-       sum(p.run_ms) AS run_ms, sum(CASE WHEN p.status = 'refunded' THEN 0 ELSE max(0, p.amount_micros - p.fee_micros - p.refunded_micros) END) AS amount
+       sum(p.run_ms) AS run_ms, coalesce(sum((
+         SELECT sum(CASE t.kind WHEN 'settlement' THEN t.amount_micros ELSE -t.amount_micros END) FROM transfers t
+         WHERE t.task_id = p.task_id AND (t.kind = 'settlement' OR (t.kind = 'refund' AND t.debit_account <> 'fees')))), 0) AS amount
      FROM payments p LEFT JOIN gpus g ON g.id = p.gpu_id
      WHERE p.recipient_id = ? AND p.settled_at >= ? AND p.settled_at < ?
      GROUP BY day, p.gpu_id ORDER BY day DESC, amount DESC`,

@@ -14,9 +14,11 @@ export type ActiveAttempt = {
   readyAtMs: number | null
   outputLength: number
   outputBytes: number
+  /** Size of each file that has begun to arrive. */
+  readonly fileBytes: Map<string, number>
   logLines: number
-  /** Resolves when the files that have arrived are kept: its result waits for that. */
-  filesKept: Promise<void>
+  /** The files that are being written: the last chunk of each. A result waits for them. */
+  readonly filesOnTheirWay: Map<string, Promise<void>>
   /** The transaction that ends it, while it is on its way. */
   ending: Promise<boolean> | null
   /** It has ended for the market; its GPU waits until the agent confirms. */
@@ -48,14 +50,29 @@ export function createAttemptBook() {
     ofAgent: (agentId: string) => [...byId.values()].filter(({ attempt }) => attempt.agent_id === agentId),
     offersTo: (gpuId: string) =>
       [...byId.values()].some(({ attempt, status }) => attempt.gpu_id === gpuId && status === 'offered'),
-    all: () => byId.values(),
-    size: () => byId.size,
+    all: () => [...byId.values()],
 
+    /** Nothing that is still on its way has an effect on it any more. */
     remove(active: ActiveAttempt) {
+      active.stopped = true
       stopTimers(active)
       byId.delete(active.attempt.id)
     },
+
+    stop() {
+      for (const active of byId.values()) stopTimers(active)
+    },
   }
+}
+
+/** Text and files together. */
+export function outputBytesOf({ outputBytes, fileBytes }: ActiveAttempt): number {
+  return [...fileBytes.values()].reduce((sum, bytes) => sum + bytes, outputBytes)
+}
+
+/** Whether the market still waits for what the agent makes of it. */
+export function isOpen(active: ActiveAttempt | null): active is ActiveAttempt {
+  return active !== null && !active.stopped && active.ending === null
 }
 
 export function stopTimers(active: ActiveAttempt) {

@@ -6,7 +6,7 @@ import type { GpuService } from '../gpus/gpu-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import { chargedMs } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
-import { endTask } from '../tasks/task-ending.ts'
+import { type AttemptFailure, endTask, type Ending } from '../tasks/task-ending.ts'
 import { type ActiveAttempt, type AttemptBook, stopTimers } from './attempt-book.ts'
 import type { SendToAgent } from './scheduler-service.ts'
 
@@ -24,6 +24,9 @@ type Parts = {
   wake: () => void
 }
 
+/** How long until what could not be written (a full disk) is tried again. */
+const retryMs = 1_000
+
 /** How attempts end, and what that means for their task, its money and the GPU. */
 export function createAttemptEndings(context: Context, parts: Parts) {
   const { book, registry, gpus, payments, attempts, send, requeue, wake } = parts
@@ -31,17 +34,26 @@ export function createAttemptEndings(context: Context, parts: Parts) {
 
   /**
    * Runs the transaction that ends an attempt. If the database says that it has ended otherwise meanwhile (a cancel that was
-   * committed first), nothing changes and the attempt counts as stopped.
+   * committed first), nothing changes.
    */
   async function end(active: ActiveAttempt, work: (tx: Transaction) => Promise<boolean>): Promise<boolean> {
     if (active.ending || active.stopped) return false
-    stopTimers(active)
     active.ending = database.transaction(work)
     try {
-      return await active.ending
+      const ended = await active.ending
+      stopTimers(active)
+      return ended
     } finally {
       active.ending = null
     }
+  }
+
+  /** For what nobody waits for: tries again later for as long as it cannot be written. */
+  function persist(active: ActiveAttempt, work: () => Promise<void>) {
+    work().catch((error: unknown) => {
+      context.log.error({ error, attempt_id: active.attempt.id }, 'the end of an attempt could not be written')
+      active.timers.push(context.clock.after(retryMs, () => persist(active, work)))
+    })
   }
 
   /** The GPU is free: nothing of the attempt runs on it any more. */
@@ -55,10 +67,10 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   function stop(active: ActiveAttempt, reason: string) {
     if (active.stopped) return
     stopTimers(active)
-    if (active.status === 'offered') book.remove(active)
     active.stopped = true
     const { id, fencing_token, agent_id } = active.attempt
     send(agent_id, { type: 'attempt.stop', attempt_id: id, fencing_token, reason })
+    if (active.status === 'offered') return free(active)
     active.timers.push(context.clock.after(context.config.timing.deadMs, () => free(active)))
     wake()
   }
@@ -70,65 +82,47 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     return chargedMs({ claimedMs, observedMs, maxMs: active.durationMsMax })
   }
 
+  const settle = (tx: Transaction, { task, attempt }: ActiveAttempt, ending: Ending) =>
+    endTask(context, tx, { payments, task, attempt, ending })
+
   async function complete(active: ActiveAttempt, result: { claimedMs: number; outputData: Task['output_data'] }) {
     const runMs = evidence(active, result.claimedMs)
+    const message = `Completed after ${(runMs / 1_000).toFixed(3)} s of run time.`
+    const outcome: End = { code: 'completed', message, decided_by: 'agent' }
     await end(active, async (tx) => {
+      const ending: Ending = { status: 'completed', end: outcome, runMs, outputData: result.outputData }
+      if (!(await settle(tx, active, ending))) return false
       await gpus.recordAttemptEnd(tx, active.attempt.gpu_id, { outcome: 'completed', nowMs: context.clock.now() })
-      const message = `Completed after ${(runMs / 1_000).toFixed(3)} s of run time.`
-      return endTask(context, tx, {
-        payments,
-        task: active.task,
-        attempt: active.attempt,
-        ending: {
-          status: 'completed',
-          end: { code: 'completed', message, decided_by: 'agent' },
-          runMs,
-          outputData: result.outputData,
-        },
-      })
+      return true
     })
     free(active)
   }
 
   /** The renter's work failed: charged for the time it ran, not tried again. */
-  async function failRenter(active: ActiveAttempt, failure: { claimedMs: number; end: End }) {
+  function failRenter(active: ActiveAttempt, failure: { claimedMs: number; end: End }) {
     const runMs = evidence(active, failure.claimedMs)
-    return end(active, (tx) =>
-      endTask(context, tx, {
-        payments,
-        task: active.task,
-        attempt: active.attempt,
-        ending: { status: 'failed', end: failure.end, runMs, outputData: null },
-      }),
-    )
+    return end(active, (tx) => settle(tx, active, { status: 'failed', end: failure.end, runMs, outputData: null }))
   }
 
   /** The provider's side failed: not charged, tried elsewhere as long as there are attempts left. */
-  async function failProvider(active: ActiveAttempt, failure: { status: 'failed' | 'lost' | 'refused'; end: End }) {
+  function failProvider(active: ActiveAttempt, failure: AttemptFailure) {
     const { attempt, task } = active
-    let again = false
-    const ended = await end(active, async (tx) => {
+    return end(active, async (tx) => {
       const count = await attempts.attemptsCountOf(tx, task.id)
-      again = failure.status === 'refused' || count < context.config.limits.attemptsPerTaskMax
+      const again = failure.status === 'refused' || count < context.config.limits.attemptsPerTaskMax
+      const message = `Tried ${count} times without success; the last time: ${failure.end.message} Nothing was charged.`
+      const exhausted: End = { code: 'attempts_exhausted', message, decided_by: 'platform' }
+      const changed = again
+        ? await attempts.requeue(tx, active, failure)
+        : await settle(tx, active, { status: 'failed', end: exhausted, runMs: 0, outputData: null, attempt: failure })
+      if (!changed) return false
       if (failure.status !== 'refused')
         await gpus.recordAttemptEnd(tx, attempt.gpu_id, { outcome: 'provider_failed', nowMs: context.clock.now() })
-      if (again) return attempts.requeue(tx, active, failure)
-      const message = `Tried on ${count} GPUs without success; the last one: ${failure.end.message} Nothing was charged.`
-      return endTask(context, tx, {
-        payments,
-        task,
-        attempt,
-        ending: {
-          status: 'failed',
-          end: { code: 'attempts_exhausted', message, decided_by: 'platform' },
-          runMs: 0,
-          outputData: null,
-        },
-      })
+      // In the place of this commit, so that a cancel which is committed after it finds the task in the queue.
+      if (again) tx.afterCommit(() => requeue(active))
+      return true
     })
-    if (ended && again) requeue(active)
-    return ended
   }
 
-  return { complete, failRenter, failProvider, stop, free, evidence }
+  return { complete, failRenter, failProvider, stop, free, evidence, persist, waitAgain: requeue }
 }

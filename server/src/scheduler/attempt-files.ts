@@ -1,39 +1,34 @@
 import { createHash } from 'node:crypto'
 import { type AgentMessageOf, fileChunkBytesMax } from '@orbyte/protocol'
+import type { Context } from '../context.ts'
+import type { AttemptService } from '../tasks/attempt-service.ts'
+import { type ActiveAttempt, outputBytesOf } from './attempt-book.ts'
 
-type FileMessage = AgentMessageOf<'attempt.file'>
-type Part = { bytes: Buffer; received: number; sha256: string }
+/** Whose fault it is that a file was not taken, and why. */
+export type FileProblem = { fault: 'renter' | 'provider'; problem: string }
 
 /**
- * Puts files together from an agent's chunks. A chunk is acknowledged only when its file is on disk, so what is lost in a crash
- * is sent again from the start.
+ * Takes a file that arrives in chunks. Each chunk is on disk when this resolves, in the database until the file is whole, then
+ * with the files; so a restart in the middle loses nothing.
  */
-export function createFileAssembly() {
-  const parts = new Map<string, Map<string, Part>>()
-  return {
-    /** The whole file once its last chunk is here, null before, or what is wrong with it. */
-    add(message: FileMessage, bytesLeft: number): Buffer | null | { problem: string } {
-      const data = Buffer.from(message.data, 'base64')
-      if (message.size_bytes > bytesLeft) return { problem: `the output is larger than it may be (${message.name})` }
-      if (data.length > fileChunkBytesMax) return { problem: `a chunk of ${message.name} is too large` }
-      const files = parts.get(message.attempt_id) ?? new Map<string, Part>()
-      parts.set(message.attempt_id, files)
-      const known = message.offset === 0 ? undefined : files.get(message.name)
-      const part = known ?? { bytes: Buffer.alloc(message.size_bytes), received: 0, sha256: message.sha256 }
-      if (
-        part.sha256 !== message.sha256 ||
-        part.received !== message.offset ||
-        message.offset + data.length > part.bytes.length
-      )
-        return { problem: `the chunks of ${message.name} do not fit together` }
-      data.copy(part.bytes, message.offset)
-      part.received += data.length
-      files.set(message.name, part)
-      if (part.received < part.bytes.length) return null
-      files.delete(message.name)
-      const matches = createHash('sha256').update(part.bytes).digest('hex') === message.sha256
-      return matches ? part.bytes : { problem: `${message.name} is not what its hash says` }
-    },
-    forget: (attemptId: string) => void parts.delete(attemptId),
-  }
+export async function takeFileChunk(
+  { files, config }: Pick<Context, 'files' | 'config'>,
+  attempts: AttemptService,
+  { active, message }: { active: ActiveAttempt; message: AgentMessageOf<'attempt.file'> },
+): Promise<FileProblem | null> {
+  const { name, mime_type, size_bytes, sha256, offset } = message
+  active.fileBytes.set(name, size_bytes)
+  if (outputBytesOf(active) > config.limits.outputBytesMax)
+    return { fault: 'renter', problem: `the output is larger than ${config.limits.outputBytesMax} bytes (${name})` }
+  const bytes = Buffer.from(message.data, 'base64')
+  if (bytes.length > fileChunkBytesMax) return { fault: 'provider', problem: `a chunk of ${name} is too large` }
+  const isWhole = offset === 0 && bytes.length === size_bytes
+  const whole = isWhole ? bytes : await attempts.filePart(active, { name, offset, bytes, size: size_bytes })
+  if (whole === null) return null
+  if (whole === 'misfit') return { fault: 'provider', problem: `the chunks of ${name} do not fit together` }
+  if (createHash('sha256').update(whole).digest('hex') !== sha256)
+    return { fault: 'provider', problem: `${name} is not what its hash says` }
+  await files.put(sha256, whole)
+  await attempts.file(active, { name, mime_type, size_bytes, sha256 })
+  return null
 }

@@ -2,9 +2,9 @@ import { type AgentMessageOf, type End, taskOutputs } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
-import { type ActiveAttempt, type AttemptBook, stopTimers } from './attempt-book.ts'
+import { type ActiveAttempt, type AttemptBook, isOpen, outputBytesOf, stopTimers } from './attempt-book.ts'
 import type { AttemptEndings } from './attempt-endings.ts'
-import { createFileAssembly } from './attempt-files.ts'
+import { takeFileChunk } from './attempt-files.ts'
 
 export type AttemptReports = ReturnType<typeof createAttemptReports>
 
@@ -12,15 +12,11 @@ type Parts = { book: AttemptBook; registry: GpuRegistry; attempts: AttemptServic
 
 /**
  * What agents say about attempts. Each function resolves once what it was told is durable, so that the message may be
- * acknowledged; a stale or repeated message resolves without any effect.
+ * acknowledged; a stale or repeated message resolves without any effect. One that cannot be written rejects and leaves memory as
+ * it was, so that the agent can say it again.
  */
 export function createAttemptReports(context: Context, { book, registry, attempts, endings }: Parts) {
   const { clock, config } = context
-  const files = createFileAssembly()
-
-  function isOpen(active: ActiveAttempt | null): active is ActiveAttempt {
-    return active !== null && !active.stopped && active.ending === null
-  }
 
   async function accepted(agentId: string, message: AgentMessageOf<'attempt.accepted'>) {
     const active = book.find(agentId, message)
@@ -33,17 +29,46 @@ export function createAttemptReports(context: Context, { book, registry, attempt
       return endings.stop(active, 'the GPU is held by another attempt')
     }
     active.status = 'accepted'
-    active.timers.push(clock.after(config.timing.prepareMs, () => void prepareTimedOut(active)))
-    await attempts.accept(active)
+    watch(active)
+    try {
+      const isKept = await attempts.accept(active)
+      if (!isKept) endings.stop(active, 'the attempt has ended')
+    } catch (error) {
+      stopTimers(active)
+      active.status = 'offered'
+      registry.release(attempt.gpu_id, attempt.id)
+      throw error
+    }
+  }
+
+  /** Ends what takes longer than it may. The agent ends a run at its maximum; this is for one that does not. */
+  function watch(active: ActiveAttempt) {
+    stopTimers(active)
+    const later = (delayMs: number, work: () => Promise<void>) =>
+      active.timers.push(clock.after(delayMs, () => endings.persist(active, work)))
+    if (active.status === 'accepted' || active.status === 'preparing')
+      later(config.timing.prepareMs, () => prepareTimedOut(active))
+    if (active.status !== 'running') return
+    const endMs = active.readyAtMs! + active.durationMsMax + config.timing.unknownMs
+    later(Math.max(0, endMs - clock.now()), () => overran(active))
   }
 
   async function prepareTimedOut(active: ActiveAttempt) {
+    await active.ending
+    if (!isOpen(active)) return
     const message = 'The GPU did not get ready in time.'
-    await endings.failProvider(active, {
-      status: 'failed',
-      end: { code: 'prepare_timeout', message, decided_by: 'platform' },
-    })
+    const end: End = { code: 'prepare_timeout', message, decided_by: 'platform' }
+    await endings.failProvider(active, { status: 'failed', end })
     endings.stop(active, 'it took too long to get ready')
+  }
+
+  async function overran(active: ActiveAttempt) {
+    await active.ending
+    if (!isOpen(active)) return
+    const message = `It ran longer than the ${Math.round(active.durationMsMax / 1_000)} s that it may.`
+    const end: End = { code: 'max_duration', message, decided_by: 'platform' }
+    await endings.failRenter(active, { claimedMs: active.durationMsMax, end })
+    endings.stop(active, message)
   }
 
   async function refused(agentId: string, message: AgentMessageOf<'attempt.refused'>) {
@@ -51,7 +76,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     if (!isOpen(active) || active.status !== 'offered') return
     const end: End = { code: message.code, message: message.message, decided_by: 'agent' }
     await endings.failProvider(active, { status: 'refused', end })
-    book.remove(active)
+    endings.free(active)
   }
 
   async function preparing(agentId: string, message: AgentMessageOf<'attempt.preparing'>) {
@@ -65,19 +90,17 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   async function ready(agentId: string, message: AgentMessageOf<'attempt.ready'>) {
     const active = book.find(agentId, message)
     if (!isOpen(active) || !['accepted', 'preparing'].includes(active.status)) return
+    const { status } = active
     active.status = 'running'
     active.readyAtMs = clock.now()
-    stopTimers(active)
-    // The agent ends a run at its maximum; this is for one that does not.
-    active.timers.push(clock.after(active.durationMsMax + config.timing.unknownMs, () => void overran(active)))
-    await attempts.ready(active, active.readyAtMs)
-  }
-
-  async function overran(active: ActiveAttempt) {
-    const message = `It ran longer than the ${Math.round(active.durationMsMax / 1_000)} s that it may.`
-    const end: End = { code: 'max_duration', message, decided_by: 'platform' }
-    await endings.failRenter(active, { claimedMs: active.durationMsMax, end })
-    endings.stop(active, message)
+    watch(active)
+    try {
+      await attempts.ready(active, active.readyAtMs)
+    } catch (error) {
+      Object.assign(active, { status, readyAtMs: null })
+      watch(active)
+      throw error
+    }
   }
 
   async function tooLarge(active: ActiveAttempt, claimedMs: number, problem: string) {
@@ -92,13 +115,20 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const text = message.text.slice(Math.max(0, active.outputLength - message.offset))
     if (message.offset > active.outputLength || text === '') return
     const bytes = Buffer.byteLength(text)
-    if (active.outputBytes + bytes > config.limits.outputBytesMax)
+    if (outputBytesOf(active) + bytes > config.limits.outputBytesMax)
       return tooLarge(active, message.run_ms, `the output is larger than ${config.limits.outputBytesMax} bytes`)
     const offset = active.outputLength
     active.outputLength += text.length
     active.outputBytes += bytes
     const runMs = endings.evidence(active, message.run_ms)
-    await attempts.output(active, { offset, text, runMs })
+    try {
+      const isKept = await attempts.output(active, { offset, text, runMs })
+      if (!isKept && isOpen(active)) throw new Error(`what ${active.attempt.id} put out before ${offset} is not kept`)
+    } catch (error) {
+      active.outputLength = Math.min(active.outputLength, offset)
+      active.outputBytes -= bytes
+      throw error
+    }
   }
 
   async function log(agentId: string, message: AgentMessageOf<'attempt.log'>) {
@@ -108,61 +138,66 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const lines = message.lines.slice(0, Math.max(0, room))
     if (lines.length === 0) return
     active.logLines += lines.length
-    await attempts.log(active, lines)
+    await attempts.log(active, { seq: message.seq, lines })
   }
 
-  async function file(agentId: string, message: AgentMessageOf<'attempt.file'>) {
+  function file(agentId: string, message: AgentMessageOf<'attempt.file'>): Promise<void> {
     const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'running') return
-    const { name, mime_type, size_bytes, sha256 } = message
-    const whole = files.add(message, config.limits.outputBytesMax - active.outputBytes)
-    if (whole === null) return
-    if ('problem' in whole)
-      return tooLarge(active, endings.evidence(active, config.limits.outputBytesMax), whole.problem)
-    active.outputBytes += size_bytes
-    const before = active.filesKept.catch(() => {})
-    active.filesKept = (async () => {
-      await before
-      await context.files.put(sha256, whole)
-      await attempts.file(active, { name, mime_type, size_bytes, sha256 })
-    })()
-    await active.filesKept
+    if (!isOpen(active) || active.status !== 'running') return Promise.resolve()
+    const { name } = message
+    const earlier = active.filesOnTheirWay.get(name) ?? Promise.resolve()
+    const kept = earlier.then(() => keepFile(active, message))
+    active.filesOnTheirWay.set(name, kept)
+    const forget = () => active.filesOnTheirWay.get(name) === kept && active.filesOnTheirWay.delete(name)
+    kept.then(forget, forget)
+    return kept
+  }
+
+  async function keepFile(active: ActiveAttempt, message: AgentMessageOf<'attempt.file'>) {
+    const found = await takeFileChunk(context, attempts, { active, message })
+    if (!found || !isOpen(active)) return
+    if (found.fault === 'renter') return tooLarge(active, active.durationMsMax, found.problem)
+    const end: End = { code: 'invalid_output', message: `Stopped: ${found.problem}.`, decided_by: 'platform' }
+    await endings.failProvider(active, { status: 'failed', end })
+    endings.stop(active, found.problem)
   }
 
   async function result(agentId: string, message: AgentMessageOf<'attempt.result'>) {
     const active = book.find(agentId, message)
     if (!active) return
-    files.forget(active.attempt.id)
-    await active.filesKept
-    if (active.ending) await active.ending
-    if (active.stopped) return endings.free(active)
-    const claimedMs = message.run_ms
-    const end: End = { code: message.code, message: message.message, decided_by: 'agent' }
-    if (message.outcome === 'completed' && active.status === 'running') {
-      const parsed = taskOutputs[active.task.task_type].safeParse(message.output_data)
-      if (parsed.success) return endings.complete(active, { claimedMs, outputData: message.output_data })
-      const problem = 'The result does not have the form that its task type promises.'
-      await endings.failProvider(active, {
-        status: 'failed',
-        end: { code: 'invalid_output', message: problem, decided_by: 'platform' },
-      })
-    } else if (message.outcome === 'failed' && message.fault === 'renter')
-      await endings.failRenter(active, { claimedMs, end })
-    else await endings.failProvider(active, { status: 'failed', end })
+    await Promise.all(active.filesOnTheirWay.values())
+    await active.ending
+    if (!active.stopped) await end(active, message)
     endings.free(active)
+  }
+
+  async function end(active: ActiveAttempt, message: AgentMessageOf<'attempt.result'>) {
+    const { outcome, run_ms: claimedMs, fault } = message
+    const end: End = { code: message.code, message: message.message, decided_by: 'agent' }
+    if (outcome === 'failed' && fault === 'renter') return endings.failRenter(active, { claimedMs, end })
+    if (outcome !== 'completed') return endings.failProvider(active, { status: 'failed', end })
+    const problem =
+      active.status !== 'running'
+        ? 'The result came before the GPU was ready.'
+        : taskOutputs[active.task.task_type].safeParse(message.output_data).success
+          ? null
+          : 'The result does not have the form that its task type promises.'
+    if (problem === null) return endings.complete(active, { claimedMs, outputData: message.output_data })
+    const invalid: End = { code: 'invalid_output', message: problem, decided_by: 'platform' }
+    return endings.failProvider(active, { status: 'failed', end: invalid })
   }
 
   /** Keeps how long each attempt has run. Resolves with those that the agent is to go on with. */
   async function ticks(agentId: string, reported: AgentMessageOf<'heartbeat'>['attempts']) {
-    const kept = reported.filter((ref) => isOpen(book.find(agentId, ref)))
-    const running = kept.filter((ref) => book.find(agentId, ref)!.status === 'running')
-    const ticks = running.map((ref) => ({
-      attemptId: ref.attempt_id,
-      runMs: endings.evidence(book.find(agentId, ref)!, ref.run_ms),
-    }))
-    if (ticks.length > 0) await attempts.tick(ticks)
-    return kept
+    const found = reported.map((ref) => ({ ref, active: book.find(agentId, ref) }))
+    const running = found.flatMap(({ ref, active }) =>
+      isOpen(active) && active.status === 'running'
+        ? [{ attemptId: ref.attempt_id, runMs: endings.evidence(active, ref.run_ms) }]
+        : [],
+    )
+    if (running.length > 0) await attempts.tick(running)
+    return found.filter(({ active }) => active !== null && !active.stopped).map(({ ref }) => ref)
   }
 
-  return { accepted, refused, preparing, ready, output, log, file, result, ticks }
+  return { accepted, refused, preparing, ready, output, log, file, result, ticks, watch }
 }

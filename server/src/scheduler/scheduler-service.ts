@@ -1,24 +1,17 @@
-import {
-  type AgentMessageOf,
-  attemptHoldsGpu,
-  type End,
-  type ServerMessage,
-  type ServerMessageOf,
-} from '@orbyte/protocol'
-import { type Context, every, newId, nowIso } from '../context.ts'
+import { type AgentMessageOf, attemptHoldsGpu, type End, type ServerMessage } from '@orbyte/protocol'
+import { type Context, every } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { StoredEvent } from '../event-store.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import type { ModelService } from '../models/model-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
-import { runMsFor } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
-import type { StoredAttempt } from '../tasks/attempt-store.ts'
 import { endTask } from '../tasks/task-ending.ts'
 import type { StoredTask } from '../tasks/task-store.ts'
 import { type ActiveAttempt, type AttemptRef, createAttemptBook } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
+import { createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
 import { chooseBest, judgeFit, judgeNow, type Wanted } from './matching.ts'
@@ -26,13 +19,15 @@ import { createTaskQueue, type QueuedTask } from './task-queue.ts'
 
 /** Writes a message to an agent's socket. False: the agent is not connected. */
 export type SendToAgent = (agentId: string, message: ServerMessage) => boolean
+/** The way to the agents. */
+export type AgentLink = { send: SendToAgent; isConnected(agentId: string): boolean }
 
 type Parts = {
   gpus: GpuService
   models: ModelService
   payments: PaymentService
   attempts: AttemptService
-  send: SendToAgent
+  agents: AgentLink
 }
 export type Scheduler = Awaited<ReturnType<typeof createScheduler>>
 
@@ -42,12 +37,14 @@ const sweepMs = 1_000
  * Brings waiting tasks and free GPUs together: an offer at a time for each task, to the best GPU that fits (matching.ts), and
  * to the next one if the agent refuses or does not answer. Rebuilds itself from the database.
  */
-export async function createScheduler(context: Context, { gpus, models, payments, attempts, send }: Parts) {
-  const { clock, config, database, events, log } = context
+export async function createScheduler(context: Context, { gpus, models, payments, attempts, agents }: Parts) {
+  const { clock, config, database, events } = context
   const { registry } = gpus
   const queue = createTaskQueue()
   const book = createAttemptBook()
+  const { send } = agents
   const endings = createAttemptEndings(context, { book, registry, gpus, payments, attempts, send, requeue, wake })
+  const offers = createAttemptOffers(context, { book, registry, attempts, endings, send })
   const reports = createAttemptReports(context, { book, registry, attempts, endings })
   const pause = await database.read(readPause)
   let matchingDue = false
@@ -64,15 +61,22 @@ export async function createScheduler(context: Context, { gpus, models, payments
     }
   }
 
-  function enqueue(task: StoredTask, failedGpus = new Map<string, number>()) {
+  /** The task as the queue has it, with the GPUs that have failed it: they may be asked again after their cool-down. */
+  function waiting(task: StoredTask, tried: { offers: number; failedGpus: string[] }): QueuedTask {
+    const againMs = clock.now() + config.timing.coolDownMs
+    const failedGpus = new Map(tried.failedGpus.map((gpuId) => [gpuId, againMs]))
     const waitUntilMs = Date.parse(task.created_at) + task.max_wait_ms
-    queue.add({ task, wanted: wantedOf(task, failedGpus), waitUntilMs })
+    return { task, wanted: wantedOf(task, failedGpus), waitUntilMs, offers: tried.offers }
+  }
+
+  function enqueue(task: StoredTask) {
+    queue.add(waiting(task, { offers: 0, failedGpus: [] }))
     wake()
   }
 
   function requeue({ queued, attempt }: ActiveAttempt) {
     const failedGpus = new Map(queued.wanted.failedGpus).set(attempt.gpu_id, clock.now() + config.timing.coolDownMs)
-    queue.add({ ...queued, wanted: { ...queued.wanted, failedGpus } })
+    queue.add({ ...queued, wanted: { ...queued.wanted, failedGpus }, offers: attempt.number })
     wake()
   }
 
@@ -88,14 +92,21 @@ export async function createScheduler(context: Context, { gpus, models, payments
 
   function matchWaiting() {
     if (queue.size() === 0) return
-    const free = new Set(registry.all().filter((gpu) => gpu.attemptId === null && !book.offersTo(gpu.id)))
+    const free = new Set(registry.all().filter(canBeAsked))
     for (const queued of queue.inTurns()) {
       if (free.size === 0) return
       const gpu = bestFor(queued, free)
       if (!gpu) continue
       free.delete(gpu)
-      offer(queued, gpu)
+      queue.remove(queued.task.id)
+      queue.turnTaken(queued.task.renter_id)
+      offers.offer(queued, gpu)
     }
+  }
+
+  /** An agent's GPUs are there before it has been let in: it is asked from its welcome on. */
+  function canBeAsked({ id, agentId, attemptId }: MarketGpu): boolean {
+    return attemptId === null && agentId !== null && agents.isConnected(agentId) && !book.offersTo(id)
   }
 
   function bestFor({ wanted }: QueuedTask, free: ReadonlySet<MarketGpu>): MarketGpu | null {
@@ -114,96 +125,14 @@ export async function createScheduler(context: Context, { gpus, models, payments
     return others ? null : best({ ...wanted, retryFailed: true })
   }
 
-  /** Sends the attempt at once and writes it with the next commit: one that a crash forgot is fenced off by its token. */
-  function offer(queued: QueuedTask, gpu: MarketGpu) {
-    const { task } = queued
-    const attempt: StoredAttempt = {
-      id: newId(context, 'attempt'),
-      task_id: task.id,
-      gpu_id: gpu.id,
-      agent_id: gpu.agentId!,
-      provider_id: gpu.ownerId,
-      number: queued.wanted.failedGpus.size + 1,
-      fencing_token: Buffer.from(context.random.bytes(16)).toString('hex'),
-      status: 'offered',
-      progress: null,
-      price_per_hour: gpu.priceMicrosPerHour,
-      run_ms: 0,
-      cost: 0 as StoredAttempt['cost'],
-      output_length: 0,
-      log_lines: 0,
-      end: null,
-      offered_at: nowIso(context),
-      accepted_at: null,
-      ready_at: null,
-      ended_at: null,
-    }
-    const active = activate(queued, attempt)
-    queue.remove(task.id)
-    queue.turnTaken(task.renter_id)
-    attempts.offer(active).catch((error: unknown) => {
-      log.error({ error, task_id: task.id }, 'an offer could not be written')
-      endings.stop(active, 'the offer could not be written')
-      requeue(active)
-    })
-    active.timers.push(
-      clock.after(config.timing.acceptMs, () => void noAnswer(active, 'The agent did not answer in time.')),
-    )
-    if (!send(attempt.agent_id, startMessage(active))) void noAnswer(active, 'The agent is not connected.')
-  }
-
-  function activate(queued: QueuedTask, attempt: StoredAttempt): ActiveAttempt {
-    const { task } = queued
-    const active: ActiveAttempt = {
-      attempt,
-      task,
-      queued,
-      durationMsMax: Math.max(1, Math.min(task.max_duration_ms, runMsFor(attempt.price_per_hour, task.hold))),
-      status: attempt.status,
-      readyAtMs: attempt.ready_at === null ? null : Date.parse(attempt.ready_at),
-      outputLength: attempt.output_length,
-      outputBytes: attempt.output_length,
-      logLines: attempt.log_lines,
-      filesKept: Promise.resolve(),
-      ending: null,
-      stopped: false,
-      timers: [],
-    }
-    book.add(active)
-    return active
-  }
-
-  function startMessage({ attempt, task, queued, durationMsMax }: ActiveAttempt): ServerMessageOf<'attempt.start'> {
-    const { deadMs, deadlineMarginMs } = config.timing
-    return {
-      type: 'attempt.start',
-      attempt_id: attempt.id,
-      fencing_token: attempt.fencing_token,
-      task_id: task.id,
-      device_uuid: registry.get(attempt.gpu_id)!.deviceUuid!,
-      task_type: task.task_type,
-      input: task.input_data!,
-      model: queued.wanted.model,
-      duration_ms_max: durationMsMax,
-      deadline_in_ms: deadMs - deadlineMarginMs,
-      output_bytes_max: config.limits.outputBytesMax,
-    }
-  }
-
-  async function noAnswer(active: ActiveAttempt, message: string) {
-    if (active.status !== 'offered') return
-    const end: End = { code: 'accept_timeout', message, decided_by: 'platform' }
-    await endings.failProvider(active, { status: 'refused', end })
-    endings.stop(active, message)
-  }
-
   /** Nothing runs on the agent's machine any more that the market knows of: it was silent for too long. */
-  async function agentDied(agentId: string, reason: string) {
-    for (const active of book.ofAgent(agentId))
-      await lose(active, { code: 'agent_lost', message: reason, decided_by: 'platform' })
+  function agentDied(agentId: string, reason: string) {
+    const end: End = { code: 'agent_lost', message: reason, decided_by: 'platform' }
+    for (const active of book.ofAgent(agentId)) endings.persist(active, () => lose(active, end))
   }
 
   async function lose(active: ActiveAttempt, end: End) {
+    await active.ending
     await endings.failProvider(active, { status: active.status === 'offered' ? 'refused' : 'lost', end })
     endings.free(active)
   }
@@ -232,28 +161,32 @@ export async function createScheduler(context: Context, { gpus, models, payments
     return kept.map(({ attempt_id, fencing_token }) => ({ attempt_id, fencing_token, deadline_in_ms }))
   }
 
-  async function reclaim(attemptId: string) {
-    const active = book.byId(attemptId)
-    if (!active) return
+  async function reclaim(active: ActiveAttempt) {
+    await active.ending
     const message = 'The owner took the GPU back.'
-    await endings.failProvider(active, {
-      status: 'failed',
-      end: { code: 'reclaimed', message, decided_by: 'provider' },
-    })
+    const end: End = { code: 'reclaimed', message, decided_by: 'provider' }
+    await endings.failProvider(active, { status: 'failed', end })
     endings.stop(active, message)
   }
 
   async function sweep() {
     const nowMs = clock.now()
-    for (const { task, waitUntilMs } of [...queue.all()]) {
-      if (waitUntilMs > nowMs) continue
-      queue.remove(task.id)
-      const message = `No GPU was found in ${Math.round(task.max_wait_ms / 1_000)} s. Nothing was charged. Raise the maximum price or relax the requirements.`
-      const end: End = { code: 'no_gpu_found', message, decided_by: 'platform' }
-      const ending = { status: 'failed' as const, end, runMs: 0, outputData: null }
-      await database.transaction((tx) => endTask(context, tx, { payments, task, attempt: null, ending }))
-    }
+    for (const queued of [...queue.all()]) if (queued.waitUntilMs <= nowMs) await giveUp(queued)
     wake()
+  }
+
+  async function giveUp(queued: QueuedTask) {
+    const { task } = queued
+    if (!queue.remove(task.id)) return
+    const message = `No GPU was found in ${Math.round(task.max_wait_ms / 1_000)} s. Nothing was charged. Raise the maximum price or relax the requirements.`
+    const end: End = { code: 'no_gpu_found', message, decided_by: 'platform' }
+    const ending = { status: 'failed' as const, end, runMs: 0, outputData: null }
+    try {
+      await database.transaction((tx) => endTask(context, tx, { payments, task, attempt: null, ending }))
+    } catch (error) {
+      queue.add(queued)
+      throw error
+    }
   }
 
   /** Tasks that others ended: the queue forgets them, their agents stop. */
@@ -267,18 +200,17 @@ export async function createScheduler(context: Context, { gpus, models, payments
   /** Takes up what the database says was waiting and running. */
   async function recover() {
     const found = await attempts.recover()
-    const againMs = clock.now() + config.timing.coolDownMs
-    const failedGpus = (taskId: string) => new Map(found.failedGpus.get(taskId)?.map((id) => [id, againMs]))
-    const waiting = new Map(found.tasks.map((task) => [task.id, task]))
-    for (const attempt of found.attempts) {
-      const task = waiting.get(attempt.task_id)
-      if (!task) continue
-      const waitUntilMs = Date.parse(task.created_at) + task.max_wait_ms
-      activate({ task, wanted: wantedOf(task, failedGpus(task.id)), waitUntilMs }, attempt)
+    const open = new Map(found.attempts.map((attempt) => [attempt.task_id, attempt]))
+    for (const { task, ...tried } of found.tasks) {
+      const attempt = open.get(task.id)
+      if (!attempt) {
+        queue.add(waiting(task, tried))
+        continue
+      }
       if (attemptHoldsGpu(attempt.status)) registry.reserve(attempt.gpu_id, attempt.id)
-      waiting.delete(task.id)
+      reports.watch(offers.activate(waiting(task, tried), attempt))
     }
-    for (const task of waiting.values()) enqueue(task, failedGpus(task.id))
+    wake()
   }
 
   await recover()
@@ -286,7 +218,10 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const unsubscribe = [
     events.subscribe(hear),
     registry.onChange(wake),
-    gpus.onReclaim((_gpu, attemptId) => void reclaim(attemptId)),
+    gpus.onReclaim((_gpu, attemptId) => {
+      const active = book.byId(attemptId)
+      if (active) endings.persist(active, () => reclaim(active))
+    }),
   ]
 
   return {
@@ -306,11 +241,11 @@ export async function createScheduler(context: Context, { gpus, models, payments
         wake()
       })
     },
-    counts: () => ({ pending: queue.size(), running: [...book.all()].filter(({ stopped }) => !stopped).length }),
+    counts: () => ({ pending: queue.size(), running: book.all().filter(({ stopped }) => !stopped).length }),
     stop() {
       stopSweeping()
       for (const end of unsubscribe) end()
-      for (const active of book.all()) for (const cancel of active.timers) cancel()
+      book.stop()
     },
   }
 }

@@ -130,7 +130,7 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
         `The market accepts no new tasks at the moment: ${scheduler.pause.reason ?? 'it is paused'}`,
       )
     const most = context.config.limits.pendingTasksPerUserMax
-    if (scheduler.queue.countOf(caller.userId) + tasks.length > most)
+    if ((await attempts.pendingCountOf(tx, caller.userId)) + tasks.length > most)
       throw problem(
         'too_many_pending_tasks',
         `At most ${most} of your tasks may wait at a time. Submit more when some have started.`,

@@ -6,6 +6,8 @@ export type QueuedTask = {
   readonly task: StoredTask
   readonly wanted: Wanted
   readonly waitUntilMs: number
+  /** How many GPUs it was offered to so far. */
+  readonly offers: number
 }
 
 export type TaskQueue = ReturnType<typeof createTaskQueue>
@@ -56,7 +58,6 @@ export function createTaskQueue() {
 
     get: (taskId: string) => byId.get(taskId),
     size: () => byId.size,
-    countOf: (renterId: string) => byRenter.get(renterId)?.length ?? 0,
     all: () => byId.values(),
 
     /** One task of each renter, then the next one of each, … : a snapshot, so it may change meanwhile. */

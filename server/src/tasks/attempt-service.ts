@@ -1,10 +1,12 @@
-import type { End, Micros, TaskFile } from '@orbyte/protocol'
+import type { Micros, TaskFile } from '@orbyte/protocol'
 import { type Context, isoFromMs, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { NewEvent } from '../event-store.ts'
 import * as store from './attempt-store.ts'
+import type { AttemptFailure } from './task-ending.ts'
+import * as files from './task-file-store.ts'
 import {
-  insertFile,
+  countPendingTasks,
   insertTask,
   markStarted,
   openTasks,
@@ -52,6 +54,8 @@ export function createAttemptService(context: Context) {
       await events.append(tx, { type: 'task.queued', task_id: task.id, user_id: task.renter_id, data })
     },
 
+    pendingCountOf: countPendingTasks,
+
     offer(subject: Subject) {
       const { attempt } = subject
       return write(
@@ -69,8 +73,11 @@ export function createAttemptService(context: Context) {
       const { attempt, task } = subject
       const at = nowIso(context)
       return write(subject, { type: 'attempt.accepted', data: { gpu_id: attempt.gpu_id } }, async (tx) => {
-        if (!(await startTask(tx, task.id, { id: attempt.id, gpuId: attempt.gpu_id, at }))) return false
-        return store.moveAttempt(tx, attempt.id, { from: ['offered'], to: 'accepted', acceptedAt: at })
+        if (!(await store.moveAttempt(tx, attempt.id, { from: ['offered'], to: 'accepted', acceptedAt: at })))
+          return false
+        if (!(await startTask(tx, task.id, { id: attempt.id, gpuId: attempt.gpu_id, at })))
+          throw new Error(`${attempt.id} is on offer, and ${task.id} does not wait`)
+        return true
       })
     },
 
@@ -93,19 +100,39 @@ export function createAttemptService(context: Context) {
       })
     },
 
+    /** False: it has ended, or what came before `offset` is not kept. */
     output(subject: Subject, part: { offset: number; text: string; runMs: number }) {
       const { offset, text, runMs } = part
       return write(subject, { type: 'output.appended', data: { offset, text } }, async (tx) => {
-        const grown = await store.growAttempt(tx, subject.attempt.id, { outputLength: text.length, logLines: 0 })
+        const grown = await store.growOutput(tx, subject.attempt.id, { offset, length: text.length })
         if (grown) await store.tickAttempt(tx, subject.attempt.id, runMs)
         return grown
       })
     },
 
-    log(subject: Subject, lines: string[]) {
+    /** `seq`: of the agent's message, which counts once. */
+    log(subject: Subject, { seq, lines }: { seq: number; lines: string[] }) {
       return write(subject, { type: 'log.appended', data: { lines } }, (tx) =>
-        store.growAttempt(tx, subject.attempt.id, { outputLength: 0, logLines: lines.length }),
+        store.growLog(tx, subject.attempt.id, { seq, lines: lines.length }),
       )
+    },
+
+    /**
+     * Keeps a part of a file. Returns the whole file once all of it is here, null before, and 'misfit' if the part does not
+     * follow the one before. A part that is here already changes nothing.
+     */
+    filePart({ attempt }: Subject, part: { name: string; offset: number; bytes: Uint8Array; size: number }) {
+      const file = { attemptId: attempt.id, name: part.name }
+      return database.transaction(async (tx): Promise<Buffer | 'misfit' | null> => {
+        if (!(await store.isOpen(tx, attempt.id))) return null
+        let length = await files.lengthOfFileParts(tx, file)
+        if (part.offset > length || part.offset + part.bytes.length > part.size) return 'misfit'
+        if (part.offset === length && part.bytes.length > 0) {
+          await files.insertFilePart(tx, file, part)
+          length += part.bytes.length
+        }
+        return length === part.size ? Buffer.concat(await files.fileParts(tx, file)) : null
+      })
     },
 
     /** A finished file, whose bytes are in the file store already. */
@@ -113,9 +140,9 @@ export function createAttemptService(context: Context) {
       const { task, attempt } = subject
       const url = `/api/tasks/${task.id}/files/${file.name}`
       return write(subject, { type: 'file.added', data: { ...file, url } }, async (tx) => {
-        const open = await store.growAttempt(tx, attempt.id, { outputLength: 0, logLines: 0 })
-        if (open) await insertFile(tx, { ...file, task_id: task.id, attempt_id: attempt.id, at: nowIso(context) })
-        return open
+        if (!(await store.isOpen(tx, attempt.id))) return false
+        await files.deleteFileParts(tx, { attemptId: attempt.id, name: file.name })
+        return files.insertFile(tx, { ...file, task_id: task.id, attempt_id: attempt.id, at: nowIso(context) })
       })
     },
 
@@ -127,7 +154,7 @@ export function createAttemptService(context: Context) {
     },
 
     /** Ends the attempt uncharged and puts its task back into the queue. */
-    async requeue(tx: Transaction, subject: Subject, failure: { status: 'failed' | 'lost' | 'refused'; end: End }) {
+    async requeue(tx: Transaction, subject: Subject, failure: AttemptFailure) {
       const { attempt, task } = subject
       const { status, end } = failure
       const at = nowIso(context)
@@ -143,13 +170,12 @@ export function createAttemptService(context: Context) {
       return (await taskById(tx, taskId))!.attempts_count
     },
 
-    /** What was waiting and running when the market stopped, with the GPUs that have failed each task. */
+    /** What was waiting and running when the market stopped, with what has been tried for each task. */
     recover() {
       return database.read(async (reader) => {
-        const failedGpus = new Map<string, string[]>()
-        const tasks = await openTasks(reader)
-        for (const { id } of tasks) failedGpus.set(id, await store.failedGpusOf(reader, id))
-        return { tasks, attempts: await store.openAttempts(reader), failedGpus }
+        const tasks = []
+        for (const task of await openTasks(reader)) tasks.push({ task, ...(await store.historyOf(reader, task.id)) })
+        return { tasks, attempts: await store.openAttempts(reader) }
       })
     },
   }

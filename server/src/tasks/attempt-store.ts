@@ -76,6 +76,7 @@ export async function endAttempt(
        end_decided_by = ?, ended_at = ? WHERE id = ? AND ended_at IS NULL`,
     ...[status, runMs, cost, end.code, end.message, end.decided_by, at, id],
   )
+  await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', id)
   return changed === 1
 }
 
@@ -93,17 +94,30 @@ export async function tickAttempt(tx: Transaction, id: string, runMs: number) {
   await tx.run(`UPDATE attempts SET run_ms = max(run_ms, ?) WHERE id = ? AND status = 'running'`, runMs, id)
 }
 
-/** False: it has ended. */
-export async function growAttempt(
+/** False: it has ended, or its output does not end at `offset`. */
+export async function growOutput(
   tx: Transaction,
   id: string,
-  by: { outputLength: number; logLines: number },
+  by: { offset: number; length: number },
 ): Promise<boolean> {
   const changed = await tx.run(
-    'UPDATE attempts SET output_length = output_length + ?, log_lines = log_lines + ? WHERE id = ? AND ended_at IS NULL',
-    ...[by.outputLength, by.logLines, id],
+    'UPDATE attempts SET output_length = output_length + ? WHERE id = ? AND ended_at IS NULL AND output_length = ?',
+    ...[by.length, id, by.offset],
   )
   return changed === 1
+}
+
+/** False: it has ended, or the agent's message `seq` was counted already. */
+export async function growLog(tx: Transaction, id: string, by: { seq: number; lines: number }): Promise<boolean> {
+  const changed = await tx.run(
+    'UPDATE attempts SET log_lines = log_lines + ?1, log_seq = ?2 WHERE id = ?3 AND ended_at IS NULL AND log_seq < ?2',
+    ...[by.lines, by.seq, id],
+  )
+  return changed === 1
+}
+
+export async function isOpen(reader: Reader, id: string): Promise<boolean> {
+  return (await reader.get('SELECT 1 AS open FROM attempts WHERE id = ? AND ended_at IS NULL', id)) !== undefined
 }
 
 export async function attemptById(reader: Reader, id: string): Promise<StoredAttempt | undefined> {
@@ -139,11 +153,12 @@ export async function attemptsOfGpu(
   return rows.map(toAttempt)
 }
 
-/** GPUs that have failed this task, so that it is tried elsewhere. */
-export async function failedGpusOf(reader: Reader, taskId: string): Promise<string[]> {
-  const rows = await reader.all<{ gpu_id: string }>(
-    `SELECT DISTINCT gpu_id FROM attempts WHERE task_id = ? AND status IN ('failed', 'lost', 'refused')`,
+/** How often the task has been offered, and the GPUs that have failed it, so that it is tried elsewhere. */
+export async function historyOf(reader: Reader, taskId: string): Promise<{ offers: number; failedGpus: string[] }> {
+  const rows = await reader.all<{ gpu_id: string; number: number; failed: number }>(
+    `SELECT gpu_id, number, status IN ('failed', 'lost', 'refused') AS failed FROM attempts WHERE task_id = ?`,
     taskId,
   )
-  return rows.map(({ gpu_id }) => gpu_id)
+  const failedGpus = rows.filter(({ failed }) => failed === 1).map(({ gpu_id }) => gpu_id)
+  return { offers: Math.max(0, ...rows.map(({ number }) => number)), failedGpus }
 }

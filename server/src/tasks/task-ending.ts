@@ -6,12 +6,17 @@ import { costOf } from '../payments/pricing.ts'
 import { endAttempt, endOffers, type StoredAttempt } from './attempt-store.ts'
 import { finishTask, type StoredTask } from './task-store.ts'
 
+/** How an attempt failed where the fault was the provider's: it is not charged. */
+export type AttemptFailure = { status: 'failed' | 'lost' | 'refused'; end: End }
+
 export type Ending = {
   status: Extract<TaskStatus, 'completed' | 'failed' | 'cancelled'>
   end: End
   /** What is charged: run time of the last attempt, zero where the fault was not the renter's. */
   runMs: number
   outputData: Task['output_data']
+  /** How the attempt ended, where that differs from how the task did. */
+  attempt?: AttemptFailure
 }
 
 /**
@@ -30,7 +35,7 @@ export async function endTask(
   const cost = (attempt ? Math.min(costOf(attempt.price_per_hour, runMs), task.hold) : 0) as Micros
   const { status, end, outputData } = ending
   if (!(await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at }))) return false
-  if (attempt && !(await endAttempt(tx, attempt.id, { status, end, runMs, cost, at })))
+  if (attempt && !(await endAttempt(tx, attempt.id, { ...(ending.attempt ?? { status, end }), runMs, cost, at })))
     throw new Error(`attempt ${attempt.id} of ${task.id} has ended, its task had not`)
   if (!attempt) await endOffers(tx, task.id, { end, at })
   const payment = await payments.charge(tx, {
@@ -61,7 +66,8 @@ async function tellEnd(
     provider_id: attempt?.provider_id ?? null,
   }
   if (attempt) {
-    const data = { status: ending.status, end: ending.end, run_ms: ending.runMs, gpu_id: attempt.gpu_id }
+    const { status, end } = ending.attempt ?? ending
+    const data = { status, end, run_ms: ending.runMs, gpu_id: attempt.gpu_id }
     await context.events.append(tx, { type: 'attempt.ended', ...about, data })
   }
   const data = { end: ending.end, run_ms: attempt ? ending.runMs : 0, payment_id: paymentId }

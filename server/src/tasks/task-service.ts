@@ -1,5 +1,6 @@
 import {
   attemptHoldsGpu,
+  type End,
   isTaskFinal,
   problem,
   Task,
@@ -18,6 +19,7 @@ import type { PaymentService } from '../payments/payment-service.ts'
 import type { AccountService } from '../users/account-service.ts'
 import { attemptById, attemptsOfGpu, attemptsOfTask } from './attempt-store.ts'
 import { endTask, type Ending } from './task-ending.ts'
+import { deleteFilesOfTask, filesOfAttempt } from './task-file-store.ts'
 import * as store from './task-store.ts'
 
 /** Newest tasks in an account's export; the rest is in GET /api/tasks/. */
@@ -44,12 +46,12 @@ export function createTaskService(context: Context, payments: PaymentService, ac
 
   async function filesOf(reader: Reader, task: store.StoredTask): Promise<TaskFile[]> {
     if (task.attempt_id === null) return []
-    const rows = await store.filesOfAttempt(reader, task.id, task.attempt_id)
-    return rows.map(({ attempt_id: _, ...file }) => ({ ...file, url: `/api/tasks/${task.id}/files/${file.name}` }))
+    const rows = await filesOfAttempt(reader, task.id, task.attempt_id)
+    return rows.map((file) => ({ ...file, url: `/api/tasks/${task.id}/files/${file.name}` }))
   }
 
-  /** Ends a running or waiting task as its renter asked: charged up to the last acknowledged tick. */
-  async function cancel(tx: Transaction, task: store.StoredTask): Promise<void> {
+  /** Ends a running or waiting task, by its renter's wish unless `end` says otherwise: charged up to the last acknowledged tick. */
+  async function cancel(tx: Transaction, task: store.StoredTask, otherEnd?: End): Promise<void> {
     const attempt = task.attempt_id === null ? null : ((await attemptById(tx, task.attempt_id)) ?? null)
     const open = attempt && attempt.ended_at === null && attemptHoldsGpu(attempt.status) ? attempt : null
     const message = open?.ready_at
@@ -57,7 +59,7 @@ export function createTaskService(context: Context, payments: PaymentService, ac
       : 'Cancelled by the renter before it ran.'
     const ending: Ending = {
       status: 'cancelled',
-      end: { code: 'cancelled', message, decided_by: 'renter' },
+      end: otherEnd ?? { code: 'cancelled', message, decided_by: 'renter' },
       runMs: open?.run_ms ?? 0,
       outputData: null,
     }
@@ -69,13 +71,20 @@ export function createTaskService(context: Context, payments: PaymentService, ac
       const task = await store.taskById(tx, taskId)
       if (!task) return []
       check(task)
-      return store.deleteTaskData(tx, taskId, nowIso(context))
+      await store.deleteTaskData(tx, taskId, nowIso(context))
+      return deleteFilesOfTask(tx, taskId)
     })
     for (const sha256 of orphans) await context.files.remove(sha256)
   }
 
   accounts.contribute('tasks', async (reader, userId) => {
-    const query = { renterId: userId, status: null, taskType: null, before: startOf({ limit: exportedMax }), limit: exportedMax }
+    const query = {
+      renterId: userId,
+      status: null,
+      taskType: null,
+      before: startOf({ limit: exportedMax }),
+      limit: exportedMax,
+    }
     const ids = (await store.tasksOfRenter(reader, query)).map(({ id }) => id)
     const tasks = await Promise.all(ids.map((id) => store.taskById(reader, id)))
     return z.encode(z.array(ExportedTask), tasks as store.StoredTask[])
@@ -84,7 +93,6 @@ export function createTaskService(context: Context, payments: PaymentService, ac
   return {
     visible,
     filesOf,
-    openTasks: store.openTasks,
 
     async list(caller: Caller, query: PageInput & { status?: TaskStatus; task_type?: TaskType }) {
       const rows = await database.read((reader) =>
@@ -149,8 +157,8 @@ export function createTaskService(context: Context, payments: PaymentService, ac
     },
 
     /** Cancels whatever a user still has open: for a suspended renter. */
-    async cancelAllOf(tx: Transaction, userId: string): Promise<void> {
-      for (const task of await store.openTasks(tx)) if (task.renter_id === userId) await cancel(tx, task)
+    async cancelAllOf(tx: Transaction, userId: string, end: End): Promise<void> {
+      for (const task of await store.openTasks(tx)) if (task.renter_id === userId) await cancel(tx, task, end)
     },
   }
 }

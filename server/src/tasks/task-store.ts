@@ -1,4 +1,4 @@
-import type { End, Task, TaskFile, TaskStatus, TaskSummary, TaskType } from '@orbyte/protocol'
+import type { End, Task, TaskStatus, TaskSummary, TaskType } from '@orbyte/protocol'
 import { flag, type Reader, type Row, type Transaction } from '../db/database.ts'
 import { endOf } from './attempt-store.ts'
 
@@ -88,9 +88,9 @@ export async function openTasks(reader: Reader): Promise<StoredTask[]> {
   return rows.map(toTask)
 }
 
-export async function countOpenTasks(reader: Reader, renterId: string): Promise<number> {
+export async function countPendingTasks(reader: Reader, renterId: string): Promise<number> {
   const row = await reader.get<{ count: number }>(
-    `SELECT count(*) AS count FROM tasks WHERE status IN ('pending', 'running') AND renter_id = ?`,
+    `SELECT count(*) AS count FROM tasks WHERE status = 'pending' AND renter_id = ?`,
     renterId,
   )
   return row!.count
@@ -153,41 +153,13 @@ export async function finishTask(
   return changed === 1
 }
 
-type FileRow = Row & { attempt_id: string; name: string; mime_type: string; size_bytes: number; sha256: string }
-
-export async function insertFile(
-  tx: Transaction,
-  file: Omit<TaskFile, 'url'> & { task_id: string; attempt_id: string; at: string },
-) {
-  await tx.run(
-    `INSERT INTO task_files (task_id, attempt_id, name, mime_type, size_bytes, sha256, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)
-     ON CONFLICT DO NOTHING`,
-    ...[file.task_id, file.attempt_id, file.name, file.mime_type, file.size_bytes, file.sha256, file.at],
-  )
-}
-
-export function filesOfAttempt(reader: Reader, taskId: string, attemptId: string): Promise<FileRow[]> {
-  return reader.all<FileRow>(
-    'SELECT attempt_id, name, mime_type, size_bytes, sha256 FROM task_files WHERE task_id = ? AND attempt_id = ? ORDER BY created_at, name',
-    ...[taskId, attemptId],
-  )
-}
-
-/** Removes input, output, logs and files of a task. Returns the hashes that no other task's file has. */
-export async function deleteTaskData(tx: Transaction, id: string, at: string): Promise<string[]> {
-  const rows = await tx.all<{ sha256: string }>(
-    `SELECT DISTINCT sha256 FROM task_files f WHERE task_id = ?1
-     AND NOT EXISTS (SELECT 1 FROM task_files o WHERE o.sha256 = f.sha256 AND o.task_id <> ?1)`,
-    id,
-  )
-  await tx.run('DELETE FROM task_files WHERE task_id = ?', id)
+/** Removes a task's input, output and logs; its files are task-file-store.ts's. */
+export async function deleteTaskData(tx: Transaction, id: string, at: string) {
   await tx.run(`DELETE FROM events WHERE task_id = ? AND type IN ('output.appended', 'log.appended', 'file.added')`, id)
   await tx.run(
     'UPDATE tasks SET input_data = NULL, output_data = NULL, data_deleted_at = ?1, updated_at = ?1 WHERE id = ?2',
-    at,
-    id,
+    ...[at, id],
   )
-  return rows.map(({ sha256 }) => sha256)
 }
 
 /** Ended tasks whose data is older than `before`, at most 100. */

@@ -11,6 +11,8 @@ const pageOfEvents = 500
 const quietMsMax = 15_000
 const endings = new Set(['task.completed', 'task.failed', 'task.cancelled'])
 
+/** `ended`: the task has, so there is nothing to wait for. */
+type EventsQuery = { after: number; signal: AbortSignal; ended: boolean }
 export type TaskStreams = ReturnType<typeof createTaskStreams>
 
 /** What a task produces, as streams: events (SSE), text, logs and files. */
@@ -21,7 +23,7 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
    * The task's events from the log, past and to come; null where nothing happened for a while. New events only wake it, so that
    * a slow watcher costs no memory.
    */
-  async function* eventsOf(taskId: string, { after, signal }: { after: number; signal: AbortSignal }) {
+  async function* eventsOf(taskId: string, { after, signal, ended }: EventsQuery) {
     let news = false
     let wake = () => {}
     const unsubscribe = context.events.subscribe((event) => {
@@ -37,6 +39,7 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
         for (const event of events) yield event
         cursor = events.at(-1)?.cursor ?? cursor
         if (news || events.length === pageOfEvents) continue
+        if (ended) return
         let cancel = () => {}
         await new Promise<void>((resolve) => {
           wake = resolve
@@ -55,17 +58,14 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
   }
 
   /** Server-Sent Events: id is the cursor, data a MarketEvent. Ends after the task's last event. */
-  async function* sse(taskId: string, options: { after: number; signal: AbortSignal; ended: boolean }) {
+  async function* sse(taskId: string, options: EventsQuery) {
     yield ': the events of this task\n\n'
-    let last = options.after
-    if (options.ended && (await storedAfter(taskId, last)).length === 0) return
     for await (const event of eventsOf(taskId, options)) {
       if (event === null) {
         yield ': still here\n\n'
         continue
       }
-      last = event.cursor
-      yield `id: ${last}\nevent: ${event.type}\ndata: ${JSON.stringify(z.encode(MarketEvent, event))}\n\n`
+      yield `id: ${event.cursor}\nevent: ${event.type}\ndata: ${JSON.stringify(z.encode(MarketEvent, event))}\n\n`
       if (endings.has(event.type)) return
     }
   }

@@ -1,0 +1,116 @@
+import type { End, Micros, ServerMessageOf } from '@orbyte/protocol'
+import { type Context, newId, nowIso } from '../context.ts'
+import type { GpuRegistry, MarketGpu } from '../gpus/gpu-registry.ts'
+import { runMsFor } from '../payments/pricing.ts'
+import type { AttemptService } from '../tasks/attempt-service.ts'
+import type { StoredAttempt } from '../tasks/attempt-store.ts'
+import type { ActiveAttempt, AttemptBook } from './attempt-book.ts'
+import type { AttemptEndings } from './attempt-endings.ts'
+import type { SendToAgent } from './scheduler-service.ts'
+import type { QueuedTask } from './task-queue.ts'
+
+type Parts = {
+  book: AttemptBook
+  registry: GpuRegistry
+  attempts: AttemptService
+  endings: AttemptEndings
+  send: SendToAgent
+}
+export type AttemptOffers = ReturnType<typeof createAttemptOffers>
+
+/** How an attempt begins: it is sent to its agent, who has a few seconds to take it. */
+export function createAttemptOffers(context: Context, { book, registry, attempts, endings, send }: Parts) {
+  const { clock, config } = context
+
+  /** Sends the attempt at once and writes it with the next commit: one that a crash forgot is fenced off by its token. */
+  function offer(queued: QueuedTask, gpu: MarketGpu) {
+    const active = activate(queued, newAttempt(queued, gpu))
+    attempts.offer(active).catch((error: unknown) => notWritten(active, error))
+    const noAnswerIn = (delayMs: number, message: string) =>
+      active.timers.push(clock.after(delayMs, () => endings.persist(active, () => noAnswer(active, message))))
+    if (send(active.attempt.agent_id, startMessage(active)))
+      noAnswerIn(config.timing.acceptMs, 'The agent did not answer in time.')
+    else noAnswerIn(0, 'The agent is not connected.')
+  }
+
+  function newAttempt({ task, offers }: QueuedTask, gpu: MarketGpu): StoredAttempt {
+    return {
+      id: newId(context, 'attempt'),
+      task_id: task.id,
+      gpu_id: gpu.id,
+      agent_id: gpu.agentId!,
+      provider_id: gpu.ownerId,
+      number: offers + 1,
+      fencing_token: Buffer.from(context.random.bytes(16)).toString('hex'),
+      status: 'offered',
+      progress: null,
+      price_per_hour: gpu.priceMicrosPerHour,
+      run_ms: 0,
+      cost: 0 as Micros,
+      output_length: 0,
+      log_lines: 0,
+      end: null,
+      offered_at: nowIso(context),
+      accepted_at: null,
+      ready_at: null,
+      ended_at: null,
+    }
+  }
+
+  /** Takes an attempt into the book: a new one, or one that the database had. */
+  function activate(queued: QueuedTask, attempt: StoredAttempt): ActiveAttempt {
+    const { task } = queued
+    const active: ActiveAttempt = {
+      attempt,
+      task,
+      queued,
+      durationMsMax: Math.max(1, Math.min(task.max_duration_ms, runMsFor(attempt.price_per_hour, task.hold))),
+      status: attempt.status,
+      readyAtMs: attempt.ready_at === null ? null : Date.parse(attempt.ready_at),
+      outputLength: attempt.output_length,
+      outputBytes: attempt.output_length,
+      fileBytes: new Map(),
+      logLines: attempt.log_lines,
+      filesOnTheirWay: new Map(),
+      ending: null,
+      stopped: false,
+      timers: [],
+    }
+    book.add(active)
+    return active
+  }
+
+  function startMessage({ attempt, task, queued, durationMsMax }: ActiveAttempt): ServerMessageOf<'attempt.start'> {
+    const { deadMs, deadlineMarginMs } = config.timing
+    return {
+      type: 'attempt.start',
+      attempt_id: attempt.id,
+      fencing_token: attempt.fencing_token,
+      task_id: task.id,
+      device_uuid: registry.get(attempt.gpu_id)!.deviceUuid!,
+      task_type: task.task_type,
+      input: task.input_data!,
+      model: queued.wanted.model,
+      duration_ms_max: durationMsMax,
+      deadline_in_ms: deadMs - deadlineMarginMs,
+      output_bytes_max: config.limits.outputBytesMax,
+    }
+  }
+
+  async function noAnswer(active: ActiveAttempt, message: string) {
+    await active.ending
+    if (active.status !== 'offered' || active.stopped) return
+    const end: End = { code: 'accept_timeout', message, decided_by: 'platform' }
+    await endings.failProvider(active, { status: 'refused', end })
+    endings.stop(active, message)
+  }
+
+  function notWritten(active: ActiveAttempt, error: unknown) {
+    context.log.error({ error, task_id: active.task.id }, 'an offer could not be written')
+    if (active.stopped) return
+    endings.stop(active, 'the offer could not be written')
+    endings.waitAgain(active)
+  }
+
+  return { offer, activate }
+}
