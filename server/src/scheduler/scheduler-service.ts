@@ -2,20 +2,18 @@ import { type AgentMessageOf, attemptHoldsGpu, type End, type ServerMessage } fr
 import { type Context, every } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { StoredEvent } from '../event-store.ts'
-import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import type { ModelService } from '../models/model-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { endTask } from '../tasks/task-ending.ts'
-import type { StoredTask } from '../tasks/task-store.ts'
 import { type ActiveAttempt, type AttemptRef, createAttemptBook } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
-import { createAttemptOffers } from './attempt-offers.ts'
+import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
-import { chooseBest, judgeFit, judgeNow, type Wanted } from './matching.ts'
-import { createTaskQueue, type QueuedTask } from './task-queue.ts'
+import { createMatchmaker } from './matchmaker.ts'
+import type { QueuedTask } from './task-queue.ts'
 
 /** Writes a message to an agent's socket. False: the agent is not connected. */
 export type SendToAgent = (agentId: string, message: ServerMessage) => boolean
@@ -40,90 +38,15 @@ const sweepMs = 1_000
 export async function createScheduler(context: Context, { gpus, models, payments, attempts, agents }: Parts) {
   const { clock, config, database, events } = context
   const { registry } = gpus
-  const queue = createTaskQueue()
   const book = createAttemptBook()
+  const pause = await database.read(readPause)
   const { send } = agents
+  const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
+  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, pause, offer })
+  const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, { book, registry, gpus, payments, attempts, send, requeue, wake })
   const offers = createAttemptOffers(context, { book, registry, attempts, endings, send })
   const reports = createAttemptReports(context, { book, registry, attempts, endings })
-  const pause = await database.read(readPause)
-  let matchingDue = false
-
-  function wantedOf(task: StoredTask, failedGpus: Map<string, number>): Wanted {
-    return {
-      taskType: task.task_type,
-      requirements: task.requirements,
-      model: task.model === null ? null : models.resolve(task.task_type, task.model),
-      modelName: task.model,
-      maxPriceMicrosPerHour: task.max_price_per_hour,
-      failedGpus,
-      retryFailed: false,
-    }
-  }
-
-  /** The task as the queue has it, with the GPUs that have failed it: they may be asked again after their cool-down. */
-  function waiting(task: StoredTask, tried: { offers: number; failedGpus: string[] }): QueuedTask {
-    const againMs = clock.now() + config.timing.coolDownMs
-    const failedGpus = new Map(tried.failedGpus.map((gpuId) => [gpuId, againMs]))
-    const waitUntilMs = Date.parse(task.created_at) + task.max_wait_ms
-    return { task, wanted: wantedOf(task, failedGpus), waitUntilMs, offers: tried.offers }
-  }
-
-  function enqueue(task: StoredTask) {
-    queue.add(waiting(task, { offers: 0, failedGpus: [] }))
-    wake()
-  }
-
-  function requeue({ queued, attempt }: ActiveAttempt) {
-    const failedGpus = new Map(queued.wanted.failedGpus).set(attempt.gpu_id, clock.now() + config.timing.coolDownMs)
-    queue.add({ ...queued, wanted: { ...queued.wanted, failedGpus }, offers: attempt.number })
-    wake()
-  }
-
-  /** Looks for matches soon: once, however often it is asked for until then. */
-  function wake() {
-    if (matchingDue) return
-    matchingDue = true
-    queueMicrotask(() => {
-      matchingDue = false
-      if (!pause.paused) matchWaiting()
-    })
-  }
-
-  function matchWaiting() {
-    if (queue.size() === 0) return
-    const free = new Set(registry.all().filter(canBeAsked))
-    for (const queued of queue.inTurns()) {
-      if (free.size === 0) return
-      const gpu = bestFor(queued, free)
-      if (!gpu) continue
-      free.delete(gpu)
-      queue.remove(queued.task.id)
-      queue.turnTaken(queued.task.renter_id)
-      offers.offer(queued, gpu)
-    }
-  }
-
-  /** An agent's GPUs are there before it has been let in: it is asked from its welcome on. */
-  function canBeAsked({ id, agentId, attemptId }: MarketGpu): boolean {
-    return attemptId === null && agentId !== null && agents.isConnected(agentId) && !book.offersTo(id)
-  }
-
-  function bestFor({ wanted }: QueuedTask, free: ReadonlySet<MarketGpu>): MarketGpu | null {
-    const nowMs = clock.now()
-    const random = context.random.bytes(1)[0]! / 256
-    const best = (look: Wanted) =>
-      chooseBest(
-        [...free].map((gpu) => judgeNow(look, gpu, nowMs)),
-        random,
-      )
-    const found = best(wanted)
-    if (found || wanted.failedGpus.size === 0) return found
-    const others = registry
-      .all()
-      .some((gpu) => !wanted.failedGpus.has(gpu.id) && !judgeFit(wanted, gpu, nowMs).rejection)
-    return others ? null : best({ ...wanted, retryFailed: true })
-  }
 
   /** Nothing runs on the agent's machine any more that the market knows of: it was silent for too long. */
   function agentDied(agentId: string, reason: string) {
@@ -229,7 +152,6 @@ export async function createScheduler(context: Context, { gpus, models, payments
     queue,
     pause,
     enqueue,
-    wantedOf,
     wake,
     agentDied,
     reconcile,
