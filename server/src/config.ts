@@ -20,7 +20,7 @@ export type Config = {
   accessTokenMs: number
   /** 30 days. */
   refreshTokenMs: number
-  /** FEE_PERCENT of what a provider earns, default 0. In hundredths of a percent (basis points). */
+  /** FEE_PERCENT of what a task costs, default 0; at most two decimals. */
   feeBasisPoints: number
   /** ALLOW_EMULATED_GPUS, default false: admits emulated GPUs and the fake executor. */
   allowEmulatedGpus: boolean
@@ -49,7 +49,7 @@ export type Limits = {
   logLinesPerTaskMax: number
   /** RATE_LIMIT_PER_MINUTE of calls by one address or user; 0: none. */
   callsPerMinuteMax: number
-  /** DISABLE_LOGIN_THROTTLE is for tests and benches: factor on every endpoint's own limit. */
+  /** Factor on every endpoint's own limit. Not from the environment: tests and benches raise it. */
   callLimitFactor: number
   eventStreamsPerUserMax: number
   gpusPerOwnerMax: number
