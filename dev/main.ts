@@ -1,4 +1,5 @@
 import { createClient } from '@orbyte/sdk'
+import { systemEnvironment } from '@orbyte/server/config.ts'
 import { demoPassword, startNetwork, until } from './network.ts'
 
 /**
@@ -7,7 +8,7 @@ import { demoPassword, startNetwork, until } from './network.ts'
  */
 const network = await startNetwork({
   machines: ['RTX 4090:24x2', 'H100:80'],
-  port: Number(process.env.PORT ?? 8_000),
+  port: Number(systemEnvironment().PORT ?? 8_000),
   logLevel: 'info',
 })
 const { url, alice } = network
@@ -60,6 +61,10 @@ async function keepBusy() {
       wait: true,
       max_price_per_hour: '5',
     })
-    await until(async () => stopped || (await renter.tasks.get({ task_id: busy.id })).completed_at !== null, 'the round to end', 120_000)
+    await until(
+      async () => stopped || (await renter.tasks.get({ task_id: busy.id })).completed_at !== null,
+      'the round to end',
+      120_000,
+    )
   }
 }

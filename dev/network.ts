@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Agent } from '@orbyte/agent'
-import { loadAgentOptions } from '@orbyte/agent/agent-config.ts'
+import { loadAgentOptions, processEnvironment } from '@orbyte/agent/agent-config.ts'
 import { startSystemAgent } from '@orbyte/agent/system-agent.ts'
 import { signOperatorToken } from '@orbyte/protocol'
 import { type Client, createClient, logIn } from '@orbyte/sdk'
@@ -60,7 +60,9 @@ export async function startNetwork(options: NetworkOptions = {}): Promise<Networ
   await alice.client.wallet.deposit({ amount: '1000' })
   const { token } = await bob.client.agentTokens.create({ name: 'development' })
   const agents = await Promise.all(
-    machines.map((machine, index) => startMachine({ url, token, machine, logLevel, folder: join(folder, `agent-${index + 1}`) })),
+    machines.map((machine, index) =>
+      startMachine({ url, token, machine, logLevel, folder: join(folder, `agent-${index + 1}`) }),
+    ),
   )
   return {
     url,
@@ -70,7 +72,10 @@ export async function startNetwork(options: NetworkOptions = {}): Promise<Networ
     carol,
     agents,
     gpusAvailable: (count) =>
-      until(async () => (await alice.client.gpus.list({ available: true, limit: 200 })).items.length >= count, 'GPUs to connect'),
+      until(
+        async () => (await alice.client.gpus.list({ available: true, limit: 200 })).items.length >= count,
+        'GPUs to connect',
+      ),
     async close() {
       const { problems } = await server.context.database.read(verifyLedger)
       for (const agent of agents) agent.stop('now')
@@ -87,7 +92,10 @@ type Machine = { url: string; token: string; machine: string; folder: string; lo
 function startMachine({ url, token, machine, folder, logLevel }: Machine): Promise<Agent> {
   const flags = { server: url, token, data: folder, emulate: machine, 'log-level': logLevel }
   const written = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, value])
-  return startSystemAgent({ options: loadAgentOptions([...written, '--allow-fake'], {}), environment: process.env })
+  return startSystemAgent({
+    options: loadAgentOptions([...written, '--allow-fake'], {}),
+    environment: processEnvironment(),
+  })
 }
 
 export const demoPassword = 'a password for development'

@@ -56,16 +56,20 @@ async function startAgent(url: string, provider: Client) {
   const flags = { server: url, token, data: join(folder, 'agent'), emulate: `RTX 4090:24x${tasksCount}`, price: '1' }
   const words = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, value])
   const agent = orbyte(['agent', 'start', ...words, '--allow-fake'], { cwd: folder })
-  const free = async () => (await provider.gpus.mine({ limit: 200 })).items.filter(({ status }) => status === 'available').length
+  const free = async () =>
+    (await provider.gpus.mine({ limit: 200 })).items.filter(({ status }) => status === 'available').length
   await until(async () => (await free()) === tasksCount, 'the GPUs to connect', 60_000).catch((error: unknown) => {
     throw new Error(`${String(error)}; the agent says: ${agent.said()}`)
   })
 }
 
-const tasksWith = async (client: Client, status: 'running' | 'completed') => (await client.tasks.list({ status, limit: 200 })).items
+const tasksWith = async (client: Client, status: 'running' | 'completed') =>
+  (await client.tasks.list({ status, limit: 200 })).items
 
 async function openTasks(client: Client): Promise<number> {
-  const open = await Promise.all((['pending', 'running'] as const).map((status) => client.tasks.list({ status, limit: 200 })))
+  const open = await Promise.all(
+    (['pending', 'running'] as const).map((status) => client.tasks.list({ status, limit: 200 })),
+  )
   return open.flatMap(({ items }) => items).length
 }
 

@@ -28,7 +28,10 @@ test('the same seed gives the same image, and the file can be downloaded', async
   await network.gpusAvailable(1)
   const { client } = network.alice
   const make = () =>
-    runTask(client, { task_type: 'image_generation', input_data: { prompt: 'a panda on a zorgish background', seed: 7 } })
+    runTask(client, {
+      task_type: 'image_generation',
+      input_data: { prompt: 'a panda on a zorgish background', seed: 7 },
+    })
   const [first, second] = [await make(), await make()]
   expect(first.output_data?.images).toMatchObject([{ width: 128, height: 128, seed: 7 }])
   expect(first.output_data?.ignored_words).toContain('zorgish')
@@ -75,7 +78,10 @@ test('a cancelled task stops on the machine and frees the GPU for the next one',
   const network = await startNetwork()
   await network.gpusAvailable(1)
   const { client } = network.alice
-  const long = await client.tasks.create({ task_type: 'other', input_data: { sleep_ms: 600_000, output: 'never', chunks: 600 } })
+  const long = await client.tasks.create({
+    task_type: 'other',
+    input_data: { sleep_ms: 600_000, output: 'never', chunks: 600 },
+  })
   const task = await runTaskToEnd(client, long.id, async (event) => {
     if (event.type === 'attempt.ready') await client.tasks.cancel({ task_id: long.id })
   })

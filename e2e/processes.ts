@@ -75,7 +75,11 @@ export async function killAll() {
 }
 
 /** A market process that is up. */
-export async function startMarket(options: { folder: string; port: number; env?: Record<string, string> }): Promise<Process> {
+export async function startMarket(options: {
+  folder: string
+  port: number
+  env?: Record<string, string>
+}): Promise<Process> {
   const { folder, port, env = {} } = options
   const market = orbyte(['serve', '--port', String(port), '--database', `${folder}/orbyte.db`], {
     cwd: folder,

@@ -43,7 +43,8 @@ test('SIGTERM stops the market in order, and what runs meanwhile is paid for aft
 test('kill -9 of an agent: once it is back, what it ran is tried on another GPU, uncharged and paid once', async () => {
   const agents = { 'agent-1': await startAgent('agent-1'), 'agent-2': await startAgent('agent-2') }
   const task = await submit({ sleep_ms: 3_000, output: 'done' })
-  const running = async () => (await renter.tasks.get({ task_id: task })).attempts.find(({ status }) => status === 'running')
+  const running = async () =>
+    (await renter.tasks.get({ task_id: task })).attempts.find(({ status }) => status === 'running')
   await until(async () => (await running()) !== undefined, 'the attempt to run')
   const name = (await running())!.gpu_name as keyof typeof agents
   await agents[name].kill('SIGKILL')
@@ -63,7 +64,10 @@ test('kill -9 of an agent: once it is back, what it ran is tried on another GPU,
 test('SIGTERM of an agent lets what runs finish, and takes nothing new', async () => {
   const agent = await startAgent('agent-1')
   const task = await submit({ sleep_ms: 2_000, output: 'done' })
-  await until(async () => (await renter.tasks.get({ task_id: task })).attempts[0]?.status === 'running', 'the attempt to run')
+  await until(
+    async () => (await renter.tasks.get({ task_id: task })).attempts[0]?.status === 'running',
+    'the attempt to run',
+  )
   await agent.kill('SIGTERM')
   expect(agent.child.exitCode).toBe(0)
   expect(await renter.tasks.get({ task_id: task })).toMatchObject({ status: 'completed', attempts_count: 1 })
@@ -76,7 +80,8 @@ async function startAgent(name: string): Promise<Process> {
   const flags = { server: url, token, data: join(folder, name), emulate: 'RTX 4090:24', price: '1', name }
   const words = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, value])
   const agent = orbyte(['agent', 'start', ...words, '--allow-fake'], { cwd: folder })
-  const offered = async () => (await provider.gpus.mine()).items.some((gpu) => gpu.name === name && gpu.status === 'available')
+  const offered = async () =>
+    (await provider.gpus.mine()).items.some((gpu) => gpu.name === name && gpu.status === 'available')
   await until(offered, `${name} to connect`).catch((error: unknown) => {
     throw new Error(`${String(error)}; it says: ${agent.said()}`)
   })

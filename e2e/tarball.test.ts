@@ -35,9 +35,26 @@ test('one command in an empty folder installs the agent from the market, with en
 
   const empty = join(folder, 'empty')
   await mkdir(empty)
-  const words = ['-y', `${url}${agentPackage}`, 'agent', 'start', '--server', url, '--token', token, '--cpu', '--data', join(folder, 'agent')]
+  const words = [
+    '-y',
+    `${url}${agentPackage}`,
+    'agent',
+    'start',
+    '--server',
+    url,
+    '--token',
+    token,
+    '--cpu',
+    '--data',
+    join(folder, 'agent'),
+  ]
   let said = ''
-  npx = spawn('npx', words, { cwd: empty, detached: true, shell: process.platform === 'win32', stdio: ['ignore', 'pipe', 'pipe'] })
+  npx = spawn('npx', words, {
+    cwd: empty,
+    detached: true,
+    shell: process.platform === 'win32',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   npx.stdout!.on('data', (data: Buffer) => (said += data))
   npx.stderr!.on('data', (data: Buffer) => (said += data))
   const offered = async () => (await provider.gpus.mine()).items.find(({ status }) => status === 'available')
@@ -45,10 +62,15 @@ test('one command in an empty folder installs the agent from the market, with en
   expect(await offered(), said).toMatchObject({ kind: 'cpu' })
 
   await renter.wallet.deposit({ amount: '1' })
-  const task = await runTask(renter, { task_type: 'text_generation', input_data: { prompt: 'Q: What is a GPU?\nA:', seed: 1 } })
+  const task = await runTask(renter, {
+    task_type: 'text_generation',
+    input_data: { prompt: 'Q: What is a GPU?\nA:', seed: 1 },
+  })
   expect(task.status, said).toBe('completed')
   expect(task.output_data?.text).not.toBe('')
   // The engines came from the agent's own install, not from this checkout.
-  const engines = JSON.parse(await readFile(join(folder, 'agent/engines/package.json'), 'utf8')) as { dependencies: object }
+  const engines = JSON.parse(await readFile(join(folder, 'agent/engines/package.json'), 'utf8')) as {
+    dependencies: object
+  }
   expect(Object.keys(engines.dependencies)).toEqual(expect.arrayContaining(['node-llama-cpp', 'onnxruntime-node']))
 }, 300_000)

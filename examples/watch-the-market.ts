@@ -5,4 +5,6 @@ import { createClient, pages } from '@orbyte/sdk'
 
 const client = createClient({ url: process.env.ORBYTE_URL ?? 'http://127.0.0.1:8000' })
 for await (const gpu of pages(client.gpus.list, { sort: 'price' as const }))
-  process.stdout.write(`${gpu.price_per_hour.padStart(8)} ORB/h  ${gpu.status.padEnd(11)}  ${gpu.vram_gb} GiB  ${gpu.model}\n`)
+  process.stdout.write(
+    `${gpu.price_per_hour.padStart(8)} ORB/h  ${gpu.status.padEnd(11)}  ${gpu.vram_gb} GiB  ${gpu.model}\n`,
+  )

@@ -62,9 +62,14 @@ async function demo() {
   say(`  The provider's wallet: ${before.provider} → ${after.provider} ORB`)
   const paid = parseOrb(before.renter) - parseOrb(after.renter)
   check(paid === parseOrb(after.provider) - parseOrb(before.provider), 'what the renter paid is what the provider got')
-  check(paid === parseOrb(text.cost ?? '0') + parseOrb(image.cost ?? '0') && paid > 0, 'the wallets moved by the cost of the tasks')
+  check(
+    paid === parseOrb(text.cost ?? '0') + parseOrb(image.cost ?? '0') && paid > 0,
+    'the wallets moved by the cost of the tasks',
+  )
   const head = await renter.ledger.head()
-  say(`  The ledger: ${head.transfers} transfers, the sum of all accounts is ${head.sum}, head ${head.head?.hash.slice(0, 16)}…`)
+  say(
+    `  The ledger: ${head.transfers} transfers, the sum of all accounts is ${head.sum}, head ${head.head?.hash.slice(0, 16)}…`,
+  )
   check(head.sum === '0', 'the sum of the ledger is zero')
 }
 
@@ -75,7 +80,10 @@ async function generateText(renter: Client): Promise<Task> {
   process.stdout.write('  ')
   const task = await runTask(
     renter,
-    { task_type: 'text_generation', input_data: { prompt: 'Once upon a time', max_tokens: 120, temperature: 0.7, seed: 42 } },
+    {
+      task_type: 'text_generation',
+      input_data: { prompt: 'Once upon a time', max_tokens: 120, temperature: 0.7, seed: 42 },
+    },
     { onOutput: (output) => process.stdout.write(output.replaceAll('\n', '\n  ')) },
   )
   say()
@@ -147,10 +155,24 @@ async function startMarket(): Promise<string> {
 /** Resolves once the market has the machine as a GPU that is free. */
 async function startAgent(url: string, provider: Client) {
   const accelerators = await acceleratorsHere()
-  say(accelerators.length > 0 ? `  Found ${accelerators.join(', ')}.` : '  No GPU was found here: the agent offers the CPU, and says so.')
+  say(
+    accelerators.length > 0
+      ? `  Found ${accelerators.join(', ')}.`
+      : '  No GPU was found here: the agent offers the CPU, and says so.',
+  )
   const { token } = await provider.agentTokens.create({ name: 'demo' })
   const machine = accelerators.length > 0 ? [] : ['--cpu']
-  const output = orbyte('the agent', ['agent', 'start', '--server', url, '--token', token, '--data', join(folder, 'agent'), ...machine])
+  const output = orbyte('the agent', [
+    'agent',
+    'start',
+    '--server',
+    url,
+    '--token',
+    token,
+    '--data',
+    join(folder, 'agent'),
+    ...machine,
+  ])
   void drain(output, (line) => say(`  agent: ${line}`))
   for (let tries = 0; tries < 600; tries++) {
     const gpu = (await provider.gpus.mine()).items.find(({ status }) => status === 'available')

@@ -181,7 +181,7 @@ function checked<Value>(flag: FlagName, text: string | null, parse: (text: strin
 }
 
 function serverUrl(text: string): string {
-  const url = URL.parse(text)
+  const url = URL.canParse(text) ? new URL(text) : null
   if (url === null || !/^https?:$/.test(url.protocol)) throw new Error(`"${text}" is no address like http://host:8000`)
   return url.href.replace(/\/+$/, '')
 }

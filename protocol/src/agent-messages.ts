@@ -52,7 +52,10 @@ export const ReportedDevice = z.object({
   specs: DeviceSpecs,
   task_types: z.array(TaskType),
   model_formats: z.array(z.string().max(100)).max(100).describe('Formats that its executors can load.'),
-  own_models: z.array(z.string().max(200)).max(1_000).describe('Models of a server that the owner runs, by its own names.'),
+  own_models: z
+    .array(z.string().max(200))
+    .max(1_000)
+    .describe('Models of a server that the owner runs, by its own names.'),
   loaded_models: z.array(z.string().max(200)).max(100).describe('Catalogue models in memory now.'),
   cached_models: z.array(z.string().max(200)).max(1_000).describe('Catalogue models on disk.'),
   paused: z.boolean().describe('The owner takes no new tasks now (drain, reclaim, hours of the day).'),
@@ -68,7 +71,9 @@ export type ReportedDevice = z.output<typeof ReportedDevice>
 
 const HeldAttempt = z.object({
   ...attempt,
-  status: z.enum(['accepted', 'preparing', 'running', 'ended']).describe('"ended": its result is kept and will be sent.'),
+  status: z
+    .enum(['accepted', 'preparing', 'running', 'ended'])
+    .describe('"ended": its result is kept and will be sent.'),
   run_ms: runMs,
 })
 

@@ -101,7 +101,10 @@ export const pageInput = {
 export function pageOf<T extends z.ZodType>(item: T) {
   return z.object({
     items: z.array(item),
-    next_cursor: z.string().nullable().describe('Give it as `cursor` to get the next page; null: this is the last one.'),
+    next_cursor: z
+      .string()
+      .nullable()
+      .describe('Give it as `cursor` to get the next page; null: this is the last one.'),
   })
 }
 

@@ -34,8 +34,9 @@ export const MarketEvent = z
     at: Timestamp,
     task_id: idOf('task').nullable(),
     attempt_id: idOf('attempt').nullable(),
-    data: JsonObject
-      .describe('For output.appended: {offset, text}; log.appended: {lines}; file.added: TaskFile; endings: End and money.'),
+    data: JsonObject.describe(
+      'For output.appended: {offset, text}; log.appended: {lines}; file.added: TaskFile; endings: End and money.',
+    ),
   })
   .meta({ id: 'MarketEvent' })
 export type MarketEvent = z.output<typeof MarketEvent>

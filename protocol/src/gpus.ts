@@ -20,7 +20,10 @@ export type Liveness = z.infer<typeof Liveness>
 
 export const GpuKind = z
   .enum(['gpu', 'cpu', 'emulated'])
-  .meta({ id: 'GpuKind', description: 'A real GPU, a CPU that is offered as one, or an emulated GPU (development only).' })
+  .meta({
+    id: 'GpuKind',
+    description: 'A real GPU, a CPU that is offered as one, or an emulated GPU (development only).',
+  })
 export type GpuKind = z.infer<typeof GpuKind>
 
 export const Telemetry = z
@@ -87,7 +90,10 @@ export const gpuFilters = {
   kind: GpuKind.optional(),
   task_type: TaskType.optional(),
   available: queryBoolean.optional().describe('Only those that could take a task now.'),
-  sort: z.enum(['price', '-price', 'vram', '-vram', 'created', '-created']).default('price').describe('"-": descending.'),
+  sort: z
+    .enum(['price', '-price', 'vram', '-vram', 'created', '-created'])
+    .default('price')
+    .describe('"-": descending.'),
 }
 
 export const Attempt = z
@@ -113,7 +119,9 @@ export const Attempt = z
   .meta({ id: 'Attempt' })
 export type Attempt = z.output<typeof Attempt>
 
-export const PricePoint = z.object({ price_per_hour: NonNegativeAmount, changed_at: Timestamp }).meta({ id: 'PricePoint' })
+export const PricePoint = z
+  .object({ price_per_hour: NonNegativeAmount, changed_at: Timestamp })
+  .meta({ id: 'PricePoint' })
 export const TelemetryPoint = Telemetry.extend({
   at: Timestamp.describe('Start of the minute that is averaged.'),
   status: GpuStatus,
@@ -124,7 +132,8 @@ const gpuId = z.strictObject({ gpu_id: idOf('gpu') })
 export const gpus = {
   list: endpoint('GET /api/gpus/', {
     summary: 'List all available GPUs',
-    description: 'All GPUs of the market that match the filters; `available=true` for those that could take a task now.',
+    description:
+      'All GPUs of the market that match the filters; `available=true` for those that could take a task now.',
     access: 'public',
     input: z.strictObject({ ...pageInput, ...gpuFilters }),
     output: pageOf(Gpu),

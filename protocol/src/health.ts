@@ -21,5 +21,9 @@ export const Health = z
   .meta({ id: 'Health' })
 
 export const health = {
-  get: endpoint('GET /api/health', { summary: 'Whether the market is up, and how it is doing', access: 'public', output: Health }),
+  get: endpoint('GET /api/health', {
+    summary: 'Whether the market is up, and how it is doing',
+    access: 'public',
+    output: Health,
+  }),
 }

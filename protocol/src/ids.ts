@@ -24,14 +24,15 @@ const alphabet = '0123456789abcdefghjkmnpqrstvwxyz'
 /** `random`: ten bytes. */
 export function makeId(kind: IdKind, timeMs: number, random: Uint8Array): string {
   let text = ''
-  for (let rest = timeMs, place = 0; place < 10; place++, rest = Math.floor(rest / 32)) text = alphabet[rest % 32] + text
+  for (let rest = timeMs, place = 0; place < 10; place++, rest = Math.floor(rest / 32))
+    text = alphabet[rest % 32] + text
   return `${idPrefixes[kind]}_${text}${encodeBase32(random)}`
 }
 
 /** Crockford base32, lower case, most significant bits first. Ten bytes are sixteen characters. */
 export function encodeBase32(bytes: Uint8Array): string {
   let text = ''
-  for (let bits = 0, held = 0, at = 0; at < bytes.length || bits > 0; ) {
+  for (let bits = 0, held = 0, at = 0; at < bytes.length || bits > 0;) {
     if (bits < 5 && at < bytes.length) {
       held = (held << 8) | bytes[at++]!
       bits += 8

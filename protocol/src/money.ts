@@ -41,17 +41,21 @@ export function formatOrb(value: Micros | number): string {
 const amountHint = 'write an amount in ORB as a decimal string with at most six decimals, like "0.50"'
 const text = (pattern: RegExp) => z.string({ error: amountHint }).regex(pattern, { error: amountHint })
 const codec = (pattern: RegExp, lowest: number) =>
-  z.codec(text(pattern), z.custom<Micros>((value) => Number.isSafeInteger(value) && (value as number) >= lowest), {
-    decode: (value, context) => {
-      try {
-        return parseOrb(value)
-      } catch {
-        context.issues.push({ code: 'custom', message: amountHint, input: value })
-        return z.NEVER
-      }
+  z.codec(
+    text(pattern),
+    z.custom<Micros>((value) => Number.isSafeInteger(value) && (value as number) >= lowest),
+    {
+      decode: (value, context) => {
+        try {
+          return parseOrb(value)
+        } catch {
+          context.issues.push({ code: 'custom', message: amountHint, input: value })
+          return z.NEVER
+        }
+      },
+      encode: formatOrb,
     },
-    encode: formatOrb,
-  })
+  )
 
 /** Any amount, also negative (a change of a balance). */
 export const Amount = codec(/^-?(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?$/, -microsMax)

@@ -14,7 +14,8 @@ export function openApiDocument(version: string): Record<string, unknown> {
     const path = (paths[endpoint.path] ??= {})
     path[endpoint.method.toLowerCase()] = operation(`${group}.${name}`, endpoint, components)
   }
-  for (const schema of [Problem, ...Object.values(taskInputs), ...Object.values(taskOutputs)]) toSchema(schema, components)
+  for (const schema of [Problem, ...Object.values(taskInputs), ...Object.values(taskOutputs)])
+    toSchema(schema, components)
   return {
     openapi: '3.1.0',
     info: {
@@ -65,7 +66,9 @@ function operation(operationId: string, endpoint: Endpoint, components: Record<s
     ...(endpoint.access !== 'public' && { security: [{ bearer: [] }, { password: [] }] }),
     'x-access': endpoint.access,
     parameters,
-    ...(body.length > 0 && { requestBody: requestBody(endpoint, Object.fromEntries(body), body.map(([f]) => f).filter(required)) }),
+    ...(body.length > 0 && {
+      requestBody: requestBody(endpoint, Object.fromEntries(body), body.map(([f]) => f).filter(required)),
+    }),
     responses: { [endpoint.status]: reply(endpoint, components), ...problems(endpoint) },
   }
 }
@@ -88,12 +91,17 @@ function reply(endpoint: Endpoint, components: Record<string, Schema>) {
     text: 'text/plain',
     bytes: 'application/octet-stream',
   }
-  const schema = endpoint.reply === 'bytes' ? { type: 'string', format: 'binary' } : toSchema(endpoint.output, components)
+  const schema =
+    endpoint.reply === 'bytes' ? { type: 'string', format: 'binary' } : toSchema(endpoint.output, components)
   return { description: 'OK', content: { [types[endpoint.reply]]: { schema } } }
 }
 
 function problems(endpoint: Endpoint): Record<string, unknown> {
-  const general: ErrorCode[] = ['invalid_request', 'rate_limited', ...(endpoint.access === 'public' ? [] : (['unauthenticated'] as const))]
+  const general: ErrorCode[] = [
+    'invalid_request',
+    'rate_limited',
+    ...(endpoint.access === 'public' ? [] : (['unauthenticated'] as const)),
+  ]
   const byStatus = groupByStatus([...general, ...endpoint.errors])
   return Object.fromEntries(
     [...byStatus].map(([status, codes]) => [
@@ -134,7 +142,9 @@ function refer(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(
     Object.entries(value).map(([key, inner]) =>
-      key === '$ref' && typeof inner === 'string' ? [key, inner.replace('#/$defs/', '#/components/schemas/')] : [key, refer(inner)],
+      key === '$ref' && typeof inner === 'string'
+        ? [key, inner.replace('#/$defs/', '#/components/schemas/')]
+        : [key, refer(inner)],
     ),
   )
 }

@@ -6,7 +6,8 @@ import { LedgerBatch, Transfer } from './wallet.ts'
 
 export const PaymentStatus = z.enum(['pending', 'disputed', 'completed', 'refunded']).meta({
   id: 'PaymentStatus',
-  description: 'pending: under review, the amount is held; completed: the provider has it; refunded: the renter has it back.',
+  description:
+    'pending: under review, the amount is held; completed: the provider has it; refunded: the renter has it back.',
 })
 
 /** What a user sees of the money that moved for a task. */
@@ -24,7 +25,10 @@ export const Payment = z
     status: PaymentStatus,
     run_ms: z.int().nonnegative().describe('Charged run time in milliseconds.'),
     price_per_hour: NonNegativeAmount,
-    transaction_hash: z.string().nullable().describe('Hash of the settling transfer: a leaf of the ledger. Null until settled.'),
+    transaction_hash: z
+      .string()
+      .nullable()
+      .describe('Hash of the settling transfer: a leaf of the ledger. Null until settled.'),
     review_until: Timestamp.nullable().describe('When it settles by itself, if it waits for your review.'),
     created_at: Timestamp,
     settled_at: Timestamp.nullable(),
@@ -128,7 +132,9 @@ export const payments = {
     access: 'user',
     status: 201,
     idempotent: true,
-    input: paymentId.extend({ reason: z.string().trim().min(10).max(2_000).describe('What is wrong with the result.') }),
+    input: paymentId.extend({
+      reason: z.string().trim().min(10).max(2_000).describe('What is wrong with the result.'),
+    }),
     output: Dispute,
     errors: ['not_found', 'payment_settled', 'dispute_open', 'review_over'],
   }),
@@ -139,4 +145,3 @@ export const payments = {
     output: pageOf(Dispute),
   }),
 }
-

@@ -45,7 +45,8 @@ export const canAttemptMove = (from: AttemptStatus, to: AttemptStatus) => attemp
 export const isTaskFinal = (status: TaskStatus) => taskMoves[status].length === 0
 export const isAttemptFinal = (status: AttemptStatus) => (attemptEnds as readonly string[]).includes(status)
 /** The statuses in which an attempt holds its GPU. */
-export const attemptHoldsGpu = (status: AttemptStatus) => status === 'accepted' || status === 'preparing' || status === 'running'
+export const attemptHoldsGpu = (status: AttemptStatus) =>
+  status === 'accepted' || status === 'preparing' || status === 'running'
 
 /** Why something ended, and who decided. */
 export const End = z

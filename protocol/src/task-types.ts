@@ -54,7 +54,12 @@ export const ImageGenerationInput = z
     model: ModelName.optional(),
     count: z.int().min(1).max(16).default(1).describe('How many images.'),
     steps: z.int().min(1).max(200).default(20).describe('Sampling steps: more is slower and finer.'),
-    guidance: z.number().min(0).max(30).default(2.5).describe('How strongly the prompt steers (classifier-free guidance).'),
+    guidance: z
+      .number()
+      .min(0)
+      .max(30)
+      .default(2.5)
+      .describe('How strongly the prompt steers (classifier-free guidance).'),
     upscale: z.boolean().default(true).describe('Enlarge the result four times.'),
     seed: Seed.optional().describe('Seed of the first image; the next ones count up from it.'),
   })
@@ -94,7 +99,10 @@ export const EmbeddingOutput = z
 export const ModelTrainingInput = z
   .strictObject({
     base_model: ModelName.describe('The catalogue model to start from.'),
-    dataset_url: z.url({ protocol: /^https$/ }).max(2_000).describe('Training data in JSON Lines, fetched by the agent.'),
+    dataset_url: z
+      .url({ protocol: /^https$/ })
+      .max(2_000)
+      .describe('Training data in JSON Lines, fetched by the agent.'),
     method: z.enum(['lora', 'full']).default('lora'),
     epochs: z.number().positive().max(1_000).default(1),
     learning_rate: z.number().positive().max(1).default(0.0002),
@@ -111,7 +119,10 @@ export const ContainerInput = z
     cpu_cores: z.number().positive().max(256).default(1),
     memory_gb: z.number().positive().max(4_096).default(2).describe('GiB.'),
     disk_gb: z.number().positive().max(16_384).default(5).describe('GiB.'),
-    network: z.boolean().default(false).describe('Whether the container may reach the network, where the owner allows it.'),
+    network: z
+      .boolean()
+      .default(false)
+      .describe('Whether the container may reach the network, where the owner allows it.'),
   })
   .meta({ id: 'ContainerInput' })
 

@@ -126,7 +126,9 @@ export const Estimate = z
     fitting: z.int().nonnegative().describe('How many connected GPUs fit, free or busy.'),
     free: z.int().nonnegative().describe('How many of them are free now.'),
     offers: z.array(Offer).describe('The fitting ones, best first, at most 20.'),
-    max_price_per_hour: NonNegativeAmount.nullable().describe('What the task’s maximum price would be; null: give one.'),
+    max_price_per_hour: NonNegativeAmount.nullable().describe(
+      'What the task’s maximum price would be; null: give one.',
+    ),
     max_duration_ms: z.int(),
     hold: NonNegativeAmount.nullable().describe('What would be reserved.'),
     price_per_minute: NonNegativeAmount.nullable().describe('What a minute costs on the best offer, rounded up.'),
@@ -180,7 +182,8 @@ export const tasks = {
   }),
   cancel: endpoint('POST /api/tasks/{task_id}/cancel', {
     summary: 'Cancel a task',
-    description: 'Final and settled at once: it is charged for the run time up to the agent’s last acknowledged report.',
+    description:
+      'Final and settled at once: it is charged for the run time up to the agent’s last acknowledged report.',
     access: 'user',
     idempotent: true,
     input: taskId,
@@ -193,7 +196,9 @@ export const tasks = {
       'Starts with what has happened so far; the stream ends when the task has ended. Resume with the `Last-Event-ID` header or `after`.',
     access: 'user',
     reply: 'event-stream',
-    input: taskId.extend({ after: queryInt(0, Number.MAX_SAFE_INTEGER).optional().describe('Only events after this cursor.') }),
+    input: taskId.extend({
+      after: queryInt(0, Number.MAX_SAFE_INTEGER).optional().describe('Only events after this cursor.'),
+    }),
     output: MarketEvent,
     errors: ['not_found'],
   }),

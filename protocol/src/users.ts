@@ -2,7 +2,11 @@ import { z } from 'zod'
 import { Done, endpoint, JsonObject, pageInput, pageOf, Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
 
-const Email = z.email().max(254).transform((text) => text.trim().toLowerCase()).describe('Email address; upper and lower case are the same.')
+const Email = z
+  .email()
+  .max(254)
+  .transform((text) => text.trim().toLowerCase())
+  .describe('Email address; upper and lower case are the same.')
 const Password = z.string().min(10).max(200).describe('At least 10 characters.')
 const Label = z.string().trim().min(1).max(100)
 
@@ -136,7 +140,8 @@ export const auth = {
   }),
   close: endpoint('POST /api/auth/close', {
     summary: 'Close your account',
-    description: 'Withdraw your balance and end your tasks first. The ledger’s history stays; name and email address go.',
+    description:
+      'Withdraw your balance and end your tasks first. The ledger’s history stays; name and email address go.',
     access: 'user',
     input: z.strictObject({ current_password: z.string().min(1).max(200) }),
     output: Done,

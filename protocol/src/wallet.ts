@@ -13,7 +13,9 @@ export const Transfer = z
   .object({
     seq: z.int().positive().describe('Its number in the ledger: 1, 2, 3, …'),
     kind: TransferKind,
-    debit_account: z.string().describe('Where the amount leaves: "available:user_…", "held:user_…", "fees" or "external".'),
+    debit_account: z
+      .string()
+      .describe('Where the amount leaves: "available:user_…", "held:user_…", "fees" or "external".'),
     credit_account: z.string().describe('Where it arrives.'),
     amount: PositiveAmount,
     idempotency_key: z.string().describe('What makes a repetition of this transfer harmless.'),

@@ -28,8 +28,6 @@ export type Config = {
   faucetMicrosPerDay: Micros
   /** MODELS_PATH: folder of the catalogue (catalogue.json) and its bundled files. */
   modelsPath: string
-  /** WEB_PATH: folder of the built web app, if there is one. */
-  webPath: string | null
   /** DOWNLOADS_PATH: folder with the agent's npm tarball, if there is one. */
   downloadsPath: string | null
   /** LOG_LEVEL: debug, info, warn, error or silent. Default info. */
@@ -72,8 +70,6 @@ export type Timing = {
   disputeMs: number
   idempotencyMs: number
   resultsKeptMs: number
-  /** How long a restarted server waits for an agent to come back for its attempts. */
-  adoptMs: number
   housekeepingMs: number
 }
 
@@ -103,14 +99,19 @@ export const defaultTiming: Timing = {
   disputeMs: 7 * 24 * hourMs,
   idempotencyMs: 24 * hourMs,
   resultsKeptMs: 30 * 24 * hourMs,
-  adoptMs: 90_000,
   housekeepingMs: 60_000,
 }
 
 type Environment = Readonly<Record<string, string | undefined>>
 
+/** The process's environment, with what `.env` in the working directory adds to it, and `given` before both. */
+export function systemEnvironment(given: Environment = {}): Environment {
+  if (existsSync('.env')) process.loadEnvFile('.env')
+  return { ...process.env, ...given }
+}
+
 /** Reads the environment (and `X_FILE` for any `X`). Throws a sentence that names the variable on anything unusable. */
-export function loadConfig(environment: Environment = process.env): Config {
+export function loadConfig(environment: Environment): Config {
   const text = (name: string) => environment[name] ?? fromFile(environment[`${name}_FILE`])
   const databasePath = databasePathOf(text('DATABASE_URL') ?? './orbyte.db')
   return {
@@ -131,7 +132,6 @@ export function loadConfig(environment: Environment = process.env): Config {
     allowEmulatedGpus: boolean(text('ALLOW_EMULATED_GPUS'), 'ALLOW_EMULATED_GPUS'),
     faucetMicrosPerDay: faucet(text('FAUCET_PER_DAY') ?? '1000'),
     modelsPath: folder(text('MODELS_PATH'), ['../models', '../../models']) ?? resolve('./models'),
-    webPath: folder(text('WEB_PATH'), ['./web', '../../dist/web']),
     downloadsPath: folder(text('DOWNLOADS_PATH'), ['./downloads', '../../dist/downloads']),
     logLevel: logLevel(text('LOG_LEVEL') ?? 'info'),
     publicUrl: text('PUBLIC_URL')?.replace(/\/$/, '') ?? null,

@@ -50,7 +50,11 @@ export function isoFromMs(timeMs: number): string {
 }
 
 /** Runs `work` every `periodMs`, never two at a time, starting one period from now. The result stops it. */
-export function every(context: Pick<Context, 'clock' | 'log'>, periodMs: number, work: () => Promise<void>): () => void {
+export function every(
+  context: Pick<Context, 'clock' | 'log'>,
+  periodMs: number,
+  work: () => Promise<void>,
+): () => void {
   let stopped = false
   let cancel = () => {}
   const schedule = () => {

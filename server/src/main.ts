@@ -1,6 +1,5 @@
-import { existsSync } from 'node:fs'
 import { formatOrb, ProblemError } from '@orbyte/protocol'
-import { loadConfig } from './config.ts'
+import { loadConfig, systemEnvironment } from './config.ts'
 import { startServer } from './server.ts'
 import { version } from './version.ts'
 
@@ -19,8 +18,7 @@ export async function main(given: Record<string, string | undefined> = {}): Prom
 }
 
 async function serve(given: Record<string, string | undefined>) {
-  if (existsSync('.env')) process.loadEnvFile('.env')
-  const config = loadConfig({ ...process.env, ...given })
+  const config = loadConfig(systemEnvironment(given))
   const server = await startServer(config)
   const url = config.publicUrl ?? server.url
   process.stdout.write(`Orbyte ${version}: a market at ${url}, kept in ${config.databasePath}

@@ -12,7 +12,8 @@ export function manualClock(startMs: number): ManualClock {
   const timers = new Map<number, { dueMs: number; run: () => void }>()
   const nextDue = (untilMs: number) => {
     let next: { id: number; dueMs: number } | null = null
-    for (const [id, { dueMs }] of timers) if (dueMs <= untilMs && (next === null || dueMs < next.dueMs)) next = { id, dueMs }
+    for (const [id, { dueMs }] of timers)
+      if (dueMs <= untilMs && (next === null || dueMs < next.dueMs)) next = { id, dueMs }
     return next
   }
   return {

@@ -15,7 +15,7 @@ import { createEventLog } from './event-store.ts'
 import type { FileStore } from './file-store.ts'
 import { gpuRoutes } from './gpus/gpu-routes.ts'
 import { createGpuService } from './gpus/gpu-service.ts'
-import { healthRoute } from './health-route.ts'
+import { healthRoute } from './admin/health-routes.ts'
 import { mountDocs } from './http/docs.ts'
 import { createHttpServer, mountRoutes } from './http/http-server.ts'
 import { deleteOldIdempotencyKeys } from './http/idempotency-store.ts'
@@ -75,7 +75,11 @@ export async function startServer(config: Config, outside: Outside = {}): Promis
   await context.database.transaction(ledger.checkKey)
   const wallet = createWalletService(context, ledger, accounts)
   const payments = createPaymentService(context, ledger, accounts)
-  const gpus = await createGpuService(context, { users, accounts, modelsOf: (gpu) => modelsOfGpu(gpu, catalogue.models) })
+  const gpus = await createGpuService(context, {
+    users,
+    accounts,
+    modelsOf: (gpu) => modelsOfGpu(gpu, catalogue.models),
+  })
   const models = createModelService(catalogue, gpus.registry)
   const tasks = createTaskService(context, payments, accounts)
   const attempts = createAttemptService(context)
@@ -119,7 +123,10 @@ export async function startServer(config: Config, outside: Outside = {}): Promis
 }
 
 /** What has to be done from time to time: settle what nobody reviewed, forget what has been kept long enough. */
-function keepHouse(context: Context, { payments, tasks }: { payments: PaymentService; tasks: TaskService }): () => void {
+function keepHouse(
+  context: Context,
+  { payments, tasks }: { payments: PaymentService; tasks: TaskService },
+): () => void {
   return every(context, context.config.timing.housekeepingMs, async () => {
     await payments.settleDue()
     await tasks.deleteOldData()

@@ -21,10 +21,9 @@ export const systemRandom: Random = { bytes: (count) => randomBytes(count) }
 
 /** Structured lines on standard error; secrets that a field name gives away are not written. */
 export function systemLog(level: string): Log {
-  const redact = ['password', 'token', 'refresh_token', 'access_token', 'agent_token', 'key', 'authorization'].flatMap((name) => [
-    name,
-    `*.${name}`,
-  ])
+  const redact = ['password', 'token', 'refresh_token', 'access_token', 'agent_token', 'key', 'authorization'].flatMap(
+    (name) => [name, `*.${name}`],
+  )
   return pino(
     { level, redact, serializers: { error: pino.stdSerializers.err }, base: undefined },
     pino.destination({ dest: 2, sync: true }),

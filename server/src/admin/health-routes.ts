@@ -1,11 +1,11 @@
 import { readdirSync } from 'node:fs'
 import { api } from '@orbyte/protocol'
-import type { Context } from './context.ts'
-import type { GpuService } from './gpus/gpu-service.ts'
-import { gpuStatus } from './gpus/gpu-status.ts'
-import { type Route, route } from './http/route.ts'
-import type { Scheduler } from './scheduler/scheduler-service.ts'
-import { version } from './version.ts'
+import type { Context } from '../context.ts'
+import type { GpuService } from '../gpus/gpu-service.ts'
+import { gpuStatus } from '../gpus/gpu-status.ts'
+import { type Route, route } from '../http/route.ts'
+import type { Scheduler } from '../scheduler/scheduler-service.ts'
+import { version } from '../version.ts'
 
 type Parts = { gpus: GpuService; scheduler: Scheduler; isStopping: () => boolean }
 
