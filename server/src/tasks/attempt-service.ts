@@ -124,7 +124,7 @@ export function createAttemptService(context: Context) {
     filePart({ attempt }: Subject, part: { name: string; offset: number; bytes: Uint8Array; size: number }) {
       const file = { attemptId: attempt.id, name: part.name }
       return database.transaction(async (tx): Promise<Buffer | 'misfit' | null> => {
-        if (!(await store.isOpen(tx, attempt.id))) return null
+        if (!(await store.isOpen(tx, attempt.id)) || (await files.hasFile(tx, file))) return null
         let length = await files.lengthOfFileParts(tx, file)
         if (part.offset > length || part.offset + part.bytes.length > part.size) return 'misfit'
         if (part.offset === length && part.bytes.length > 0) {

@@ -24,6 +24,14 @@ export function filesOfAttempt(reader: Reader, taskId: string, attemptId: string
   )
 }
 
+export async function hasFile(reader: Reader, { attemptId, name }: FileRef): Promise<boolean> {
+  const row = await reader.get(
+    'SELECT 1 AS there FROM task_files WHERE task_id = (SELECT task_id FROM attempts WHERE id = ?1) AND attempt_id = ?1 AND name = ?2',
+    ...[attemptId, name],
+  )
+  return row !== undefined
+}
+
 type FileRef = { attemptId: string; name: string }
 
 export async function insertFilePart(
