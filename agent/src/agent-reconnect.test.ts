@@ -1,6 +1,7 @@
 import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { agentMessageBytesMax } from '@orbyte/protocol'
 import { AttemptError } from './executors/executor.ts'
 import { createMachine, type FixtureMachine } from './fixture-machine.ts'
 
@@ -181,7 +182,7 @@ test.each([
 
 test('a message that is far too large ends the connection, not the agent', async () => {
   await machine.start()
-  machine.market.sendRaw('x'.repeat(1_000_001))
+  machine.market.sendRaw('x'.repeat(agentMessageBytesMax + 1))
   await reconnected()
   machine.offer()
   await machine.market.next('attempt.result')
