@@ -48,7 +48,7 @@ async function demo() {
 
   step('This machine, offered by the provider')
   const gpu = await startAgent(url, provider)
-  say(`  ${gpu.name}: ${gpu.model}, ${gpu.vram_gb} GiB, ${gpu.price_per_hour} ORB an hour`)
+  say(`  ${gpu.name}, ${gpu.vram_gb} GiB, ${gpu.price_per_hour} ORB an hour`)
 
   await renter.wallet.deposit({ amount: '10' })
   const before = await wallets(provider, renter)
