@@ -33,7 +33,7 @@ const serverFeatures = [
 ]
 /** What all features stand on: their stores are for every service. */
 const ground = ['db', 'http']
-const compositionRoots = ['server/src/server.ts', 'server/src/main.ts']
+const compositionRoots = ['server/src/market.ts', 'server/src/server.ts', 'server/src/main.ts']
 
 /** Decisions and translations: the same input gives the same answer, with nothing else needed to test them. */
 const pureFiles = [

@@ -1,0 +1,93 @@
+import { createAdminService } from './admin/admin-service.ts'
+import { createAgentConnections, createAgentService } from './agents/agent-service.ts'
+import { type Context, every, isoFromMs } from './context.ts'
+import { createGpuService } from './gpus/gpu-service.ts'
+import { deleteOldIdempotencyKeys } from './http/idempotency-store.ts'
+import { ledgerKeyFrom } from './ledger/ledger-key.ts'
+import { createLedger } from './ledger/ledger-service.ts'
+import { createWalletService } from './ledger/wallet-service.ts'
+import type { Catalogue } from './models/model-catalogue.ts'
+import { modelsOfGpu } from './models/model-fit.ts'
+import { createModelService } from './models/model-service.ts'
+import { createPaymentService, type PaymentService } from './payments/payment-service.ts'
+import { createScheduler } from './scheduler/scheduler-service.ts'
+import { createSubmissionService } from './scheduler/submission-service.ts'
+import { createAttemptService } from './tasks/attempt-service.ts'
+import { createTaskService, type TaskService } from './tasks/task-service.ts'
+import { createTaskStreams } from './tasks/task-streams.ts'
+import { createAccountService } from './users/account-service.ts'
+import { createAuthenticationService } from './users/authentication-service.ts'
+import { createCredentialService } from './users/credential-service.ts'
+import { createPasswords } from './users/password.ts'
+import { createSessionService } from './users/session-service.ts'
+import { createUserService } from './users/user-service.ts'
+
+export type Market = Awaited<ReturnType<typeof createMarket>>
+
+/** All features of the market, each made from those left of it, without a way in: server.ts opens the doors. */
+export async function createMarket(context: Context, { catalogue }: { catalogue: Catalogue }) {
+  const passwords = createPasswords(context)
+  const authentication = createAuthenticationService(context)
+  const users = createUserService(context, authentication)
+  const accounts = createAccountService(context, { users, passwords })
+  const sessions = createSessionService(context, { authentication, passwords })
+  const credentials = createCredentialService(context, authentication)
+  const ledger = createLedger(context, ledgerKeyFrom(context.config.ledgerKey))
+  await context.database.transaction(ledger.checkKey)
+  const wallet = createWalletService(context, ledger, accounts)
+  const payments = createPaymentService(context, ledger, accounts)
+  const gpus = await createGpuService(context, {
+    users,
+    accounts,
+    modelsOf: (gpu) => modelsOfGpu(gpu, catalogue.models),
+  })
+  const models = createModelService(catalogue, gpus.registry)
+  const tasks = createTaskService(context, payments, accounts)
+  const streams = createTaskStreams(context, tasks)
+  const attempts = createAttemptService(context)
+  const connections = createAgentConnections()
+  const scheduler = await createScheduler(context, { gpus, models, payments, attempts, agents: connections })
+  const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler })
+  const agents = await createAgentService(context, { users, credentials, gpus, scheduler, connections })
+  const admin = createAdminService(context, { users, passwords, payments, tasks, scheduler, agents })
+  const stopHousekeeping = keepHouse(context, { payments, tasks })
+
+  return {
+    authentication,
+    users,
+    accounts,
+    sessions,
+    credentials,
+    ledger,
+    wallet,
+    payments,
+    gpus,
+    models,
+    tasks,
+    streams,
+    scheduler,
+    submissions,
+    agents,
+    admin,
+    /** Nothing happens by itself any more. Resolves once what was waiting to be written is. */
+    async stop() {
+      stopHousekeeping()
+      scheduler.stop()
+      agents.stop()
+      await gpus.stop()
+    },
+  }
+}
+
+/** What has to be done from time to time: settle what nobody reviewed, forget what has been kept long enough. */
+function keepHouse(
+  context: Context,
+  { payments, tasks }: { payments: PaymentService; tasks: TaskService },
+): () => void {
+  return every(context, context.config.timing.housekeepingMs, async () => {
+    await payments.settleDue()
+    await tasks.deleteOldData()
+    const before = isoFromMs(context.clock.now() - context.config.timing.idempotencyMs)
+    await context.database.transaction((tx) => deleteOldIdempotencyKeys(tx, before))
+  })
+}
