@@ -51,7 +51,7 @@ export function createAgentConnections() {
   }
 }
 
-/** Who the agents are, whether they are alive, and what their messages mean. The sockets are agent-socket.ts's. */
+/** Who the agents are, whether they are alive, and what their messages mean. The dialogue is agent-conversation.ts's. */
 export async function createAgentService(
   context: Context,
   { users, credentials, gpus, scheduler, connections }: Parts,

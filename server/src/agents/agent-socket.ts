@@ -1,34 +1,16 @@
-import {
-  AgentMessage,
-  agentMessageBytesMax,
-  agentProtocolVersion,
-  agentSocketPath,
-  ServerMessage,
-} from '@orbyte/protocol'
+import { agentMessageBytesMax, agentSocketPath } from '@orbyte/protocol'
 import type { FastifyInstance } from 'fastify'
 import { type WebSocket, WebSocketServer } from 'ws'
-import { z } from 'zod'
 import type { Context } from '../context.ts'
-import type { Scheduler } from '../scheduler/scheduler-service.ts'
-import type { AgentService, Connection } from './agent-service.ts'
-import type { StoredAgent } from './agent-store.ts'
+import { converse, type ConversationParts } from './agent-conversation.ts'
 
-type Parts = { agents: AgentService; scheduler: Scheduler }
-
-/** How long a fresh socket has to say hello. */
-const helloMs = 10_000
-/** Messages of one agent that may be on their way to the disk before its socket is not read for a while. */
-const unfinishedMax = 1_000
-/** An agent that reads so slowly that this much waits for it is disconnected. */
-const bufferedBytesMax = 64_000_000
-
-/** The agents' WebSocket: the dialogue of protocol/agent-messages.ts. */
-export function mountAgentSocket(app: FastifyInstance, context: Context, parts: Parts) {
+/** The agents' WebSocket. What is said on it is agent-conversation.ts's. */
+export function mountAgentSocket(app: FastifyInstance, context: Context, parts: ConversationParts) {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: agentMessageBytesMax, perMessageDeflate: false })
   app.server.on('upgrade', (request, socket, head) => {
     const path = request.url?.split('?')[0]?.replace(/\/$/, '')
     if (path !== agentSocketPath) return socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n')
-    sockets.handleUpgrade(request, socket, head, (opened) => converse(opened, context, parts))
+    sockets.handleUpgrade(request, socket, head, (opened) => connect(opened, context, parts))
   })
   app.addHook('preClose', async () => {
     for (const socket of sockets.clients) socket.terminate()
@@ -36,178 +18,21 @@ export function mountAgentSocket(app: FastifyInstance, context: Context, parts: 
   })
 }
 
-function converse(socket: WebSocket, context: Context, { agents, scheduler }: Parts) {
-  const nonce = Buffer.from(context.random.bytes(24)).toString('base64url')
-  const connection: Connection = {
-    send(message) {
-      if (socket.readyState !== socket.OPEN) return false
-      if (socket.bufferedAmount > bufferedBytesMax) socket.terminate()
-      else socket.send(JSON.stringify(z.encode(ServerMessage, message)))
-      return true
+function connect(socket: WebSocket, context: Context, parts: ConversationParts) {
+  const conversation = converse(
+    {
+      isOpen: () => socket.readyState === socket.OPEN,
+      bufferedBytes: () => socket.bufferedAmount,
+      send: (text) => socket.send(text),
+      close: (code) => socket.close(code),
+      terminate: () => socket.terminate(),
+      pause: () => socket.pause(),
+      resume: () => socket.resume(),
     },
-    close() {
-      hungUp = true
-      socket.close(1000)
-    },
-    finished: () => inbox.finished(),
-  }
-  let hungUp = false
-  let agent: StoredAgent | null = null
-  let greeting = false
-  const noHello = context.clock.after(helloMs, () => refuse('no_hello', 'The agent did not say hello in time.', true))
-
-  function refuse(code: string, message: string, retry: boolean) {
-    connection.send({ type: 'refused', code, message, retry })
-    hungUp = true
-    socket.close(1008)
-  }
-
-  async function greet(hello: Extract<AgentMessage, { type: 'hello' }>) {
-    greeting = true
-    noHello()
-    const found = await agents.identify(hello, nonce)
-    if ('type' in found) return refuse(found.code, found.message, found.retry)
-    await agents.welcome(found, hello, connection)
-    agent = found
-    inbox.startAt(agents.ackedSeq(found.id))
-    // It may have gone while it was let in.
-    if (socket.readyState !== socket.OPEN) return agents.disconnected(found.id, connection)
-    socket.resume()
-  }
-
-  const inbox = createInbox({
-    handle: (message) => dispatch(message, agent!, { agents, scheduler }),
-    acknowledge(seq) {
-      agents.acknowledge(agent!.id, seq)
-      connection.send({ type: 'ack', seq })
-    },
-    pause: () => socket.pause(),
-    resume: () => socket.resume(),
-    failed(error) {
-      context.log.error({ error, agent_id: agent?.id }, 'a message of an agent could not be handled')
-      refuse('not_handled', 'The market could not keep that. Come back and send it again.', true)
-    },
-  })
-
-  socket.on('message', (data, isBinary) => {
-    if (hungUp) return
-    const message = isBinary ? null : parse(data.toString())
-    if (!message) return refuse('invalid_message', 'That is not a message of the agent protocol.', true)
-    if (agent) {
-      agents.heard(agent.id)
-      return inbox.receive(message)
-    }
-    if (greeting || message.type !== 'hello')
-      return refuse('hello_expected', 'The first message has to be hello, once.', true)
-    // Nothing more is read until the hello has been dealt with.
-    socket.pause()
-    greet(message).catch((error: unknown) => {
-      context.log.error({ error }, 'an agent could not be let in')
-      refuse('not_handled', 'The market could not let the agent in. Come back later.', true)
-    })
-  })
+    context,
+    parts,
+  )
+  socket.on('message', (data, isBinary) => conversation.received(isBinary ? null : data.toString()))
   socket.on('error', () => socket.terminate())
-  socket.on('close', () => {
-    noHello()
-    if (agent) agents.disconnected(agent.id, connection)
-  })
-  connection.send({ type: 'challenge', protocol_version: agentProtocolVersion, nonce })
-}
-
-function parse(text: string): AgentMessage | null {
-  try {
-    const parsed = AgentMessage.safeParse(JSON.parse(text))
-    return parsed.success ? parsed.data : null
-  } catch {
-    return null
-  }
-}
-
-function dispatch(message: AgentMessage, agent: StoredAgent, { agents, scheduler }: Parts): Promise<void> {
-  const { reports } = scheduler
-  switch (message.type) {
-    case 'hello':
-      return Promise.reject(new Error('a second hello'))
-    case 'devices':
-      return agents.devices(agent, message)
-    case 'heartbeat':
-      return agents.heartbeat(agent, message)
-    case 'attempt.accepted':
-      return reports.accepted(agent.id, message)
-    case 'attempt.refused':
-      return reports.refused(agent.id, message)
-    case 'attempt.preparing':
-      return reports.preparing(agent.id, message)
-    case 'attempt.ready':
-      return reports.ready(agent.id, message)
-    case 'attempt.output':
-      return reports.output(agent.id, message)
-    case 'attempt.log':
-      return reports.log(agent.id, message)
-    case 'attempt.file':
-      return reports.file(agent.id, message)
-    case 'attempt.result':
-      return reports.result(agent.id, message)
-  }
-}
-
-type Inbox = {
-  handle: (message: AgentMessage) => Promise<void>
-  acknowledge: (seq: number) => void
-  pause: () => void
-  resume: () => void
-  failed: (error: unknown) => void
-}
-
-/**
- * Handles messages in order and acknowledges what is durable. A handler is called as soon as its message is here, so that one
- * commit holds many; an acknowledgement waits for all before it.
- */
-function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
-  const unfinished: { seq: number | null; done: boolean }[] = []
-  const onTheirWay = new Set<Promise<void>>()
-  let lastSeq = 0
-  let broken = false
-  let paused = false
-
-  function settle() {
-    let seq: number | null = null
-    while (unfinished[0]?.done) seq = unfinished.shift()!.seq ?? seq
-    if (seq !== null && !broken) acknowledge(seq)
-    if (paused && unfinished.length < unfinishedMax / 2) {
-      paused = false
-      resume()
-    }
-  }
-
-  async function finish(message: AgentMessage, entry: { done: boolean }) {
-    try {
-      await handle(message)
-      entry.done = true
-      settle()
-    } catch (error) {
-      broken = true
-      failed(error)
-    }
-  }
-
-  return {
-    startAt: (seq: number) => (lastSeq = seq),
-    receive(message: AgentMessage) {
-      if (broken) return
-      const seq = 'seq' in message ? message.seq : null
-      const entry = { seq, done: seq !== null && seq <= lastSeq }
-      unfinished.push(entry)
-      if (entry.done) return settle()
-      if (seq !== null) lastSeq = seq
-      const work: Promise<void> = finish(message, entry).finally(() => onTheirWay.delete(work))
-      onTheirWay.add(work)
-      if (unfinished.length >= unfinishedMax && !paused) {
-        paused = true
-        pause()
-      }
-    },
-    /** Resolves once everything that was received has been handled. */
-    finished: async () => void (await Promise.all(onTheirWay)),
-  }
+  socket.on('close', () => conversation.closed())
 }

@@ -1,0 +1,216 @@
+import { AgentMessage, agentProtocolVersion, ServerMessage } from '@orbyte/protocol'
+import { z } from 'zod'
+import type { Context } from '../context.ts'
+import type { Scheduler } from '../scheduler/scheduler-service.ts'
+import type { AgentService, Connection } from './agent-service.ts'
+import type { StoredAgent } from './agent-store.ts'
+
+/** What the dialogue needs of a WebSocket, so that the simulation can bring another. */
+export type AgentSocket = {
+  isOpen(): boolean
+  /** What is written and has not left yet. */
+  bufferedBytes(): number
+  send(text: string): void
+  /** Says goodbye, with one of WebSocket's codes. */
+  close(code: number): void
+  /** Hangs up without waiting for anybody. */
+  terminate(): void
+  /** Nothing more is read until `resume`. */
+  pause(): void
+  resume(): void
+}
+
+/** What the socket tells the dialogue. */
+export type Conversation = {
+  /** Null: what arrived is no text. */
+  received(text: string | null): void
+  closed(): void
+}
+
+export type ConversationParts = { agents: AgentService; scheduler: Scheduler }
+
+/** How long a fresh socket has to say hello. */
+const helloMs = 10_000
+/** Messages of one agent that may be on their way to the disk before its socket is not read for a while. */
+const unfinishedMax = 1_000
+/** An agent that reads so slowly that this much waits for it is disconnected. */
+const bufferedBytesMax = 64_000_000
+
+/** The server's side of the dialogue of protocol/agent-messages.ts, on a socket that has just opened. */
+export function converse(socket: AgentSocket, context: Context, parts: ConversationParts): Conversation {
+  const { agents } = parts
+  const nonce = Buffer.from(context.random.bytes(24)).toString('base64url')
+  const connection: Connection = {
+    send(message) {
+      if (!socket.isOpen()) return false
+      if (socket.bufferedBytes() > bufferedBytesMax) socket.terminate()
+      else socket.send(JSON.stringify(z.encode(ServerMessage, message)))
+      return true
+    },
+    close() {
+      hungUp = true
+      socket.close(1000)
+    },
+    finished: () => inbox.finished(),
+  }
+  let hungUp = false
+  let agent: StoredAgent | null = null
+  let greeting = false
+  const noHello = context.clock.after(helloMs, () => refuse('no_hello', 'The agent did not say hello in time.', true))
+
+  function refuse(code: string, message: string, retry: boolean) {
+    connection.send({ type: 'refused', code, message, retry })
+    hungUp = true
+    socket.close(1008)
+  }
+
+  async function greet(hello: Extract<AgentMessage, { type: 'hello' }>) {
+    greeting = true
+    noHello()
+    const found = await agents.identify(hello, nonce)
+    if ('type' in found) return refuse(found.code, found.message, found.retry)
+    await agents.welcome(found, hello, connection)
+    agent = found
+    inbox.startAt(agents.ackedSeq(found.id))
+    // It may have gone while it was let in.
+    if (!socket.isOpen()) return agents.disconnected(found.id, connection)
+    socket.resume()
+  }
+
+  const inbox = createInbox({
+    handle: (message) => dispatch(message, agent!, parts),
+    acknowledge(seq) {
+      agents.acknowledge(agent!.id, seq)
+      connection.send({ type: 'ack', seq })
+    },
+    pause: () => socket.pause(),
+    resume: () => socket.resume(),
+    failed(error) {
+      context.log.error({ error, agent_id: agent?.id }, 'a message of an agent could not be handled')
+      refuse('not_handled', 'The market could not keep that. Come back and send it again.', true)
+    },
+  })
+
+  connection.send({ type: 'challenge', protocol_version: agentProtocolVersion, nonce })
+  return {
+    received(text) {
+      if (hungUp) return
+      const message = text === null ? null : parse(text)
+      if (!message) return refuse('invalid_message', 'That is not a message of the agent protocol.', true)
+      if (agent) {
+        agents.heard(agent.id)
+        return inbox.receive(message)
+      }
+      if (greeting || message.type !== 'hello')
+        return refuse('hello_expected', 'The first message has to be hello, once.', true)
+      // Nothing more is read until the hello has been dealt with.
+      socket.pause()
+      greet(message).catch((error: unknown) => {
+        context.log.error({ error }, 'an agent could not be let in')
+        refuse('not_handled', 'The market could not let the agent in. Come back later.', true)
+      })
+    },
+    closed() {
+      noHello()
+      if (agent) agents.disconnected(agent.id, connection)
+    },
+  }
+}
+
+function parse(text: string): AgentMessage | null {
+  try {
+    const parsed = AgentMessage.safeParse(JSON.parse(text))
+    return parsed.success ? parsed.data : null
+  } catch {
+    return null
+  }
+}
+
+function dispatch(message: AgentMessage, agent: StoredAgent, { agents, scheduler }: ConversationParts): Promise<void> {
+  const { reports } = scheduler
+  switch (message.type) {
+    case 'hello':
+      return Promise.reject(new Error('a second hello'))
+    case 'devices':
+      return agents.devices(agent, message)
+    case 'heartbeat':
+      return agents.heartbeat(agent, message)
+    case 'attempt.accepted':
+      return reports.accepted(agent.id, message)
+    case 'attempt.refused':
+      return reports.refused(agent.id, message)
+    case 'attempt.preparing':
+      return reports.preparing(agent.id, message)
+    case 'attempt.ready':
+      return reports.ready(agent.id, message)
+    case 'attempt.output':
+      return reports.output(agent.id, message)
+    case 'attempt.log':
+      return reports.log(agent.id, message)
+    case 'attempt.file':
+      return reports.file(agent.id, message)
+    case 'attempt.result':
+      return reports.result(agent.id, message)
+  }
+}
+
+type Inbox = {
+  handle: (message: AgentMessage) => Promise<void>
+  acknowledge: (seq: number) => void
+  pause: () => void
+  resume: () => void
+  failed: (error: unknown) => void
+}
+
+/**
+ * Handles messages in order and acknowledges what is durable. A handler is called as soon as its message is here, so that one
+ * commit holds many; an acknowledgement waits for all before it.
+ */
+function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
+  const unfinished: { seq: number | null; done: boolean }[] = []
+  const onTheirWay = new Set<Promise<void>>()
+  let lastSeq = 0
+  let broken = false
+  let paused = false
+
+  function settle() {
+    let seq: number | null = null
+    while (unfinished[0]?.done) seq = unfinished.shift()!.seq ?? seq
+    if (seq !== null && !broken) acknowledge(seq)
+    if (paused && unfinished.length < unfinishedMax / 2) {
+      paused = false
+      resume()
+    }
+  }
+
+  async function finish(message: AgentMessage, entry: { done: boolean }) {
+    try {
+      await handle(message)
+      entry.done = true
+      settle()
+    } catch (error) {
+      broken = true
+      failed(error)
+    }
+  }
+
+  return {
+    startAt: (seq: number) => (lastSeq = seq),
+    receive(message: AgentMessage) {
+      if (broken) return
+      const seq = 'seq' in message ? message.seq : null
+      const entry = { seq, done: seq !== null && seq <= lastSeq }
+      unfinished.push(entry)
+      if (entry.done) return settle()
+      if (seq !== null) lastSeq = seq
+      const work: Promise<void> = finish(message, entry).finally(() => onTheirWay.delete(work))
+      onTheirWay.add(work)
+      if (unfinished.length >= unfinishedMax && !paused) {
+        paused = true
+        pause()
+      }
+    },
+    /** Resolves once everything that was received has been handled. */
+    finished: async () => void (await Promise.all(onTheirWay)),
+  }
+}
