@@ -42,7 +42,12 @@ export function openSqliteReadOnly(path: string): { reader: Reader; close: () =>
   return { reader: connect(sqlite).reader, close: () => sqlite.close() }
 }
 
-export function sqliteDatabase(sqlite: DatabaseSyncInstance): Database {
+export type SqliteOptions = {
+  /** Resolves when the next commit may begin: all that is asked for until then is in it. Default: one turn of the event loop. */
+  beforeCommit?: () => Promise<void>
+}
+
+export function sqliteDatabase(sqlite: DatabaseSyncInstance, { beforeCommit = nextTurn }: SqliteOptions = {}): Database {
   const connection = connect(sqlite)
   let seal: (tx: Transaction) => Promise<void> = async () => {}
   let waiting: Waiting[] = []
@@ -59,8 +64,7 @@ export function sqliteDatabase(sqlite: DatabaseSyncInstance): Database {
 
   async function writeAll() {
     while (waiting.length > 0) {
-      // One turn of the event loop, so that everything which arrives in it is in the same commit.
-      await new Promise<void>((resolve) => setImmediate(resolve))
+      await beforeCommit()
       const batch = waiting.slice(0, transactionsPerCommitMax)
       waiting = waiting.slice(batch.length)
       await exclusively(() => commit(connection, batch, seal))
@@ -88,6 +92,8 @@ export function sqliteDatabase(sqlite: DatabaseSyncInstance): Database {
     },
   }
 }
+
+const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
 
 /** Beside and renamed, so that the name never shows half a copy; one of an earlier try is replaced. */
 function backUp(sqlite: DatabaseSyncInstance, to: string) {
