@@ -159,6 +159,7 @@ export function openSocket(url: string, path: string = agentSocketPath) {
   socket.on('message', (data) => {
     const message = ServerMessage.parse(JSON.parse((data as Buffer).toString()))
     if (message.type === 'ack') acknowledged(message.seq)
+    if (message.type === 'welcome') acknowledged(message.acked_seq)
     const index = waiting.findIndex(({ type }) => type === message.type)
     if (index < 0) arrived.push(message)
     else waiting.splice(index, 1)[0]!.take(message)

@@ -19,6 +19,7 @@ import type { Ledger } from '../ledger/ledger-service.ts'
 import type { ModelService } from '../models/model-service.ts'
 import { costOf } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
+import { summaryOf } from '../tasks/task-service.ts'
 import type { StoredTask } from '../tasks/task-store.ts'
 import { countRejections, judgeFit, judgeNow, type Verdict, type Wanted } from './matching.ts'
 import type { Scheduler } from './scheduler-service.ts'
@@ -150,9 +151,9 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
 
   return {
     create: (caller: Caller, task: NewTask) =>
-      transactionOnce(context, caller, async (tx) => (await submit(tx, caller, [task]))[0]!),
+      transactionOnce(context, caller, async (tx) => summaryOf((await submit(tx, caller, [task]))[0]!)),
     createBatch: (caller: Caller, tasks: NewTask[]) =>
-      transactionOnce(context, caller, async (tx) => ({ items: await submit(tx, caller, tasks) })),
+      transactionOnce(context, caller, async (tx) => ({ items: (await submit(tx, caller, tasks)).map(summaryOf) })),
 
     estimate(task: NewTask) {
       const { wanted } = understand(task)
