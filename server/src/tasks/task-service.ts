@@ -128,7 +128,7 @@ export function createTaskService(context: Context, payments: PaymentService, ac
         if (isTaskFinal(task.status))
           throw problem('task_finished', `${taskId} has ended already: ${task.status}. There is nothing to cancel.`)
         await cancel(tx, task)
-        return (await store.taskById(tx, taskId))!
+        return summaryOf((await store.taskById(tx, taskId))!)
       })
     },
 
@@ -161,4 +161,11 @@ export function createTaskService(context: Context, payments: PaymentService, ac
       for (const task of await store.openTasks(tx)) if (task.renter_id === userId) await cancel(tx, task, end)
     },
   }
+}
+
+/** Without what deleting a task's data must reach: a summary may be kept elsewhere, like the reply to an idempotency key. */
+export function summaryOf(task: store.StoredTask): TaskSummary {
+  const { input_data: _input, output_data: _output, requirements: _requirements, ...rest } = task
+  const { model: _model, attempt_id: _attempt, data_deleted_at: _deleted, ...summary } = rest
+  return summary
 }
