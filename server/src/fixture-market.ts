@@ -7,7 +7,7 @@ import {
   pathParams,
   signOperatorToken,
 } from '@orbyte/protocol'
-import { connectAgent, type DeviceWire, deviceWire, newMachine, type ScriptedAgent } from './agents/fixture-agent.ts'
+import { connectAgent, type DeviceWire, deviceWire, type Machine, newMachine, type ScriptedAgent } from './agents/fixture-agent.ts'
 import { type Config, defaultLimits, type Limits } from './config.ts'
 import { type Answer, logIn, startTestServer, testPassword, type TestServer, type TestUser } from './fixture-server.ts'
 import { verifyLedger } from './ledger/ledger-verify.ts'
@@ -97,6 +97,9 @@ export function marketOn(server: TestServer) {
     ask,
     attempt,
     machine,
+
+    /** A machine that the test has made. */
+    connect: async (own: Machine, devices: DeviceWire[]) => connected(await connectAgent(server.url, own, devices)),
 
     /** The same machine again, with what it says that it still has. */
     async reconnect(agent: ScriptedAgent, hello: Parameters<typeof connectAgent>[3] = {}): Promise<ScriptedAgent> {

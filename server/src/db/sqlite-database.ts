@@ -47,7 +47,10 @@ export type SqliteOptions = {
   beforeCommit?: () => Promise<void>
 }
 
-export function sqliteDatabase(sqlite: DatabaseSyncInstance, { beforeCommit = nextTurn }: SqliteOptions = {}): Database {
+export function sqliteDatabase(
+  sqlite: DatabaseSyncInstance,
+  { beforeCommit = nextTurn }: SqliteOptions = {},
+): Database {
   const connection = connect(sqlite)
   let seal: (tx: Transaction) => Promise<void> = async () => {}
   let waiting: Waiting[] = []
@@ -88,12 +91,24 @@ export function sqliteDatabase(sqlite: DatabaseSyncInstance, { beforeCommit = ne
     async close() {
       closed = true
       while (writing) await writing
-      await exclusively(async () => sqlite.close())
+      await exclusively(async () => letGo(sqlite))
     },
   }
 }
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
+
+/**
+ * Closes the file and its lock. Closing alone keeps the lock for as long as a prepared statement has not been collected; leaving
+ * WAL puts everything into the one file, and the first read after that gives the lock back.
+ */
+function letGo(sqlite: DatabaseSyncInstance) {
+  try {
+    sqlite.exec('PRAGMA journal_mode=DELETE; PRAGMA locking_mode=NORMAL; SELECT count(*) FROM sqlite_master')
+  } finally {
+    sqlite.close()
+  }
+}
 
 /** Beside and renamed, so that the name never shows half a copy; one of an earlier try is replaced. */
 function backUp(sqlite: DatabaseSyncInstance, to: string) {

@@ -19,8 +19,8 @@ type Parts = {
   payments: PaymentService
   attempts: AttemptService
   send: SendToAgent
-  /** The task waits again; the GPU that failed it is passed over. */
-  requeue: (active: ActiveAttempt) => void
+  /** The task waits again; a GPU that has failed or refused it is passed over. */
+  requeue: (active: ActiveAttempt, how: { passOver: boolean }) => void
   wake: () => void
 }
 
@@ -109,20 +109,21 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     const { attempt, task } = active
     return end(active, async (tx) => {
       const count = await attempts.attemptsCountOf(tx, task.id)
-      const again = failure.status === 'refused' || count < context.config.limits.attemptsPerTaskMax
+      const hadBegun = active.status !== 'offered'
+      const again = !hadBegun || count < context.config.limits.attemptsPerTaskMax
       const message = `Tried ${count} times without success; the last time: ${failure.end.message} Nothing was charged.`
       const exhausted: End = { code: 'attempts_exhausted', message, decided_by: 'platform' }
       const changed = again
         ? await attempts.requeue(tx, active, failure)
         : await settle(tx, active, { status: 'failed', end: exhausted, runMs: 0, outputData: null, attempt: failure })
       if (!changed) return false
-      if (failure.status !== 'refused')
+      if (hadBegun)
         await gpus.recordAttemptEnd(tx, attempt.gpu_id, { outcome: 'provider_failed', nowMs: context.clock.now() })
       // In the place of this commit, so that a cancel which is committed after it finds the task in the queue.
-      if (again) tx.afterCommit(() => requeue(active))
+      if (again) tx.afterCommit(() => requeue(active, { passOver: hadBegun || failure.status === 'refused' }))
       return true
     })
   }
 
-  return { complete, failRenter, failProvider, stop, free, evidence, persist, waitAgain: requeue }
+  return { complete, failRenter, failProvider, stop, free, evidence, persist }
 }

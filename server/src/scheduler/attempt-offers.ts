@@ -6,6 +6,7 @@ import type { AttemptService } from '../tasks/attempt-service.ts'
 import type { StoredAttempt } from '../tasks/attempt-store.ts'
 import type { ActiveAttempt, AttemptBook } from './attempt-book.ts'
 import type { AttemptEndings } from './attempt-endings.ts'
+import type { Matchmaker } from './matchmaker.ts'
 import type { SendToAgent } from './scheduler-service.ts'
 import type { QueuedTask } from './task-queue.ts'
 
@@ -15,11 +16,12 @@ type Parts = {
   attempts: AttemptService
   endings: AttemptEndings
   send: SendToAgent
+  requeue: Matchmaker['requeue']
 }
 export type AttemptOffers = ReturnType<typeof createAttemptOffers>
 
 /** How an attempt begins: it is sent to its agent, who has a few seconds to take it. */
-export function createAttemptOffers(context: Context, { book, registry, attempts, endings, send }: Parts) {
+export function createAttemptOffers(context: Context, { book, registry, attempts, endings, send, requeue }: Parts) {
   const { clock, config } = context
 
   /** Sends the attempt at once and writes it with the next commit: one that a crash forgot is fenced off by its token. */
@@ -109,7 +111,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
     context.log.error({ error, task_id: active.task.id }, 'an offer could not be written')
     if (active.stopped) return
     endings.stop(active, 'the offer could not be written')
-    endings.waitAgain(active)
+    requeue(active, { passOver: true })
   }
 
   return { offer, activate }

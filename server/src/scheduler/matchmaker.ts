@@ -51,8 +51,9 @@ export function createMatchmaker(context: Context, { gpus, models, agents, book,
     wake()
   }
 
-  function requeue({ queued, attempt }: ActiveAttempt) {
-    const failedGpus = new Map(queued.wanted.failedGpus).set(attempt.gpu_id, clock.now() + config.timing.coolDownMs)
+  function requeue({ queued, attempt }: ActiveAttempt, { passOver }: { passOver: boolean }) {
+    const failedGpus = new Map(queued.wanted.failedGpus)
+    if (passOver) failedGpus.set(attempt.gpu_id, clock.now() + config.timing.coolDownMs)
     queue.add({ ...queued, wanted: { ...queued.wanted, failedGpus }, offers: attempt.number })
     wake()
   }

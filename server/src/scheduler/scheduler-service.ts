@@ -45,7 +45,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const matchmaker = createMatchmaker(context, { gpus, models, agents, book, pause, offer })
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, { book, registry, gpus, payments, attempts, send, requeue, wake })
-  const offers = createAttemptOffers(context, { book, registry, attempts, endings, send })
+  const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
   const reports = createAttemptReports(context, { book, registry, attempts, endings })
 
   /** Nothing runs on the agent's machine any more that the market knows of: it was silent for too long. */
@@ -56,7 +56,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
 
   async function lose(active: ActiveAttempt, end: End) {
     await active.ending
-    await endings.failProvider(active, { status: active.status === 'offered' ? 'refused' : 'lost', end })
+    await endings.failProvider(active, { status: 'lost', end })
     endings.free(active)
   }
 

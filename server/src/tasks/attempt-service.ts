@@ -159,10 +159,10 @@ export function createAttemptService(context: Context) {
       const { status, end } = failure
       const at = nowIso(context)
       if (!(await store.endAttempt(tx, attempt.id, { status, end, runMs: 0, cost: 0 as Micros, at }))) return false
-      await requeueTask(tx, task.id, { attemptId: attempt.id, at })
+      const hadBegun = await requeueTask(tx, task.id, { attemptId: attempt.id, at })
       const data = { status, end, run_ms: 0, gpu_id: attempt.gpu_id }
       await events.append(tx, { type: 'attempt.ended', ...about(subject), data })
-      if (status !== 'refused') await events.append(tx, { type: 'task.requeued', ...about(subject), data: { end } })
+      if (hadBegun) await events.append(tx, { type: 'task.requeued', ...about(subject), data: { end } })
       return true
     },
 

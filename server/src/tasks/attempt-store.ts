@@ -156,7 +156,7 @@ export async function attemptsOfGpu(
 /** How often the task has been offered, and the GPUs that have failed it, so that it is tried elsewhere. */
 export async function historyOf(reader: Reader, taskId: string): Promise<{ offers: number; failedGpus: string[] }> {
   const rows = await reader.all<{ gpu_id: string; number: number; failed: number }>(
-    `SELECT gpu_id, number, status IN ('failed', 'lost', 'refused') AS failed FROM attempts WHERE task_id = ?`,
+    `SELECT gpu_id, number, status IN ('failed', 'refused') OR (status = 'lost' AND accepted_at IS NOT NULL) AS failed FROM attempts WHERE task_id = ?`,
     taskId,
   )
   const failedGpus = rows.filter(({ failed }) => failed === 1).map(({ gpu_id }) => gpu_id)

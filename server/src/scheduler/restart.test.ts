@@ -1,0 +1,215 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { randomBytes, createHash } from 'node:crypto'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { api } from '@orbyte/protocol'
+import { deviceWire, newMachine, type ScriptedAgent, type Start } from '../agents/fixture-agent.ts'
+import { type Market, startMarket } from '../fixture-market.ts'
+import type { TestUser } from '../fixture-server.ts'
+
+// What a market knows after it was stopped is what it had on disk; the agents come back or do not.
+
+const secrets = { secretKey: 'a secret key for tests', ledgerKey: 'a ledger key for tests' }
+let folder: string
+let market: Market
+let alice: TestUser
+let bob: TestUser
+let agent: ScriptedAgent
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'orbyte-restart-'))
+  market = await open()
+  alice = await market.person('100')
+  bob = await market.person()
+  agent = await market.machine(bob)
+})
+afterEach(async () => {
+  await market.close()
+  await rm(folder, { recursive: true })
+})
+
+function open(outside = {}): Promise<Market> {
+  return startMarket({ config: { databasePath: join(folder, 'orbyte.db'), ...secrets }, outside })
+}
+
+/** The clock goes on where it was: a market never sees time go back. */
+async function restart() {
+  const { clock } = market
+  await market.close()
+  market = await open({ clock })
+  market.clock = clock
+}
+
+const comeBack = (who: ScriptedAgent, attempts: object[]) => market.reconnect(who, { attempts })
+const holding = (start: Start, status = 'running') => [
+  { attempt_id: start.attempt_id, fencing_token: start.fencing_token, status, run_ms: 0 },
+]
+
+test('a running attempt goes on when its agent comes back with it, and is metered from when it was ready', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  await agent.output(start, 0, 'before ')
+  market.clock.advance(2_000)
+  await restart()
+  expect(await market.task(alice, id)).toMatchObject({ status: 'running', attempts: [{ status: 'running' }] })
+  const back = await comeBack(agent, holding(start))
+  expect(back.welcome.attempts).toMatchObject([{ attempt_id: start.attempt_id, action: 'keep' }])
+  await back.output(start, 7, 'after')
+  market.clock.advance(1_000)
+  await back.result(start, { run_ms: 3_000 })
+  const task = await market.task(alice, id)
+  expect(task).toMatchObject({ status: 'completed', cost: '0.003', attempts_count: 1, attempts: [{ number: 1 }] })
+  expect((await market.call(`GET /api/tasks/${id}/output`, { token: alice.token })).body).toBe('before after')
+  expect((await market.ask(bob, api.payments.received, {})).items).toHaveLength(1)
+})
+
+test('a running attempt whose agent comes back without it is tried elsewhere, uncharged, and paid once', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  market.clock.advance(2_000)
+  const { token } = await market.ask(bob, api.agentTokens.create, { name: 'second' })
+  await restart()
+  const second = await market.connect(newMachine(token), [deviceWire({ uuid: 'GPU-second' })])
+  await comeBack(agent, [])
+  const again = await second.begin()
+  market.clock.advance(50)
+  await second.result(again, { run_ms: 50 })
+  const task = await market.task(alice, id)
+  expect(task).toMatchObject({ status: 'completed', cost: '0.00005' })
+  expect(task.attempts).toMatchObject([
+    { id: start.attempt_id, number: 1, status: 'lost', cost: '0', end: { code: 'agent_restarted' } },
+    { number: 2, status: 'completed' },
+  ])
+  expect((await market.ask(alice, api.payments.sent, {})).items).toHaveLength(1)
+})
+
+test('a running attempt whose agent does not come back is tried elsewhere once it must have stopped', async () => {
+  const { id } = await market.submit(alice)
+  await agent.begin()
+  const { token } = await market.ask(bob, api.agentTokens.create, { name: 'second' })
+  await restart()
+  const second = await market.connect(newMachine(token), [deviceWire({ uuid: 'GPU-second' })])
+  market.clock.advance(80_000)
+  await second.heartbeat()
+  expect(second.untaken('attempt.start')).toEqual([])
+  market.clock.advance(10_000)
+  expect(await second.next('attempt.start')).toMatchObject({ task_id: id })
+  expect((await market.task(alice, id)).attempts[0]).toMatchObject({ status: 'lost', end: { code: 'agent_lost' } })
+})
+
+test('an attempt that was on offer when the market stopped is accepted afterwards, or offered anew', async () => {
+  const [taken, lost] = [await market.submit(alice), await market.submit(alice)]
+  const other = await market.machine(bob)
+  const first = await agent.next('attempt.start')
+  const second = await other.next('attempt.start')
+  expect([first.task_id, second.task_id]).toEqual([taken.id, lost.id])
+  await market.until(
+    async () => (await market.task(alice, lost.id)).attempts,
+    ({ length }) => length === 1,
+  )
+  await restart()
+  const back = await comeBack(agent, holding(first, 'accepted'))
+  await back.accept(first)
+  expect(await market.task(alice, taken.id)).toMatchObject({ status: 'running', attempts: [{ number: 1 }] })
+  const fresh = await comeBack(other, [])
+  expect(await fresh.next('attempt.start')).toMatchObject({ task_id: lost.id })
+  expect(await market.task(alice, lost.id)).toMatchObject({
+    attempts_count: 0,
+    attempts: [{ status: 'lost' }, { status: 'offered' }],
+  })
+})
+
+test('tasks that waited wait on, in their order, and those that waited too long meanwhile fail', async () => {
+  await agent.disconnect()
+  const wait = { wait: true, max_price_per_hour: '4' }
+  const late = await market.submit(alice, { ...wait, max_wait_ms: 10_000 })
+  const low = await market.submit(alice, { ...wait, priority: 1 })
+  const high = await market.submit(alice, { ...wait, priority: 9 })
+  market.clock.advance(9_000)
+  await restart()
+  market.clock.advance(2_000)
+  await market.until(
+    () => market.task(alice, late.id),
+    ({ status }) => status === 'failed',
+  )
+  const back = await comeBack(agent, [])
+  const first = await back.begin()
+  expect(first.task_id).toBe(high.id)
+  await back.result(first)
+  expect((await back.begin()).task_id).toBe(low.id)
+})
+
+test('a result that was kept while the market was away is paid for', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  market.clock.advance(1_000)
+  await restart()
+  const back = await comeBack(agent, holding(start, 'ended'))
+  expect(back.welcome.attempts).toMatchObject([{ action: 'keep' }])
+  await back.result(start, { run_ms: 900 })
+  expect(await market.task(alice, id)).toMatchObject({ status: 'completed', cost: '0.0009' })
+})
+
+test('a cancel while the market was away is told to the agent when it comes back', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  await agent.disconnect()
+  await restart()
+  await market.ask(alice, api.tasks.cancel, { task_id: id })
+  const back = await comeBack(agent, holding(start))
+  expect(back.welcome.attempts).toMatchObject([{ attempt_id: start.attempt_id, action: 'stop' }])
+  await back.result(start, { outcome: 'stopped' })
+  expect((await market.ask(null, api.gpus.get, { gpu_id: agent.gpuId })).status).toBe('available')
+})
+
+test('the longest run is enforced after a restart too', async () => {
+  const { id } = await market.submit(alice, { max_duration_ms: 5_000 })
+  const start = await agent.begin()
+  await restart()
+  const back = await comeBack(agent, holding(start))
+  for (const seconds of [12, 12, 12]) {
+    market.clock.advance(seconds * 1_000)
+    await back.heartbeat([{ start, run_ms: 5_000 }])
+  }
+  expect(await back.next('attempt.stop')).toMatchObject(back.ref(start))
+  expect(await market.task(alice, id)).toMatchObject({ status: 'failed', cost: '0.005', end: { code: 'max_duration' } })
+})
+
+test('a file that was half way arrives whole', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  const bytes = randomBytes(300_000)
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  const chunk = (offset: number) => ({
+    ...{ type: 'attempt.file', ...agent.ref(start), name: 'a.bin', mime_type: 'application/octet-stream', sha256 },
+    ...{ size_bytes: bytes.length, offset, data: bytes.subarray(offset, offset + 200_000).toString('base64') },
+  })
+  await agent.report(chunk(0))
+  await restart()
+  const back = await comeBack(agent, holding(start))
+  await back.report(chunk(200_000))
+  await back.result(start)
+  expect((await market.task(alice, id)).files).toMatchObject([{ name: 'a.bin', sha256, size_bytes: 300_000 }])
+  const download = await fetch(`${market.url}/api/tasks/${id}/files/a.bin`, {
+    headers: { authorization: `Bearer ${alice.token}` },
+  })
+  expect(Buffer.from(await download.arrayBuffer()).equals(bytes)).toBe(true)
+})
+
+test('a log line that is sent again after a restart is there once', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  await agent.log(start, ['once'])
+  const { seq } = agent.machine
+  await restart()
+  const back = await comeBack(agent, holding(start))
+  back.send({ type: 'attempt.log', ...agent.ref(start), lines: ['once'], seq })
+  await back.log(start, ['twice'])
+  expect((await market.call(`GET /api/tasks/${id}/logs`, { token: alice.token })).body).toBe('once\ntwice\n')
+})
+
+test('a paused market stays paused', async () => {
+  await market.ask(await market.admin(), api.admin.pauseMarket, { reason: 'a long night' })
+  await restart()
+  await expect(market.submit(alice, { wait: true, max_price_per_hour: '1' })).rejects.toThrow(/a long night/)
+})
