@@ -1,4 +1,3 @@
-import { renameSync, rmSync } from 'node:fs'
 import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from '@photostructure/sqlite'
 import {
   type Database,
@@ -9,6 +8,8 @@ import {
   type Transaction,
   type Value,
 } from './database.ts'
+import { createBackup } from './sqlite-backup.ts'
+import { isBusy, isFull } from './sqlite-errors.ts'
 
 type Waiting = {
   work: (tx: Transaction) => Promise<unknown>
@@ -65,6 +66,8 @@ export function sqliteDatabase(
     return result
   }
 
+  const backup = createBackup(sqlite, exclusively)
+
   async function writeAll() {
     while (waiting.length > 0) {
       await beforeCommit()
@@ -87,11 +90,13 @@ export function sqliteDatabase(
     sealCommits(next) {
       seal = next
     },
-    backUp: (to) => exclusively(async () => backUp(sqlite, to)),
+    backUp: backup.backUp,
     async close() {
       closed = true
+      await backup.finished()
       while (writing) await writing
       await exclusively(async () => letGo(sqlite))
+      backup.close()
     },
   }
 }
@@ -108,14 +113,6 @@ function letGo(sqlite: DatabaseSyncInstance) {
   } finally {
     sqlite.close()
   }
-}
-
-/** Beside and renamed, so that the name never shows half a copy; one of an earlier try is replaced. */
-function backUp(sqlite: DatabaseSyncInstance, to: string) {
-  const partial = `${to}.partial`
-  rmSync(partial, { force: true })
-  sqlite.exec(`VACUUM INTO '${partial.replaceAll("'", "''")}'`)
-  renameSync(partial, to)
 }
 
 type Connection = {
@@ -195,14 +192,4 @@ function rollBack(connection: Connection) {
   } catch {
     // SQLite has rolled back by itself (a full disk does that).
   }
-}
-
-function isBusy(error: unknown): boolean {
-  return /database is locked/.test((error as Error).message)
-}
-
-/** SQLITE_FULL (13): the disk took no more. */
-function isFull(error: unknown): boolean {
-  const { errcode, message } = (error ?? {}) as { errcode?: number; message?: string }
-  return (errcode !== undefined && (errcode & 0xff) === 13) || /database or disk is full/.test(message ?? '')
 }

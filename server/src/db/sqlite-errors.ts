@@ -1,0 +1,11 @@
+/** Another connection has the file. */
+export function isBusy(error: unknown): boolean {
+  return /database is locked/.test((error as Error).message)
+}
+
+/** SQLITE_FULL (13), or the same from the file system: the disk took no more. */
+export function isFull(error: unknown): boolean {
+  const { errcode, code, message } = (error ?? {}) as { errcode?: number; code?: string; message?: string }
+  if (code === 'ENOSPC' || code === 'EDQUOT') return true
+  return (errcode !== undefined && (errcode & 0xff) === 13) || /database or disk is full/.test(message ?? '')
+}
