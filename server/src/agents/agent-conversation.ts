@@ -2,7 +2,8 @@ import { AgentMessage, agentProtocolVersion, ServerMessage } from '@orbyte/proto
 import { z } from 'zod'
 import type { Context } from '../context.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
-import type { AgentService, Connection } from './agent-service.ts'
+import type { Connection } from './agent-connections.ts'
+import type { AgentService } from './agent-service.ts'
 import type { StoredAgent } from './agent-store.ts'
 
 /** What the dialogue needs of a WebSocket, so that the simulation can bring another. */
@@ -31,8 +32,10 @@ export type ConversationParts = { agents: AgentService; scheduler: Scheduler }
 
 /** How long a fresh socket has to say hello. */
 const helloMs = 10_000
-/** Messages of one agent that may be on their way to the disk before its socket is not read for a while. */
-const unfinishedMax = 1_000
+/** Larger than any hello of 256 devices. */
+const helloCharactersMax = 1_000_000
+/** What one agent may have on its way to the disk before its socket is not read for a while: messages, and their size. */
+const unfinishedMax = { messages: 1_000, characters: 32_000_000 }
 /** An agent that reads so slowly that this much waits for it is disconnected. */
 const bufferedBytesMax = 64_000_000
 
@@ -62,6 +65,7 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
     connection.send({ type: 'refused', code, message, retry })
     hungUp = true
     socket.close(1008)
+    if (agent) agents.disconnected(agent.id, connection)
   }
 
   async function greet(hello: Extract<AgentMessage, { type: 'hello' }>) {
@@ -95,11 +99,12 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
   return {
     received(text) {
       if (hungUp) return
-      const message = text === null ? null : parse(text)
+      const tooLong = agent === null && text !== null && text.length > helloCharactersMax
+      const message = text === null || tooLong ? null : parse(text)
       if (!message) return refuse('invalid_message', 'That is not a message of the agent protocol.', true)
       if (agent) {
         agents.heard(agent.id)
-        return inbox.receive(message)
+        return inbox.receive(message, text!.length)
       }
       if (greeting || message.type !== 'hello')
         return refuse('hello_expected', 'The first message has to be hello, once.', true)

@@ -1,61 +1,30 @@
-import { createHash, createPublicKey, verify } from 'node:crypto'
-import {
-  type Agent,
-  type AgentMessageOf,
-  agentProtocolVersion,
-  problem,
-  type ServerMessage,
-  type ServerMessageOf,
-} from '@orbyte/protocol'
-import { type Context, newId, nowIso } from '../context.ts'
+import { createHash } from 'node:crypto'
+import { type Agent, type AgentMessageOf, problem, type ServerMessageOf } from '@orbyte/protocol'
+import type { Context } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
-import type { GpuService } from '../gpus/gpu-service.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import type { GpuService } from '../gpus/gpu-service.ts'
 import { pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
-import type { CredentialService } from '../users/credential-service.ts'
 import type { UserService } from '../users/user-service.ts'
+import type { AgentAdmission } from './agent-admission.ts'
+import type { AgentConnections, Connection } from './agent-connections.ts'
 import { createLiveness } from './agent-liveness.ts'
 import * as store from './agent-store.ts'
 
-/** One open socket, as the service sees it. */
-export type Connection = {
-  send(message: ServerMessage): boolean
-  /** Hangs up: what still arrives is not read. */
-  close(): void
-  /** Resolves once what has arrived is dealt with. */
-  finished(): Promise<void>
-}
-export type AgentConnections = ReturnType<typeof createAgentConnections>
 export type AgentService = Awaited<ReturnType<typeof createAgentService>>
 type Parts = {
   users: UserService
-  credentials: CredentialService
+  admission: AgentAdmission
   gpus: GpuService
   scheduler: Scheduler
   connections: AgentConnections
 }
 type Hello = AgentMessageOf<'hello'>
 
-/** Which agent is on which socket. Apart from the service, because the scheduler sends through it. */
-export function createAgentConnections() {
-  const open = new Map<string, Connection>()
-  return {
-    get: (agentId: string) => open.get(agentId),
-    set: (agentId: string, connection: Connection) => void open.set(agentId, connection),
-    delete: (agentId: string) => void open.delete(agentId),
-    all: () => open.values(),
-    isConnected: (agentId: string) => open.has(agentId),
-    send: (agentId: string, message: ServerMessage): boolean => open.get(agentId)?.send(message) ?? false,
-  }
-}
-
 /** Who the agents are, whether they are alive, and what their messages mean. The dialogue is agent-conversation.ts's. */
-export async function createAgentService(
-  context: Context,
-  { users, credentials, gpus, scheduler, connections }: Parts,
-) {
+export async function createAgentService(context: Context, { users, admission, gpus, scheduler, connections }: Parts) {
   const { database, config } = context
   const { registry } = gpus
   const acked = new Map<string, { instance: string; seq: number }>()
@@ -66,44 +35,6 @@ export async function createAgentService(
     if (state === 'dead') hangUp(agentId, `The agent was silent for ${Math.round(config.timing.deadMs / 1_000)} s.`)
   })
   for (const agentId of await database.read(store.agentsWithOpenAttempts)) liveness.expect(agentId)
-
-  /** The agent that says hello, or why it may not come in. */
-  async function identify(hello: Hello, nonce: string): Promise<store.StoredAgent | ServerMessageOf<'refused'>> {
-    if (hello.protocol_version !== agentProtocolVersion)
-      return refusal(
-        'protocol_version',
-        `This market speaks version ${agentProtocolVersion} of the agent protocol, the agent ${hello.protocol_version}. Update the older one.`,
-      )
-    if (!signatureHolds(hello, nonce)) return refusal('bad_signature', 'The signature does not belong to the key.')
-    const known = await database.read((reader) => store.agentByKey(reader, hello.public_key))
-    const ownerId = known?.owner_id ?? (await ownerOfToken(hello.agent_token))
-    if (ownerId === null)
-      return refusal('not_enrolled', 'This machine is not enrolled. Make a token at the market and start with --token.')
-    if (known?.status === 'revoked')
-      return refusal('agent_revoked', 'The key of this machine was revoked. Remove its data folder to enrol it anew.')
-    if (known?.status === 'suspended')
-      return refusal('agent_suspended', known.suspended_reason ?? 'The agent is suspended.')
-    if (!(await database.read((reader) => users.isActive(reader, ownerId))))
-      return refusal('user_suspended', 'The account of this machine’s owner is not active.')
-    const { public_key, hostname, os, agent_version: version, region } = hello
-    const now = nowIso(context)
-    const kept = { hostname, os, version, region, last_seen_at: now }
-    return known
-      ? { ...known, ...kept }
-      : {
-          id: newId(context, 'agent'),
-          owner_id: ownerId,
-          public_key,
-          status: 'active',
-          suspended_reason: null,
-          created_at: now,
-          ...kept,
-        }
-  }
-
-  async function ownerOfToken(token: string | null): Promise<string | null> {
-    return token === null ? null : ((await credentials.verifyAgentToken(token))?.userId ?? null)
-  }
 
   /** Lets an agent in: its devices become GPUs, its attempts are compared with the market's. */
   async function welcome(agent: store.StoredAgent, hello: Hello, connection: Connection): Promise<void> {
@@ -125,9 +56,12 @@ export async function createAgentService(
       attempts,
       acked_seq: acked.get(agent.id)!.seq,
     })
-    connections.set(agent.id, connection)
+    connections.set(agent, connection)
     liveness.heard(agent.id)
     registry.setLiveness(agent.id, 'alive', true)
+    // Whoever was shut out while they were let in: from here on `expel` finds the connection.
+    const refusal = await database.read((reader) => admission.standing(reader, agent))
+    if (refusal) return expel(agent.id, refusal)
     scheduler.wake()
   }
 
@@ -177,14 +111,17 @@ export async function createAgentService(
   const unsubscribe = registry.onChange(tellAssigned)
   users.onStatusChanged((userId, status) => {
     if (status === 'active') return
-    const agentIds = registry.ofOwner(userId).flatMap(({ agentId }) => agentId ?? [])
-    for (const agentId of new Set(agentIds)) expel(agentId, 'user_suspended')
+    const message = `The account of this machine’s owner is ${status}.`
+    for (const agentId of connections.ofOwner(userId))
+      expel(agentId, { code: `user_${status}`, message, retry: status === 'suspended' })
   })
 
   /** Ends a connection for good or for now; what ran there is tried elsewhere. */
-  function expel(agentId: string, code: string) {
-    const message = 'The market has ended this connection.'
-    connections.send(agentId, { type: 'refused', code, message, retry: false })
+  function expel(
+    agentId: string,
+    { code, message, retry }: Pick<ServerMessageOf<'refused'>, 'code' | 'message' | 'retry'>,
+  ) {
+    connections.send(agentId, { type: 'refused', code, message, retry })
     hangUp(agentId, 'The agent was shut out of the market.')
   }
 
@@ -207,7 +144,7 @@ export async function createAgentService(
   }
 
   return {
-    identify,
+    identify: admission.identify,
     welcome,
     devices,
     heartbeat,
@@ -241,7 +178,8 @@ export async function createAgentService(
         if (!agent || agent.owner_id !== caller.userId)
           throw problem('not_found', `There is no agent ${agentId} of yours. List yours with GET /api/agents/.`)
         await store.setAgentStatus(tx, agentId, { status: 'revoked', reason: null })
-        tx.afterCommit(() => expel(agentId, 'agent_revoked'))
+        const message = 'The key of this machine was revoked.'
+        tx.afterCommit(() => expel(agentId, { code: 'agent_revoked', message, retry: false }))
       })
     },
 
@@ -255,7 +193,9 @@ export async function createAgentService(
       if (!agent || agent.status === 'revoked')
         throw problem('not_found', `There is no agent ${agentId}, or its key was revoked.`)
       await store.setAgentStatus(tx, agentId, change)
-      if (change.status === 'suspended') tx.afterCommit(() => expel(agentId, 'agent_suspended'))
+      const message = change.reason ?? 'The agent is suspended.'
+      if (change.status === 'suspended')
+        tx.afterCommit(() => expel(agentId, { code: 'agent_suspended', message, retry: false }))
       const seen = view(agent)
       return { ...seen, status: change.status, connected: seen.connected && change.status === 'active' }
     },
@@ -265,18 +205,5 @@ export async function createAgentService(
       liveness.stop()
       for (const connection of connections.all()) connection.close()
     },
-  }
-}
-
-function refusal(code: string, message: string, retry = false): ServerMessageOf<'refused'> {
-  return { type: 'refused', code, message, retry }
-}
-
-function signatureHolds({ public_key, signature }: Hello, nonce: string): boolean {
-  try {
-    const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: public_key }, format: 'jwk' })
-    return verify(null, Buffer.from(`orbyte-agent:${nonce}`), key, Buffer.from(signature, 'base64url'))
-  } catch {
-    return false
   }
 }

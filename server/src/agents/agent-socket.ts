@@ -24,7 +24,11 @@ function connect(socket: WebSocket, context: Context, parts: ConversationParts) 
       isOpen: () => socket.readyState === socket.OPEN,
       bufferedBytes: () => socket.bufferedAmount,
       send: (text) => socket.send(text),
-      close: (code) => socket.close(code),
+      close(code) {
+        socket.close(code)
+        // The other side's goodbye has to be read.
+        if (socket.isPaused) socket.resume()
+      },
       terminate: () => socket.terminate(),
       pause: () => socket.pause(),
       resume: () => socket.resume(),

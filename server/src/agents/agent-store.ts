@@ -59,3 +59,12 @@ export async function agentsWithOpenAttempts(reader: Reader): Promise<string[]> 
   const rows = await reader.all<{ agent_id: string }>('SELECT DISTINCT agent_id FROM attempts WHERE ended_at IS NULL')
   return rows.map(({ agent_id }) => agent_id)
 }
+
+/** Machines of an account that were not revoked. */
+export async function countAgentsOf(reader: Reader, ownerId: string): Promise<number> {
+  const row = await reader.get<{ count: number }>(
+    `SELECT count(*) AS count FROM agents WHERE owner_id = ? AND status <> 'revoked'`,
+    ownerId,
+  )
+  return row!.count
+}

@@ -171,6 +171,7 @@ export function openSocket(url: string, path: string = agentSocketPath) {
   return {
     /** Resolves with the close code once the socket is closed. */
     closed,
+    isOpen: () => socket.readyState === socket.OPEN,
     /** The next message of this type that nobody has taken yet. */
     next<T extends ServerMessage['type']>(type: T): Promise<ServerMessageOf<T>> {
       const index = arrived.findIndex((message) => message.type === type)
