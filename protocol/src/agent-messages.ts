@@ -127,7 +127,10 @@ export const AgentMessage = z.discriminatedUnion('type', [
     sha256: z.string().regex(/^[0-9a-f]{64}$/),
     size_bytes: z.int().nonnegative(),
     offset: z.int().nonnegative(),
-    data: z.base64().describe('At most 256 KiB of the file.'),
+    data: z
+      .base64()
+      .max(Math.ceil(fileChunkBytesMax / 3) * 4)
+      .describe('At most 256 KiB of the file.'),
   }),
   z.object({
     type: z.literal('attempt.result'),

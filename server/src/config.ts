@@ -51,6 +51,7 @@ export type Limits = {
   callLimitFactor: number
   eventStreamsPerUserMax: number
   gpusPerOwnerMax: number
+  agentsPerOwnerMax: number
 }
 
 /** All in milliseconds. */
@@ -82,6 +83,7 @@ export const defaultLimits: Limits = {
   callLimitFactor: 1,
   eventStreamsPerUserMax: 50,
   gpusPerOwnerMax: 1_000,
+  agentsPerOwnerMax: 1_000,
 }
 
 const hourMs = 3_600_000

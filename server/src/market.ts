@@ -1,5 +1,8 @@
 import { createAdminService } from './admin/admin-service.ts'
-import { createAgentConnections, createAgentService } from './agents/agent-service.ts'
+import { createBackupService } from './admin/backup-service.ts'
+import { createAgentAdmission } from './agents/agent-admission.ts'
+import { createAgentConnections } from './agents/agent-connections.ts'
+import { createAgentService } from './agents/agent-service.ts'
 import { type Context, every, isoFromMs } from './context.ts'
 import { createGpuService } from './gpus/gpu-service.ts'
 import { deleteOldIdempotencyKeys } from './http/idempotency-store.ts'
@@ -48,8 +51,10 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const connections = createAgentConnections()
   const scheduler = await createScheduler(context, { gpus, models, payments, attempts, agents: connections })
   const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler })
-  const agents = await createAgentService(context, { users, credentials, gpus, scheduler, connections })
+  const admission = createAgentAdmission(context, { users, credentials })
+  const agents = await createAgentService(context, { users, admission, gpus, scheduler, connections })
   const admin = createAdminService(context, { users, passwords, payments, tasks, scheduler, agents })
+  const backups = createBackupService(context, { ledger })
   const stopHousekeeping = keepHouse(context, { payments, tasks })
 
   return {
@@ -69,6 +74,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
     submissions,
     agents,
     admin,
+    backups,
     /** Nothing happens by itself any more. Resolves once what was waiting to be written is. */
     async stop() {
       stopHousekeeping()

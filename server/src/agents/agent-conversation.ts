@@ -172,17 +172,25 @@ type Inbox = {
  * commit holds many; an acknowledgement waits for all before it.
  */
 function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
-  const unfinished: { seq: number | null; done: boolean }[] = []
+  const unfinished: { seq: number | null; done: boolean; characters: number }[] = []
   const onTheirWay = new Set<Promise<void>>()
   let lastSeq = 0
   let broken = false
   let paused = false
+  let characters = 0
+
+  const isOver = (share: number) =>
+    unfinished.length >= unfinishedMax.messages * share || characters >= unfinishedMax.characters * share
 
   function settle() {
     let seq: number | null = null
-    while (unfinished[0]?.done) seq = unfinished.shift()!.seq ?? seq
+    while (unfinished[0]?.done) {
+      const entry = unfinished.shift()!
+      characters -= entry.characters
+      seq = entry.seq ?? seq
+    }
     if (seq !== null && !broken) acknowledge(seq)
-    if (paused && unfinished.length < unfinishedMax / 2) {
+    if (paused && !isOver(0.5)) {
       paused = false
       resume()
     }
@@ -201,16 +209,18 @@ function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
 
   return {
     startAt: (seq: number) => (lastSeq = seq),
-    receive(message: AgentMessage) {
+    /** `size`: the message's characters on the wire. */
+    receive(message: AgentMessage, size: number) {
       if (broken) return
       const seq = 'seq' in message ? message.seq : null
-      const entry = { seq, done: seq !== null && seq <= lastSeq }
+      const entry = { seq, done: seq !== null && seq <= lastSeq, characters: size }
+      characters += size
       unfinished.push(entry)
       if (entry.done) return settle()
       if (seq !== null) lastSeq = seq
       const work: Promise<void> = finish(message, entry).finally(() => onTheirWay.delete(work))
       onTheirWay.add(work)
-      if (unfinished.length >= unfinishedMax && !paused) {
+      if (isOver(1) && !paused) {
         paused = true
         pause()
       }
