@@ -21,7 +21,7 @@ export type StoredEvent = MarketEvent & { user_id: string | null; provider_id: s
  */
 export type EventLog = {
   append(tx: Transaction, event: NewEvent): Promise<void>
-  /** `listen` is called in cursor order and must not throw. The result unsubscribes. */
+  /** `listen` is called in cursor order. If it throws, the others hear all the same. The result unsubscribes. */
   subscribe(listen: (event: StoredEvent) => void): () => void
   ofTask(reader: Reader, query: { taskId: string; after: number; limit: number }): Promise<StoredEvent[]>
 }
@@ -49,9 +49,7 @@ export function createEventLog(clock: Clock): EventLog {
         ...[type, at, task_id, attempt_id, user_id, provider_id, JSON.stringify(data)],
       )
       const stored: StoredEvent = { cursor: row!.cursor, type, at, task_id, attempt_id, user_id, provider_id, data }
-      tx.afterCommit(() => {
-        for (const listen of listeners) listen(stored)
-      })
+      tx.afterCommit(() => tell(listeners, stored))
     },
     subscribe(listen) {
       listeners.add(listen)
@@ -65,4 +63,18 @@ export function createEventLog(clock: Clock): EventLog {
       return rows.map((row) => ({ ...row, data: JSON.parse(row.data) }) as StoredEvent)
     },
   }
+}
+
+/** Throws what one of them has thrown, once all have heard. */
+function tell(listeners: Set<(event: StoredEvent) => void>, event: StoredEvent) {
+  const errors: unknown[] = []
+  for (const listen of listeners) {
+    try {
+      listen(event)
+    } catch (error) {
+      errors.push(error)
+    }
+  }
+  if (errors.length > 1) throw new AggregateError(errors, 'listeners to an event failed')
+  if (errors.length === 1) throw errors[0]
 }

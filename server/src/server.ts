@@ -58,7 +58,7 @@ export async function startServer(config: Config, outside: Outside = {}): Promis
     ...taskRoutes(tasks, market.streams, gpus),
     ...schedulerRoutes(submissions, tasks),
     ...agentRoutes(agents),
-    ...adminRoutes(market.admin),
+    ...adminRoutes(market.admin, market.backups),
     healthRoute(context, { gpus, scheduler, isStopping: () => stopping }),
   ]
   mountRoutes(app, context, { routes, authenticate: market.authentication.authenticate })
@@ -79,14 +79,16 @@ export async function startServer(config: Config, outside: Outside = {}): Promis
 
 function createContext(config: Config, outside: Outside): Context {
   const clock = outside.clock ?? systemClock
+  const log = outside.log ?? systemLog(config.logLevel)
+  const onEffectError = (error: unknown) => log.error({ error }, 'an effect of a commit failed')
   const inMemory = config.databasePath === ':memory:'
   if (!inMemory) mkdirSync(dirname(config.databasePath), { recursive: true })
   return {
     config,
     clock,
     random: outside.random ?? systemRandom,
-    log: outside.log ?? systemLog(config.logLevel),
-    database: outside.database ?? openSqlite(config.databasePath),
+    log,
+    database: outside.database ?? openSqlite(config.databasePath, { onEffectError }),
     files: outside.files ?? (inMemory ? memoryFileStore() : folderFileStore(`${config.databasePath}.files`)),
     events: createEventLog(clock),
   }

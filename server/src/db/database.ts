@@ -19,7 +19,10 @@ export type Reader = {
 export type Transaction = Reader & {
   /** Returns how many rows changed. */
   run(sql: string, ...params: Value[]): Promise<number>
-  /** Runs once the commit is durable, before the transaction's promise resolves, in commit order. Must not throw. */
+  /**
+   * Runs once the commit is durable, before the transaction's promise resolves, in commit order. Must not throw: if it does, that
+   * is reported, and keeps nothing else from happening.
+   */
   afterCommit(effect: () => void): void
 }
 
@@ -43,6 +46,14 @@ export class DatabaseFullError extends Error {
   constructor(cause: unknown) {
     super('the database is full', { cause })
     this.name = 'DatabaseFullError'
+  }
+}
+
+/** The database gave up a commit with all its transactions: none of them changed anything. */
+export class CommitLostError extends Error {
+  constructor(cause: unknown) {
+    super('the database gave the commit up: nothing of it is stored', { cause })
+    this.name = 'CommitLostError'
   }
 }
 

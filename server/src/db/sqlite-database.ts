@@ -1,5 +1,6 @@
 import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from '@photostructure/sqlite'
 import {
+  CommitLostError,
   type Database,
   DatabaseFullError,
   DatabaseInUseError,
@@ -11,6 +12,7 @@ import {
 import { createBackup } from './sqlite-backup.ts'
 import { isBusy, isFull } from './sqlite-errors.ts'
 
+type Seal = (tx: Transaction) => Promise<void>
 type Waiting = {
   work: (tx: Transaction) => Promise<unknown>
   resolve: (value: unknown) => void
@@ -24,7 +26,7 @@ const transactionsPerCommitMax = 200
  * `Database` on one SQLite file. One connection; WAL with `synchronous=FULL`, so that a commit is on disk when it returns.
  * Each transaction is a savepoint within the commit.
  */
-export function openSqlite(path: string): Database {
+export function openSqlite(path: string, options: SqliteOptions = {}): Database {
   const sqlite = new DatabaseSync(path)
   try {
     sqlite.exec(
@@ -34,7 +36,7 @@ export function openSqlite(path: string): Database {
     sqlite.close()
     throw isBusy(error) ? new DatabaseInUseError(path) : error
   }
-  return sqliteDatabase(sqlite)
+  return sqliteDatabase(sqlite, options)
 }
 
 /** For tools that look at a file which no server has open. */
@@ -46,15 +48,17 @@ export function openSqliteReadOnly(path: string): { reader: Reader; close: () =>
 export type SqliteOptions = {
   /** Resolves when the next commit may begin: all that is asked for until then is in it. Default: one turn of the event loop. */
   beforeCommit?: () => Promise<void>
+  /** Hears what an effect has thrown: a bug, which stops nothing. Default: it is thrown where nobody catches it. */
+  onEffectError?: (error: unknown) => void
 }
 
 export function sqliteDatabase(
   sqlite: DatabaseSyncInstance,
-  { beforeCommit = nextTurn }: SqliteOptions = {},
+  { beforeCommit = nextTurn, onEffectError = rethrow }: SqliteOptions = {},
 ): Database {
   const connection = connect(sqlite)
-  let seal: (tx: Transaction) => Promise<void> = async () => {}
-  let waiting: Waiting[] = []
+  let seal: Seal = async () => {}
+  const waiting: Waiting[] = []
   let writing: Promise<void> | null = null
   let closed = false
   let last: Promise<unknown> = Promise.resolve()
@@ -68,12 +72,18 @@ export function sqliteDatabase(
 
   const backup = createBackup(sqlite, exclusively)
 
+  /** Goes on whatever happens, and answers everybody. */
   async function writeAll() {
     while (waiting.length > 0) {
-      await beforeCommit()
-      const batch = waiting.slice(0, transactionsPerCommitMax)
-      waiting = waiting.slice(batch.length)
-      await exclusively(() => commit(connection, batch, seal))
+      const mayBegin = Promise.resolve().then(beforeCommit)
+      await Promise.allSettled([mayBegin])
+      const batch = waiting.splice(0, transactionsPerCommitMax)
+      try {
+        await mayBegin
+        await exclusively(() => commit(connection, batch, { seal, onEffectError }))
+      } catch (error) {
+        for (const { reject } of batch) reject(error)
+      }
     }
     writing = null
   }
@@ -102,6 +112,9 @@ export function sqliteDatabase(
 }
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
+const rethrow = (error: unknown) => {
+  throw error
+}
 
 /**
  * Closes the file and its lock. Closing alone keeps the lock for as long as a prepared statement has not been collected; leaving
@@ -117,6 +130,8 @@ function letGo(sqlite: DatabaseSyncInstance) {
 
 type Connection = {
   exec(sql: string): void
+  /** False within a commit: SQLite has rolled it back by itself, as it may on a full disk, an I/O error or a lack of memory. */
+  inCommit(): boolean
   reader: Reader
   run(sql: string, params: Value[]): number
 }
@@ -130,6 +145,7 @@ function connect(sqlite: DatabaseSyncInstance): Connection {
   }
   return {
     exec: (sql) => sqlite.exec(sql),
+    inCommit: () => sqlite.isTransaction,
     reader: {
       get: async <R extends Row>(sql: string, ...params: Value[]) => prepare(sql).get(...params) as R | undefined,
       all: async <R extends Row>(sql: string, ...params: Value[]) => prepare(sql).all(...params) as R[],
@@ -138,7 +154,12 @@ function connect(sqlite: DatabaseSyncInstance): Connection {
   }
 }
 
-async function commit(connection: Connection, batch: Waiting[], seal: (tx: Transaction) => Promise<void>) {
+/** Throws if nothing of the batch is stored; else all of it is, but for those whose promise is rejected here. */
+async function commit(
+  connection: Connection,
+  batch: Waiting[],
+  { seal, onEffectError }: { seal: Seal; onEffectError: (error: unknown) => void },
+) {
   const effects: (() => void)[] = []
   const outcomes: (() => void)[] = []
   try {
@@ -148,48 +169,66 @@ async function commit(connection: Connection, batch: Waiting[], seal: (tx: Trans
         const value = await savepoint(connection, work, effects)
         outcomes.push(() => resolve(value))
       } catch (error) {
-        if (isFull(error)) throw error
+        if (isFull(error) || error instanceof CommitLostError) throw error
         outcomes.push(() => reject(error))
       }
     }
     await seal(transactionOn(connection, effects))
     connection.exec('COMMIT')
   } catch (error) {
-    rollBack(connection)
-    const failure = isFull(error) ? new DatabaseFullError(error) : error
-    for (const { reject } of batch) reject(failure)
-    return
+    if (connection.inCommit()) connection.exec('ROLLBACK')
+    throw isFull(error) || isFull((error as Error).cause) ? new DatabaseFullError(error) : error
   }
-  for (const effect of effects) effect()
+  for (const effect of effects) {
+    try {
+      effect()
+    } catch (error) {
+      queueMicrotask(() => onEffectError(error))
+    }
+  }
   for (const settle of outcomes) settle()
 }
 
 async function savepoint<T>(connection: Connection, work: (tx: Transaction) => Promise<T>, effects: (() => void)[]) {
   const own: (() => void)[] = []
+  assertInCommit(connection)
   connection.exec('SAVEPOINT one')
+  let value: T
   try {
-    const value = await work(transactionOn(connection, own))
-    connection.exec('RELEASE one')
-    effects.push(...own)
-    return value
+    value = await work(transactionOn(connection, own))
   } catch (error) {
-    if (!isFull(error)) connection.exec('ROLLBACK TO one; RELEASE one')
+    if (isFull(error)) throw error
+    endSavepoint(connection, 'ROLLBACK TO one; RELEASE one', error)
     throw error
   }
+  endSavepoint(connection, 'RELEASE one')
+  effects.push(...own)
+  return value
+}
+
+/** Where that fails, nobody knows what the commit holds: all of it has to go. `cause`: what made the transaction fail. */
+function endSavepoint(connection: Connection, sql: string, cause?: unknown) {
+  try {
+    connection.exec(sql)
+  } catch (error) {
+    throw new CommitLostError(cause ?? error)
+  }
+}
+
+/** Outside of the commit each statement and savepoint would be a commit of its own. */
+function assertInCommit(connection: Connection) {
+  if (!connection.inCommit()) throw new CommitLostError(new Error('SQLite has rolled it back'))
 }
 
 function transactionOn(connection: Connection, effects: (() => void)[]): Transaction {
-  return {
-    ...connection.reader,
-    run: async (sql, ...params) => connection.run(sql, params),
-    afterCommit: (effect) => effects.push(effect),
+  const within = <T>(statement: () => T): T => {
+    assertInCommit(connection)
+    return statement()
   }
-}
-
-function rollBack(connection: Connection) {
-  try {
-    connection.exec('ROLLBACK')
-  } catch {
-    // SQLite has rolled back by itself (a full disk does that).
+  return {
+    get: async (sql, ...params) => within(() => connection.reader.get(sql, ...params)),
+    all: async (sql, ...params) => within(() => connection.reader.all(sql, ...params)),
+    run: async (sql, ...params) => within(() => connection.run(sql, params)),
+    afterCommit: (effect) => effects.push(effect),
   }
 }
