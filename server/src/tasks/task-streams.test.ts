@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { MarketEvent } from '@orbyte/protocol'
+import { api, type MarketEvent } from '@orbyte/protocol'
 import type { ScriptedAgent } from '../agents/fixture-agent.ts'
+import { openSqlite } from '../db/sqlite-database.ts'
 import { type Market, startMarket } from '../fixture-market.ts'
 import { outcome, type TestUser } from '../fixture-server.ts'
 
@@ -155,3 +156,48 @@ test('a user has at most so many streams open at a time, and gets a place back b
   await market.call(`POST /api/tasks/${id}/cancel`, { token: alice.token, body: {} })
   await market.until(oneMore, ({ status }) => status === 200)
 })
+
+test('who leaves before the stream begins keeps no place', async () => {
+  const database = openSqlite(':memory:')
+  let held: (() => void)[] | null = null
+  const read: typeof database.read = async (work) => {
+    if (held) await new Promise<void>((resolve) => held!.push(resolve))
+    return database.read(work)
+  }
+  const own = await startMarket({ limits: { eventStreamsPerUserMax: 2 }, outside: { database: { ...database, read } } })
+  const carol = await own.person('10')
+  const { id } = await own.submit(carol, { wait: true, max_price_per_hour: '1' })
+  const stream = `/api/tasks/${id}/events`
+  let left = 0
+  own.app.server.on('request', (request, response) => {
+    if (request.url === stream) response.on('close', () => left++)
+  })
+  for (let leaving = 0; leaving < 3; leaving++) {
+    held = []
+    const closing = new AbortController()
+    const headers = { authorization: `Bearer ${carol.token}` }
+    const asked = fetch(own.url + stream, { headers, signal: closing.signal }).catch(() => null)
+    const { length } = await own.until(
+      turn(() => held!),
+      ({ length }) => length > 0,
+    )
+    closing.abort()
+    await asked
+    await own.until(
+      turn(() => left),
+      (count) => count > leaving,
+    )
+    const waiting = held.splice(0, length)
+    held = null
+    for (const go of waiting) go()
+  }
+  await own.ask(carol, api.tasks.cancel, { task_id: id })
+  expect(outcome(await own.call(`GET ${stream}`, { token: carol.token }))).toBe('200')
+  await own.close()
+})
+
+/** Looks after whatever is due in the event loop has happened. */
+const turn =
+  <T>(look: () => T) =>
+  () =>
+    new Promise<T>((resolve) => setImmediate(() => resolve(look())))

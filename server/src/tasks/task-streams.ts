@@ -92,23 +92,27 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
     return task
   }
 
-  function takeStream(userId: string) {
+  /** The result gives it back. */
+  function takeStream(userId: string): () => void {
     const count = open.get(userId) ?? 0
     const most = context.config.limits.eventStreamsPerUserMax
     if (count >= most) throw problem('rate_limited', `At most ${most} event streams at a time. Close one first.`)
     open.set(userId, count + 1)
-    return () => open.set(userId, (open.get(userId) ?? 1) - 1)
+    return () => {
+      const left = open.get(userId)! - 1
+      if (left === 0) open.delete(userId)
+      else open.set(userId, left)
+    }
   }
 
   return {
     async events(query: { task_id: string; after?: number }, caller: Caller, reply: FastifyReply) {
-      const task = await context.database.read((reader) => tasks.visible(reader, query.task_id, caller))
-      const release = takeStream(caller.userId)
       const closed = new AbortController()
-      reply.raw.on('close', () => {
-        closed.abort()
-        release()
-      })
+      reply.raw.on('close', () => closed.abort())
+      const task = await context.database.read((reader) => tasks.visible(reader, query.task_id, caller))
+      // Who has left before it began never says so again.
+      if (closed.signal.aborted || reply.raw.destroyed) return reply.hijack()
+      closed.signal.addEventListener('abort', takeStream(caller.userId))
       const after = query.after ?? (Number(reply.request.headers['last-event-id']) || 0)
       const chunks = sse(query.task_id, { after, signal: closed.signal, ended: isTaskFinal(task.status) })
       return reply
