@@ -33,6 +33,14 @@ export const migrations: readonly string[][] = [
 
     `CREATE TABLE accounts (
       id TEXT PRIMARY KEY, balance_micros INTEGER NOT NULL CHECK (balance_micros >= 0 OR id = 'external')) STRICT, WITHOUT ROWID`,
+    `CREATE TABLE ledger_sum (id INTEGER PRIMARY KEY CHECK (id = 1), micros INTEGER NOT NULL) STRICT`,
+    `INSERT INTO ledger_sum (id, micros) VALUES (1, 0)`,
+    `CREATE TRIGGER account_added AFTER INSERT ON accounts BEGIN
+      UPDATE ledger_sum SET micros = micros + new.balance_micros; END`,
+    `CREATE TRIGGER account_changed AFTER UPDATE OF balance_micros ON accounts BEGIN
+      UPDATE ledger_sum SET micros = micros - old.balance_micros + new.balance_micros; END`,
+    `CREATE TRIGGER account_removed AFTER DELETE ON accounts BEGIN
+      UPDATE ledger_sum SET micros = micros - old.balance_micros; END`,
     `CREATE TABLE transfers (
       seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, debit_account TEXT NOT NULL, credit_account TEXT NOT NULL,
       amount_micros INTEGER NOT NULL CHECK (amount_micros > 0), idempotency_key TEXT NOT NULL UNIQUE, task_id TEXT,

@@ -34,25 +34,34 @@ const deposit = (userId: string, amount: number, key: string) => ({
 const users = ['user_a', 'user_b', 'user_c']
 const anyUser = fc.constantFrom(...users)
 const anyAmount = fc.integer({ min: 1, max: 1_000_000 })
-const anyTask = fc.integer({ min: 0, max: 6 }).map((n) => `task_${n}`)
+/** Small beside a hold, so that several could fit into one. */
+const anyPart = fc.integer({ min: 1, max: 100_000 })
+const anyTask = fc.integer({ min: 0, max: 3 }).map((n) => `task_${n}`)
 const anyStep = fc.oneof(
   fc.record({
     do: fc.constant('deposit' as const),
     user: anyUser,
     amount: anyAmount,
     key: fc.integer({ min: 0, max: 20 }),
+    isRepeated: fc.boolean(),
   }),
   fc.record({ do: fc.constant('hold' as const), user: anyUser, amount: anyAmount, task: anyTask }),
-  fc.record({ do: fc.constant('settle' as const), user: anyUser, amount: anyAmount, fee: anyAmount, task: anyTask }),
-  fc.record({ do: fc.constant('release' as const), amount: fc.option(anyAmount, { nil: undefined }), task: anyTask }),
+  fc.record({ do: fc.constant('settle' as const), user: anyUser, amount: anyPart, fee: anyPart, task: anyTask }),
+  fc.record({ do: fc.constant('release' as const), amount: fc.option(anyPart, { nil: undefined }), task: anyTask, reason: fc.constantFrom('end', 'dispute') }),
   fc.record({ do: fc.constant('fail' as const), user: anyUser, amount: anyAmount }),
 )
 type Step = typeof anyStep extends fc.Arbitrary<infer S> ? S : never
 
+/** Every other one is the same again wherever its key is; the rest clash with what has their key. */
+function depositOf(step: { user: string; amount: number; key: number; isRepeated: boolean }) {
+  const key = `deposit:${step.key}`
+  return step.isRepeated ? deposit(users[step.key % users.length]!, 1_000_000 * (step.key + 1), key) : deposit(step.user, step.amount, key)
+}
+
 async function take(database: Database, ledger: Ledger, step: Step) {
   await database.transaction(async (tx) => {
     const amount = ('amount' in step ? step.amount : undefined) as Micros | undefined
-    if (step.do === 'deposit') await ledger.transfer(tx, deposit(step.user, amount!, `deposit:${step.key}`))
+    if (step.do === 'deposit') await ledger.transfer(tx, depositOf(step))
     if (step.do === 'hold') await ledger.hold(tx, { taskId: step.task, userId: step.user, amount: amount! })
     if (step.do === 'settle')
       await ledger.settle(tx, {
@@ -61,7 +70,7 @@ async function take(database: Database, ledger: Ledger, step: Step) {
         cost: amount!,
         fee: micros(Math.min(step.fee, amount!)),
       })
-    if (step.do === 'release') await ledger.release(tx, { taskId: step.task, amount, reason: String(amount) })
+    if (step.do === 'release') await ledger.release(tx, { taskId: step.task, amount, reason: step.reason })
     if (step.do === 'fail') {
       await ledger.transfer(tx, deposit(step.user, amount!, `failed:${amount}`))
       throw new RangeError('the transaction fails after its transfer')
@@ -103,23 +112,72 @@ test('a hold needs the money, and a refused hold changes nothing', async () => {
   expect(await database.read((reader) => ledger.remainder(reader, 'task_1'))).toBeNull()
 })
 
-test('a task is settled at most once, whatever is asked', async () => {
+/** A hold of 100 for task_1 of user_a, and what can be done with it. */
+async function heldLedger() {
   const { database, ledger } = await freshLedger()
   await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 100, 'one')))
   await database.transaction((tx) => ledger.hold(tx, { taskId: 'task_1', userId: 'user_a', amount: micros(100) }))
-  const settle = () =>
-    database.transaction((tx) =>
-      ledger.settle(tx, { taskId: 'task_1', providerId: 'user_b', cost: micros(100), fee: micros(3) }),
-    )
-  await settle()
-  await expect(settle()).rejects.toThrow(/0 is left/)
-  const balance = (account: string) => database.read((reader) => ledger.balanceOf(reader, account))
-  expect([await balance(available('user_b')), await balance('fees'), await balance(held('user_a'))]).toEqual([97, 3, 0])
+  return {
+    settle: (cost: number, fee = 0) =>
+      database.transaction((tx) =>
+        ledger.settle(tx, { taskId: 'task_1', providerId: 'user_b', cost: micros(cost), fee: micros(fee) }),
+      ),
+    release: (amount: number, reason: string) =>
+      database.transaction((tx) => ledger.release(tx, { taskId: 'task_1', amount: micros(amount), reason })),
+    balance: (account: string) => database.read((reader) => ledger.balanceOf(reader, account)),
+    problems: async () => (await database.read(verifyLedger)).problems,
+  }
+}
+
+test.each([
+  [100, 3],
+  [60, 0],
+  [60, 60],
+])('a task is settled at most once, whatever is left of its hold: %i with a fee of %i', async (cost, fee) => {
+  const { settle, balance, problems } = await heldLedger()
+  await settle(cost, fee)
+  await expect(settle(30)).rejects.toThrow(/has been settled/)
+  await expect(settle(cost, fee)).rejects.toThrow(/has been settled/)
+  expect([await balance(available('user_b')), await balance('fees'), await balance(held('user_a'))]).toEqual([
+    cost - fee,
+    fee,
+    100 - cost,
+  ])
+  expect(await problems()).toEqual([])
+})
+
+test.each([30, 20])('a hold is released once for a reason: 30, then %i', async (amount) => {
+  const { release, balance, problems } = await heldLedger()
+  await release(30, 'end')
+  await expect(release(amount, 'end')).rejects.toThrow(/release:end:task_1/)
+  expect([await balance(held('user_a')), await balance(available('user_a'))]).toEqual([70, 30])
+  await release(amount, 'dispute')
+  expect(await balance(held('user_a'))).toBe(70 - amount)
+  expect(await problems()).toEqual([])
+})
+
+test('a transfer that is repeated moves nothing; another transfer with its key is refused', async () => {
+  const { database, ledger } = await freshLedger()
+  const wanted = deposit('user_a', 100, 'one')
+  const make = (fields: Partial<Parameters<Ledger['transfer']>[1]> = {}) =>
+    database.transaction((tx) => ledger.transfer(tx, { ...wanted, ...fields }))
+  expect(await make()).toEqual(await make())
+  for (const other of [
+    { amount: micros(101) },
+    { amount: micros(0) },
+    { credit: available('user_b') },
+    { debit: 'fees' },
+    { kind: 'refund' as const },
+    { taskId: 'task_1' },
+  ])
+    await expect(make(other)).rejects.toThrow(/key one/)
+  expect(await database.read((reader) => ledger.balanceOf(reader, available('user_a')))).toBe(100)
 })
 
 test.each([
   ['a transfer', 'UPDATE transfers SET amount_micros = amount_micros + 1 WHERE seq = 1', /transfer 1 was changed/],
   ['a balance', `UPDATE accounts SET balance_micros = balance_micros + 1 WHERE id = 'available:user_a'`, /add up to/],
+  ['the sum', 'UPDATE ledger_sum SET micros = 1', /1 is kept as that/],
   [
     'a batch',
     `UPDATE ledger_batches SET committed_at = '2020-01-01T00:00:00.000Z' WHERE batch = 1`,
@@ -133,4 +191,41 @@ test.each([
   expect((await database.read(verifyLedger)).problems).toEqual([])
   sqlite.exec(sql)
   expect((await database.read(verifyLedger)).problems.join('\n')).toMatch(expected)
+})
+
+test('the sum of all balances is said as it is at any time, also when it is wrong', async () => {
+  const { database, ledger, sqlite } = await freshLedger()
+  const sum = async () => (await database.read(ledger.head)).sum
+  expect(await sum()).toBe('0')
+  await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 50, 'one')))
+  await database
+    .transaction(async (tx) => {
+      await ledger.transfer(tx, deposit('user_a', 50, 'two'))
+      throw new RangeError('the transaction fails after its transfer')
+    })
+    .catch(() => {})
+  expect(await sum()).toBe('0')
+  sqlite.exec(`UPDATE accounts SET balance_micros = balance_micros + 7 WHERE id = 'available:user_a'`)
+  expect(await sum()).toBe('7')
+  sqlite.exec(`INSERT INTO accounts (id, balance_micros) VALUES ('available:user_b', 5)`)
+  expect(await sum()).toBe('12')
+  sqlite.exec(`DELETE FROM accounts WHERE id = 'available:user_a'`)
+  expect(await sum()).toBe('-45')
+})
+
+test('the sum of all balances is read without looking at each of them', async () => {
+  const { database, ledger, sqlite } = await freshLedger()
+  const asked: string[] = []
+  await database.read((reader) =>
+    ledger.head({
+      all: reader.all,
+      get: (sql, ...params) => {
+        asked.push(sql)
+        return reader.get(sql, ...params)
+      },
+    }),
+  )
+  const plans = asked.flatMap((sql) => sqlite.prepare(`EXPLAIN QUERY PLAN ${sql}`).all() as { detail: string }[])
+  expect(plans.length).toBeGreaterThan(0)
+  expect(plans.filter(({ detail }) => detail.includes('accounts'))).toEqual([])
 })

@@ -30,6 +30,8 @@ import { hashLeaf, inclusionPath, merkleRoot, sha256Hex } from './merkle.ts'
 export type Ledger = ReturnType<typeof createLedger>
 
 type NewTransfer = { kind: TransferKind; debit: string; credit: string; amount: Micros; key: string; taskId?: string }
+type Remainder = { userId: string; rest: Micros; isSettled: boolean }
+type Made = { transfer: Transfer; hash: string }
 
 export const available = (userId: string) => `available:${userId}`
 export const held = (userId: string) => `held:${userId}`
@@ -39,10 +41,21 @@ type LedgerContext = Pick<Context, 'clock' | 'database'>
 export function createLedger(context: LedgerContext, key: LedgerKey) {
   context.database.sealCommits((tx) => sealBatch(tx, context, key))
 
-  /** Makes the transfer, unless one with this key exists: then that one is the answer and nothing moves. */
-  async function transfer(tx: Transaction, wanted: NewTransfer): Promise<{ transfer: Transfer; hash: string }> {
+  /** Makes the transfer, unless it was made before: then that one is the answer and nothing moves. */
+  async function transfer(tx: Transaction, wanted: NewTransfer): Promise<Made> {
     const existing = await store.transferByKey(tx, wanted.key)
-    if (existing) return { transfer: store.toTransfer(existing), hash: existing.leaf_hash }
+    if (!existing) return move(tx, wanted)
+    if (!isSame(existing, wanted)) throw new RangeError(`another transfer has the key ${wanted.key}`)
+    return { transfer: store.toTransfer(existing), hash: existing.leaf_hash }
+  }
+
+  /** Makes a transfer that goes with a change of a hold, and so must not have been made before. */
+  async function transferOnce(tx: Transaction, wanted: NewTransfer): Promise<Made> {
+    if (await store.transferByKey(tx, wanted.key)) throw new RangeError(`${wanted.key} was made before`)
+    return move(tx, wanted)
+  }
+
+  async function move(tx: Transaction, wanted: NewTransfer): Promise<Made> {
     if (wanted.amount <= 0) throw new RangeError(`a transfer of ${wanted.amount} micro-ORB`)
     if (!(await store.debit(tx, wanted.debit, wanted.amount))) {
       const balance = await store.balanceOf(tx, wanted.debit)
@@ -70,10 +83,11 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
   }
 
   /** What is left of a task's hold. */
-  async function remainder(tx: Reader, taskId: string): Promise<{ userId: string; rest: Micros } | null> {
+  async function remainder(tx: Reader, taskId: string): Promise<Remainder | null> {
     const hold = await store.holdOf(tx, taskId)
     if (!hold) return null
-    return { userId: hold.user_id, rest: micros(hold.amount_micros - hold.settled_micros - hold.released_micros) }
+    const rest = micros(hold.amount_micros - hold.settled_micros - hold.released_micros)
+    return { userId: hold.user_id, rest, isSettled: hold.settled_micros > 0 }
   }
 
   return {
@@ -84,7 +98,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
 
     /** Reserves `amount` for a task. Throws `insufficient_funds`. */
     async hold(tx: Transaction, { taskId, userId, amount }: { taskId: string; userId: string; amount: Micros }) {
-      await transfer(tx, {
+      await transferOnce(tx, {
         kind: 'hold',
         debit: available(userId),
         credit: held(userId),
@@ -105,6 +119,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
     ): Promise<string> {
       const { taskId, cost, fee } = part
       const hold = await remainder(tx, taskId)
+      if (hold?.isSettled) throw new RangeError(`${taskId} has been settled`)
       if (!hold || cost > hold.rest || fee > cost || cost <= 0)
         throw new RangeError(
           `cannot settle ${cost} (fee ${fee}) from the hold of ${taskId}: ${hold?.rest ?? 'none'} is left`,
@@ -113,17 +128,18 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       const debit = held(hold.userId)
       let hash: string | undefined
       if (fee > 0)
-        hash = (await transfer(tx, { kind: 'fee', debit, credit: 'fees', amount: fee, key: `fee:${taskId}`, taskId }))
-          .hash
+        hash = (
+          await transferOnce(tx, { kind: 'fee', debit, credit: 'fees', amount: fee, key: `fee:${taskId}`, taskId })
+        ).hash
       if (cost > fee) {
         const amount = micros(cost - fee)
         const credit = available(part.providerId)
-        hash = (await transfer(tx, { kind: 'settlement', debit, credit, amount, key: `settle:${taskId}`, taskId })).hash
+        hash = (await transferOnce(tx, { kind: 'settlement', debit, credit, amount, key: `settle:${taskId}`, taskId })).hash
       }
       return hash!
     },
 
-    /** Gives `amount` (default: all that is left) of a task's hold back to the renter. `reason` tells several releases apart. */
+    /** Gives `amount` (default: all that is left) of a task's hold back to the renter. At most once for a `reason`. */
     async release(tx: Transaction, { taskId, amount, reason }: { taskId: string; amount?: Micros; reason: string }) {
       const hold = await remainder(tx, taskId)
       if (!hold) throw new RangeError(`there is no hold for ${taskId}`)
@@ -133,7 +149,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       if (back === 0) return
       await store.takeFromHold(tx, taskId, { settledMicros: 0, releasedMicros: back })
       const [debit, credit] = [held(hold.userId), available(hold.userId)]
-      await transfer(tx, { kind: 'release', debit, credit, amount: back, key: `release:${reason}:${taskId}`, taskId })
+      await transferOnce(tx, { kind: 'release', debit, credit, amount: back, key: `release:${reason}:${taskId}`, taskId })
     },
 
     async transfersOf(reader: Reader, query: { userId: string; before: number; limit: number }): Promise<Transfer[]> {
@@ -169,6 +185,8 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
 
     batches: store.batchesBefore,
     publicKey: key.publicKey,
+    /** Signs with the market's key what is not of the ledger, and says so in its own first words. */
+    sign: key.sign,
 
     /** Refuses to go on with another key than the one that signed so far. Called once at start. */
     async checkKey(tx: Transaction) {
@@ -180,6 +198,16 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
         )
     },
   }
+}
+
+function isSame(row: store.TransferRow, { kind, debit, credit, amount, taskId }: NewTransfer): boolean {
+  return (
+    row.kind === kind &&
+    row.debit_account === debit &&
+    row.credit_account === credit &&
+    row.amount_micros === amount &&
+    row.task_id === (taskId ?? null)
+  )
 }
 
 async function proofOf(reader: Reader, row: store.TransferRow) {

@@ -8,6 +8,7 @@ import {
   type BatchRow,
   batchesFrom,
   ledgerPublicKey,
+  sumOfBalances,
   type TransferRow,
   transfersBetween,
 } from './ledger-store.ts'
@@ -19,6 +20,7 @@ export type LedgerReport = {
   accounts: number
   problems: string[]
   head: string | null
+  public_key: string | null
 }
 
 /** Checks a database file that no server has open. */
@@ -39,7 +41,7 @@ export async function verifyLedger(reader: Reader): Promise<LedgerReport> {
   const problems: string[] = []
   const balances = new Map<string, number>()
   const publicKey = await ledgerPublicKey(reader)
-  const report: LedgerReport = { batches: 0, transfers: 0, accounts: 0, problems, head: null }
+  const report: LedgerReport = { batches: 0, transfers: 0, accounts: 0, problems, head: null, public_key: publicKey }
   let previous: BatchRow | null = null
   for (let page = await batchesFrom(reader, 1); page.length > 0; page = await batchesFrom(reader, previous!.batch + 1))
     for (const batch of page) {
@@ -88,6 +90,8 @@ async function balanceProblems(reader: Reader, expected: Map<string, number>): P
     if (balance < 0 && id !== 'external') problems.push(`${id}: the balance is below zero`)
   const sum = [...actual.values()].reduce((total, balance) => total + balance, 0)
   if (sum !== 0) problems.push(`the sum of all balances is ${sum}, not 0`)
+  const kept = await sumOfBalances(reader)
+  if (kept !== sum) problems.push(`the sum of all balances is ${sum}, and ${kept} is kept as that`)
   const holds = await allHolds(reader)
   for (const { user_id, rest } of holds)
     if ((actual.get(`held:${user_id}`) ?? 0) !== rest)
