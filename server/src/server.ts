@@ -39,10 +39,21 @@ export type Server = {
   close(): Promise<void>
 }
 
-/** The composition root: makes the context, then the market, then the doors to it, then listens. */
+/** Opens the market's file, which is closed again where the server cannot start. */
 export async function startServer(config: Config, outside: Outside = {}): Promise<Server> {
-  const catalogue = loadCatalogue(config.modelsPath)
   const context = createContext(config, outside)
+  try {
+    return await compose(context)
+  } catch (error) {
+    await context.database.close()
+    throw error
+  }
+}
+
+/** The composition root: makes the market from its context, then the doors to it, then listens. */
+async function compose(context: Context): Promise<Server> {
+  const { config } = context
+  const catalogue = loadCatalogue(config.modelsPath)
   await migrate(context.database, { backupPath: config.databasePath === ':memory:' ? null : config.databasePath })
   const market = await createMarket(context, { catalogue })
   const { gpus, tasks, scheduler, submissions, agents } = market

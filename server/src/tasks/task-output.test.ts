@@ -97,6 +97,7 @@ describe('a file', () => {
   test('that makes the output larger than it may be ends the task, charged for what ran', async () => {
     const { id, start } = await begin()
     market.clock.advance(250)
+    await agent.heartbeat([{ start, run_ms: 250 }])
     await agent.report(chunksOf(start, randomBytes(400_000))[0]!)
     await agent.report(chunksOf(start, randomBytes(400_000), { name: 'second.png' })[0]!)
     expect(await market.task(alice, id)).toMatchObject({
