@@ -12,6 +12,8 @@ export type ActiveAttempt = {
   status: AttemptStatus
   /** When the server heard that it is ready, in milliseconds since 1970: the meter's start. */
   readyAtMs: number | null
+  /** How long it has run, by the last that its agent said. */
+  reportedRunMs: number
   outputLength: number
   outputBytes: number
   /** Size of each file that has begun to arrive. */

@@ -82,6 +82,12 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     return chargedMs({ claimedMs, observedMs, maxMs: active.durationMsMax })
   }
 
+  /** Keeps how long it has run by now, as far as there is evidence: what is charged where no result says more. */
+  function noteRun(active: ActiveAttempt, claimedMs: number): number {
+    active.reportedRunMs = Math.max(active.reportedRunMs, evidence(active, claimedMs))
+    return active.reportedRunMs
+  }
+
   const settle = (tx: Transaction, { task, attempt }: ActiveAttempt, ending: Ending) =>
     endTask(context, tx, { payments, task, attempt, ending })
 
@@ -125,5 +131,5 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     })
   }
 
-  return { complete, failRenter, failProvider, stop, free, evidence, persist }
+  return { complete, failRenter, failProvider, stop, free, noteRun, persist }
 }

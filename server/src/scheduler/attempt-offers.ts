@@ -69,6 +69,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
       durationMsMax: Math.max(1, Math.min(task.max_duration_ms, runMsFor(attempt.price_per_hour, task.hold))),
       status: attempt.status,
       readyAtMs: attempt.ready_at === null ? null : Date.parse(attempt.ready_at),
+      reportedRunMs: attempt.run_ms,
       outputLength: attempt.output_length,
       outputBytes: attempt.output_length,
       fileBytes: new Map(),

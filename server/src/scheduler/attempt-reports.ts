@@ -65,10 +65,16 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   async function overran(active: ActiveAttempt) {
     await active.ending
     if (!isOpen(active)) return
+    // Who is silent may have stopped it in time, or be gone: it comes back with the result, or it is taken for dead.
+    if (registry.get(active.attempt.gpu_id)?.liveness !== 'alive') return watchAgain(active)
     const message = `It ran longer than the ${Math.round(active.durationMsMax / 1_000)} s that it may.`
     const end: End = { code: 'max_duration', message, decided_by: 'platform' }
-    await endings.failRenter(active, { claimedMs: active.durationMsMax, end })
+    await endings.failRenter(active, { claimedMs: active.reportedRunMs, end })
     endings.stop(active, message)
+  }
+
+  function watchAgain(active: ActiveAttempt) {
+    active.timers.push(clock.after(config.timing.unknownMs, () => endings.persist(active, () => overran(active))))
   }
 
   async function refused(agentId: string, message: AgentMessageOf<'attempt.refused'>) {
@@ -120,7 +126,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const offset = active.outputLength
     active.outputLength += text.length
     active.outputBytes += bytes
-    const runMs = endings.evidence(active, message.run_ms)
+    const runMs = endings.noteRun(active, message.run_ms)
     try {
       const isKept = await attempts.output(active, { offset, text, runMs })
       if (!isKept && isOpen(active)) throw new Error(`what ${active.attempt.id} put out before ${offset} is not kept`)
@@ -156,7 +162,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   async function keepFile(active: ActiveAttempt, message: AgentMessageOf<'attempt.file'>) {
     const found = await takeFileChunk(context, attempts, { active, message })
     if (!found || !isOpen(active)) return
-    if (found.fault === 'renter') return tooLarge(active, active.durationMsMax, found.problem)
+    if (found.fault === 'renter') return tooLarge(active, active.reportedRunMs, found.problem)
     const end: End = { code: 'invalid_output', message: `Stopped: ${found.problem}.`, decided_by: 'platform' }
     await endings.failProvider(active, { status: 'failed', end })
     endings.stop(active, found.problem)
@@ -192,7 +198,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const found = reported.map((ref) => ({ ref, active: book.find(agentId, ref) }))
     const running = found.flatMap(({ ref, active }) =>
       isOpen(active) && active.status === 'running'
-        ? [{ attemptId: ref.attempt_id, runMs: endings.evidence(active, ref.run_ms) }]
+        ? [{ attemptId: ref.attempt_id, runMs: endings.noteRun(active, ref.run_ms) }]
         : [],
     )
     if (running.length > 0) await attempts.tick(running)

@@ -238,3 +238,31 @@ test('a task that finds no GPU in the time that it waits fails, and its money is
   await agent.heartbeat()
   expect(agent.untaken('attempt.start')).toEqual([])
 })
+
+test('an agent that dies before the maximum of its task is not paid for time after its death', async () => {
+  const both = await machines(2)
+  const starts = both.map((agent) => agent.next('attempt.start'))
+  const { id } = await market.submit(alice, { max_duration_ms: 60_000 })
+  const asked = await Promise.race(starts.map((start, index) => start.then(() => index)))
+  const [agent, other, start] = [both[asked]!, both[1 - asked]!, await starts[asked]!]
+  await agent.accept(start)
+  await agent.ready(start)
+  market.clock.advance(2_000)
+  await agent.heartbeat([{ start, run_ms: 2_000 }])
+  await agent.disconnect()
+  for (let seconds = 0; seconds < 90; seconds += 5) {
+    market.clock.advance(5_000)
+    await other.heartbeat()
+  }
+  const again = await starts[1 - asked]!
+  await other.accept(again)
+  await other.ready(again)
+  market.clock.advance(3)
+  await other.result(again, { run_ms: 3 })
+  const task = await market.task(alice, id)
+  expect(task).toMatchObject({ status: 'completed', run_ms: 3, attempts_count: 2 })
+  expect(task.attempts.map(({ status, cost }) => [status, cost])).toEqual([
+    ['lost', '0'],
+    ['completed', '0.000003'],
+  ])
+})
