@@ -12,6 +12,7 @@ import { createWalletService } from './ledger/wallet-service.ts'
 import type { Catalogue } from './models/model-catalogue.ts'
 import { modelsOfGpu } from './models/model-fit.ts'
 import { createModelService } from './models/model-service.ts'
+import { createDisputeService, type DisputeService } from './payments/dispute-service.ts'
 import { createPaymentService, type PaymentService } from './payments/payment-service.ts'
 import { createScheduler } from './scheduler/scheduler-service.ts'
 import { createSubmissionService } from './scheduler/submission-service.ts'
@@ -38,7 +39,8 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const ledger = createLedger(context, ledgerKeyFrom(context.config.ledgerKey))
   await context.database.transaction(ledger.checkKey)
   const wallet = createWalletService(context, ledger, accounts)
-  const payments = createPaymentService(context, ledger, accounts)
+  const payments = createPaymentService(context, { ledger, users, accounts })
+  const disputes = createDisputeService(context, payments)
   const gpus = await createGpuService(context, {
     users,
     accounts,
@@ -53,9 +55,9 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler })
   const admission = createAgentAdmission(context, { users, credentials })
   const agents = await createAgentService(context, { users, admission, gpus, scheduler, connections })
-  const admin = createAdminService(context, { users, passwords, payments, tasks, scheduler, agents })
+  const admin = createAdminService(context, { users, passwords, payments, disputes, tasks, scheduler, agents })
   const backups = createBackupService(context, { ledger })
-  const stopHousekeeping = keepHouse(context, { payments, tasks })
+  const stopHousekeeping = keepHouse(context, { payments, disputes, tasks })
 
   return {
     authentication,
@@ -66,6 +68,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
     ledger,
     wallet,
     payments,
+    disputes,
     gpus,
     models,
     tasks,
@@ -85,15 +88,22 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   }
 }
 
-/** What has to be done from time to time: settle what nobody reviewed, forget what has been kept long enough. */
-function keepHouse(
-  context: Context,
-  { payments, tasks }: { payments: PaymentService; tasks: TaskService },
-): () => void {
-  return every(context, context.config.timing.housekeepingMs, async () => {
-    await payments.settleDue()
-    await tasks.deleteOldData()
-    const before = isoFromMs(context.clock.now() - context.config.timing.idempotencyMs)
-    await context.database.transaction((tx) => deleteOldIdempotencyKeys(tx, before))
-  })
+type House = { payments: PaymentService; disputes: DisputeService; tasks: TaskService }
+
+/** What has to be done from time to time. Each by itself: where one fails, the others are done. */
+function keepHouse(context: Context, { payments, disputes, tasks }: House): () => void {
+  const { housekeepingMs, idempotencyMs } = context.config.timing
+  const duties = [
+    payments.settleDue,
+    disputes.endDue,
+    tasks.deleteOldData,
+    async () => {
+      const before = isoFromMs(context.clock.now() - idempotencyMs)
+      await context.database.transaction((tx) => deleteOldIdempotencyKeys(tx, before))
+    },
+  ]
+  const stops = duties.map((duty) => every(context, housekeepingMs, duty))
+  return () => {
+    for (const stop of stops) stop()
+  }
 }

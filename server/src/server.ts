@@ -63,7 +63,7 @@ async function compose(context: Context): Promise<Server> {
   const routes = [
     ...userRoutes(market),
     ...ledgerRoutes(market.wallet),
-    ...paymentRoutes(market.payments),
+    ...paymentRoutes(market.payments, market.disputes),
     ...gpuRoutes(gpus),
     ...modelRoutes(market.models),
     ...taskRoutes(tasks, market.streams, gpus),

@@ -4,6 +4,7 @@ import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import { transactionOnce } from '../http/idempotency-store.ts'
 import type { Caller } from '../http/route.ts'
+import type { DisputeService } from '../payments/dispute-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import type { MarketPause } from '../scheduler/market-store.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
@@ -16,6 +17,7 @@ type Parts = {
   users: UserService
   passwords: Passwords
   payments: PaymentService
+  disputes: DisputeService
   tasks: TaskService
   scheduler: Scheduler
   agents: AgentService
@@ -23,7 +25,8 @@ type Parts = {
 export type AdminService = ReturnType<typeof createAdminService>
 
 /** What administrators decide. Each decision is kept with who made it and why, in the same transaction. */
-export function createAdminService(context: Context, { users, passwords, payments, tasks, scheduler, agents }: Parts) {
+export function createAdminService(context: Context, parts: Parts) {
+  const { users, passwords, payments, disputes, tasks, scheduler, agents } = parts
   const { database } = context
 
   function record(tx: Transaction, caller: Caller, what: { action: string; subject: string; reason?: string | null }) {
@@ -42,7 +45,7 @@ export function createAdminService(context: Context, { users, passwords, payment
 
   return {
     users: users.list,
-    disputes: payments.disputes,
+    disputes: disputes.list,
 
     async createAdmin(caller: Caller, { email, password }: { email: string; password: string }): Promise<User> {
       const passwordHash = await passwords.hash(password)
@@ -117,7 +120,7 @@ export function createAdminService(context: Context, { users, passwords, payment
       const { disputeId, decision, refundAmount, note } = input
       return transactionOnce(context, caller, async (tx) => {
         const decidedBy = caller.userId || 'operator'
-        const dispute = await payments.decideDispute(tx, disputeId, { decision, refundAmount, note, decidedBy })
+        const dispute = await disputes.decide(tx, disputeId, { decision, refundAmount, note, decidedBy })
         await record(tx, caller, { action: `dispute.${decision}`, subject: disputeId, reason: note })
         return dispute
       })

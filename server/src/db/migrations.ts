@@ -65,6 +65,7 @@ export const migrations: readonly string[][] = [
       settled_at TEXT) STRICT`,
     `CREATE INDEX payments_by_payer ON payments (payer_id, id)`,
     `CREATE INDEX payments_by_recipient ON payments (recipient_id, id)`,
+    `CREATE INDEX payments_unsettled ON payments (recipient_id) WHERE status IN ('pending', 'disputed')`,
     `CREATE INDEX payments_in_review ON payments (review_until) WHERE status = 'pending'`,
     `CREATE TABLE disputes (
       id TEXT PRIMARY KEY, payment_id TEXT NOT NULL UNIQUE, task_id TEXT NOT NULL, opened_by TEXT NOT NULL, reason TEXT NOT NULL,

@@ -57,7 +57,7 @@ export function createWalletService(context: Context, ledger: Ledger, accounts: 
     const left = `${formatOrb(balance)} ORB is in your wallet and ${formatOrb(reserved)} ORB is held`
     throw problem(
       'account_has_obligations',
-      `${left}. Cancel or finish your tasks, then withdraw: POST /api/wallet/withdraw.`,
+      `${left}. Cancel or finish your tasks, wait until payments under review or dispute are settled, then withdraw what is left: POST /api/wallet/withdraw.`,
     )
   })
   accounts.contribute('wallet', async (reader, userId) => {

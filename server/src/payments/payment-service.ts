@@ -1,4 +1,4 @@
-import { type Dispute, formatOrb, micros, type Micros, Payment, problem, type Receipt } from '@orbyte/protocol'
+import { formatOrb, micros, type Micros, Payment, problem, type Receipt } from '@orbyte/protocol'
 import { z } from 'zod'
 import { type Context, isoFromMs, newId, nowIso } from '../context.ts'
 import type { Reader, Transaction } from '../db/database.ts'
@@ -7,6 +7,8 @@ import { type Page, pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
 import { available, type Ledger } from '../ledger/ledger-service.ts'
 import type { AccountService } from '../users/account-service.ts'
+import type { UserService } from '../users/user-service.ts'
+import { workOffDue } from './due.ts'
 import * as store from './payment-store.ts'
 import { feeOf } from './pricing.ts'
 
@@ -28,8 +30,10 @@ export type Charge = {
   auto_pay: boolean
 }
 
+type Parts = { ledger: Ledger; users: UserService; accounts: AccountService }
+
 /** Payments: what users see of the money that moved for a task. The money itself is the ledger's. */
-export function createPaymentService(context: Context, ledger: Ledger, accounts: AccountService) {
+export function createPaymentService(context: Context, { ledger, users, accounts }: Parts) {
   const { database, events, config } = context
 
   /** Pays the provider what the hold still has of this payment, less `refund`, which goes back to the renter. */
@@ -73,6 +77,7 @@ export function createPaymentService(context: Context, ledger: Ledger, accounts:
     })
   }
 
+  /** The payment, if the caller is a side of it or an administrator. */
   async function visible(reader: Reader, paymentId: string, caller: Pick<Caller, 'userId' | 'role'>): Promise<Payment> {
     const payment = await store.paymentById(reader, paymentId)
     if (!payment || (caller.role !== 'admin' && ![payment.payer_id, payment.recipient_id].includes(caller.userId)))
@@ -80,29 +85,15 @@ export function createPaymentService(context: Context, ledger: Ledger, accounts:
     return payment
   }
 
-  async function decide(tx: Transaction, dispute: Dispute, by: Decision): Promise<Dispute> {
-    const payment = (await store.paymentById(tx, dispute.payment_id))!
-    const refund = by.decision === 'release' ? 0 : by.decision === 'refund' ? payment.amount : (by.refundAmount ?? 0)
-    if (by.decision === 'split' && (refund <= 0 || refund >= payment.amount))
-      throw problem(
-        'invalid_request',
-        'refund_amount: a split gives the renter more than nothing and less than all of it.',
-      )
-    await settle(tx, payment, refund)
-    const status = ({ release: 'released', refund: 'refunded', split: 'split' } as const)[by.decision]
-    const decided = { ...dispute, status, refunded: micros(refund), note: by.note, decided_by: by.decidedBy }
-    const final: Dispute = { ...decided, decided_at: nowIso(context) }
-    await store.decideDispute(tx, final)
-    await events.append(tx, {
-      type: 'dispute.decided',
-      task_id: dispute.task_id,
-      user_id: payment.payer_id,
-      provider_id: payment.recipient_id,
-      data: { dispute_id: dispute.id, status, refunded: formatOrb(refund), note: by.note },
-    })
-    return final
-  }
-
+  accounts.onClose(async (tx, userId) => {
+    const { count, due } = await store.unsettledOfRecipient(tx, userId)
+    if (count === 0) return
+    throw problem(
+      'account_has_obligations',
+      `You are still to be paid: ${count} of your payments ${count === 1 ? 'is' : 'are'} under review or dispute (GET /api/payments/received). Wait until all are settled (the last is due at ${due}), withdraw what they bring, then close the account.`,
+      { payments: count, due },
+    )
+  })
   accounts.contribute('payments', async (reader, userId) => {
     const query = { userId, side: 'either' as const, before: startOf({ limit: exportedMax }), limit: exportedMax }
     return z.encode(z.array(Payment), await store.paymentsOfUser(reader, query))
@@ -139,6 +130,8 @@ export function createPaymentService(context: Context, ledger: Ledger, accounts:
     },
 
     ofTask: store.paymentOfTask,
+    settle,
+    visible,
 
     list(caller: Caller, side: store.Side, page: PageInput): Promise<Page<Payment>> {
       const query = { userId: caller.userId, side, before: startOf(page), limit: page.limit + 1 }
@@ -188,65 +181,6 @@ export function createPaymentService(context: Context, ledger: Ledger, accounts:
       })
     },
 
-    /** Opens a dispute: the money stays held until somebody decides, or the time to decide is over. */
-    dispute(caller: Caller, { paymentId, reason }: { paymentId: string; reason: string }): Promise<Dispute> {
-      return transactionOnce(context, caller, async (tx) => {
-        const payment = await visible(tx, paymentId, caller)
-        if (payment.payer_id !== caller.userId) throw problem('not_found', 'Only the renter can dispute a payment.')
-        if (payment.status === 'disputed') throw problem('dispute_open', 'This payment is under dispute already.')
-        if (payment.status !== 'pending')
-          throw problem(
-            'payment_settled',
-            'The payment is settled. Submit with "auto_pay": false to get time for a review.',
-          )
-        const now = context.clock.now()
-        if (payment.review_until !== null && payment.review_until <= isoFromMs(now))
-          throw problem('review_over', 'The time to review this payment is over.')
-        await store.updatePayment(tx, { ...payment, status: 'disputed' })
-        const dispute: Dispute = {
-          id: newId(context, 'dispute'),
-          payment_id: payment.id,
-          task_id: payment.task_id,
-          opened_by: caller.userId,
-          reason,
-          status: 'open',
-          refunded: null,
-          note: null,
-          decided_by: null,
-          decide_by: isoFromMs(now + config.timing.disputeMs),
-          created_at: isoFromMs(now),
-          decided_at: null,
-        }
-        await store.insertDispute(tx, dispute)
-        await events.append(tx, {
-          type: 'dispute.opened',
-          task_id: payment.task_id,
-          user_id: payment.payer_id,
-          provider_id: payment.recipient_id,
-          data: { dispute_id: dispute.id, reason },
-        })
-        return dispute
-      })
-    },
-
-    disputes(query: { userId: string | null; status: Dispute['status'] | null }, page: PageInput) {
-      return database.read(async (reader) =>
-        pageFrom(
-          await store.listDisputes(reader, { ...query, before: startOf(page), limit: page.limit + 1 }),
-          page.limit,
-        ),
-      )
-    },
-
-    /** An administrator's decision, within the caller's transaction. */
-    async decideDispute(tx: Transaction, disputeId: string, by: Decision): Promise<Dispute> {
-      const dispute = await store.disputeById(tx, disputeId)
-      if (!dispute) throw problem('not_found', `There is no dispute ${disputeId}.`)
-      if (dispute.status !== 'open')
-        throw problem('dispute_decided', `${disputeId} was decided at ${dispute.decided_at}.`)
-      return decide(tx, dispute, by)
-    },
-
     /** Gives a renter money back from a settled payment: from the provider and the fee in proportion. */
     async refund(tx: Transaction, paymentId: string, amount?: Micros): Promise<Payment> {
       const payment = await store.paymentById(tx, paymentId)
@@ -255,6 +189,8 @@ export function createPaymentService(context: Context, ledger: Ledger, accounts:
       const back = amount ?? micros(payment.amount - payment.refunded)
       if (back <= 0 || payment.refunded + back > payment.amount)
         throw problem('payment_not_due', 'That is more than the payment has left to give back.')
+      if ((await users.find(tx, payment.payer_id))?.status === 'closed')
+        throw problem('payment_not_due', 'The renter has closed the account: there is nobody to give it back to.')
       await giveBack(tx, payment, back)
       const refunded = micros(payment.refunded + back)
       const next: Payment = { ...payment, refunded, status: refunded === payment.amount ? 'refunded' : 'completed' }
@@ -263,30 +199,14 @@ export function createPaymentService(context: Context, ledger: Ledger, accounts:
       return next
     },
 
-    /** Settles what nobody has reviewed or decided in time. Each in a transaction of its own. */
-    async settleDue(): Promise<void> {
-      const now = nowIso(context)
-      for (let more = true; more;) {
-        const due = await database.read(async (reader) => ({
-          payments: await store.paymentsDue(reader, now),
-          disputes: await store.disputesDue(reader, now),
-        }))
-        for (const { id } of due.payments) await database.transaction((tx) => settleUnreviewed(tx, id))
-        for (const { id } of due.disputes) await database.transaction((tx) => releaseUndecided(tx, id))
-        more = due.payments.length + due.disputes.length > 0
-      }
-    },
+    /** Settles what nobody has reviewed in time. */
+    settleDue: (): Promise<void> =>
+      workOffDue(context, { what: 'payment', find: store.paymentsDue, handle: settleUnreviewed }),
   }
 
   async function settleUnreviewed(tx: Transaction, paymentId: string) {
     const payment = await store.paymentById(tx, paymentId)
     if (payment?.status === 'pending') await settle(tx, payment)
-  }
-
-  async function releaseUndecided(tx: Transaction, disputeId: string) {
-    const dispute = await store.disputeById(tx, disputeId)
-    const note = 'Nobody decided in time, so the provider is paid.'
-    if (dispute?.status === 'open') await decide(tx, dispute, { decision: 'release', decidedBy: 'platform', note })
   }
 
   /** Why there is nothing to pay for a task. */
@@ -305,14 +225,26 @@ export function createPaymentService(context: Context, ledger: Ledger, accounts:
     const total = BigInt(kept.fee + kept.provider)
     const feePart = micros(Number((BigInt(kept.fee) * BigInt(back)) / total))
     const credit = available(payment.payer_id)
+    const providerPart = micros(back - feePart)
+    await needProvider(tx, payment.recipient_id, providerPart)
     const key = `refund:${payment.id}:${payment.refunded}`
     const parts = [
       { debit: 'fees', amount: feePart, key: `${key}:fee` },
-      { debit: available(payment.recipient_id), amount: micros(back - feePart), key },
+      { debit: available(payment.recipient_id), amount: providerPart, key },
     ]
     for (const part of parts)
       if (part.amount > 0) await ledger.transfer(tx, { kind: 'refund', credit, taskId: payment.task_id, ...part })
   }
-}
 
-type Decision = { decision: 'release' | 'refund' | 'split'; refundAmount?: Micros; note: string; decidedBy: string }
+  /** Nobody but the provider can bring what is missing. */
+  async function needProvider(tx: Transaction, providerId: string, amount: Micros) {
+    const balance = await ledger.balanceOf(tx, available(providerId))
+    if (balance >= amount) return
+    const [needed, there] = [formatOrb(amount), formatOrb(balance)]
+    throw problem(
+      'insufficient_funds',
+      `The refund takes ${needed} ORB from the provider, who has ${there} ORB. Refund less ("amount"), or later, once the provider has as much.`,
+      { needed, balance: there },
+    )
+  }
+}

@@ -1,17 +1,14 @@
-import type { Dispute, Micros, Payment } from '@orbyte/protocol'
+import type { Micros, Payment } from '@orbyte/protocol'
 import type { Reader, Row, Transaction } from '../db/database.ts'
+import type { Due, DueAfter } from './due.ts'
 
 type PaymentRow = Row & Omit<Payment, 'amount' | 'fee' | 'refunded' | 'price_per_hour'>
-type DisputeRow = Row & Omit<Dispute, 'refunded'>
 
 const paymentColumns = `id, task_id, attempt_id, gpu_id, payer_id, recipient_id, amount_micros AS amount, fee_micros AS fee,
   refunded_micros AS refunded, status, run_ms, price_micros_per_hour AS price_per_hour, transaction_hash, review_until,
   created_at, settled_at`
-const disputeColumns = `id, payment_id, task_id, opened_by, reason, status, refunded_micros AS refunded, note, decided_by,
-  decide_by, created_at, decided_at`
 
 const toPayment = (row: PaymentRow | undefined) => row as unknown as Payment | undefined
-const toDispute = (row: DisputeRow | undefined) => row as unknown as Dispute | undefined
 
 export async function insertPayment(tx: Transaction, payment: Payment) {
   const p = payment
@@ -74,12 +71,23 @@ export async function paymentsOfUser(
 }
 
 /** Pending payments whose review time is over, oldest first. */
-export async function paymentsDue(reader: Reader, now: string) {
-  const rows = await reader.all<PaymentRow>(
-    `SELECT ${paymentColumns} FROM payments WHERE status = 'pending' AND review_until <= ? ORDER BY review_until LIMIT 100`,
-    now,
+export function paymentsDue(reader: Reader, { now, after, limit }: DueAfter): Promise<Due[]> {
+  return reader.all<Due>(
+    `SELECT id, review_until AS due FROM payments
+     WHERE status = 'pending' AND review_until <= ? AND (review_until, id) > (?, ?) ORDER BY review_until, id LIMIT ?`,
+    ...[now, after.due, after.id, limit],
   )
-  return rows as unknown as Payment[]
+}
+
+/** How many payments to a user are not settled yet, and when the last of them is due; null where none is. */
+export async function unsettledOfRecipient(reader: Reader, userId: string) {
+  const row = await reader.get<{ count: number; due: string | null }>(
+    `SELECT count(*) AS count, max(coalesce(d.decide_by, p.review_until)) AS due
+     FROM payments p LEFT JOIN disputes d ON d.payment_id = p.id
+     WHERE p.recipient_id = ? AND p.status IN ('pending', 'disputed')`,
+    userId,
+  )
+  return row!
 }
 
 type EarningRow = Row & { day: string; gpu_id: string; gpu_name: string; tasks: number; run_ms: number; amount: number }
@@ -96,48 +104,4 @@ export async function earningsOf(reader: Reader, query: { userId: string; from: 
     ...[query.userId, query.from, `${query.to}T24`],
   )
   return rows.map((row) => ({ ...row, amount: row.amount as Micros }))
-}
-
-export async function insertDispute(tx: Transaction, dispute: Dispute) {
-  const d = dispute
-  await tx.run(
-    `INSERT INTO disputes (id, payment_id, task_id, opened_by, reason, status, decide_by, created_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-    ...[d.id, d.payment_id, d.task_id, d.opened_by, d.reason, d.status, d.decide_by, d.created_at],
-  )
-}
-
-export async function decideDispute(tx: Transaction, dispute: Dispute) {
-  const { id, status, refunded, note, decided_by, decided_at } = dispute
-  await tx.run(
-    `UPDATE disputes SET status = ?, refunded_micros = ?, note = ?, decided_by = ?, decided_at = ? WHERE id = ?`,
-    ...[status, refunded, note, decided_by, decided_at, id],
-  )
-}
-
-export async function disputeById(reader: Reader, id: string) {
-  return toDispute(await reader.get<DisputeRow>(`SELECT ${disputeColumns} FROM disputes WHERE id = ?`, id))
-}
-
-export async function disputesDue(reader: Reader, now: string) {
-  const rows = await reader.all<DisputeRow>(
-    `SELECT ${disputeColumns} FROM disputes WHERE status = 'open' AND decide_by <= ? ORDER BY decide_by LIMIT 100`,
-    now,
-  )
-  return rows as unknown as Dispute[]
-}
-
-/** Newest first. `userId` null: everybody's. */
-export async function listDisputes(
-  reader: Reader,
-  query: { userId: string | null; status: string | null; before: string; limit: number },
-) {
-  const rows = await reader.all<DisputeRow>(
-    `SELECT ${disputeColumns} FROM disputes d
-     WHERE id < ?1 AND (?2 IS NULL OR status = ?2)
-       AND (?3 IS NULL OR EXISTS (SELECT 1 FROM payments p WHERE p.id = d.payment_id AND ?3 IN (p.payer_id, p.recipient_id)))
-     ORDER BY id DESC LIMIT ?4`,
-    ...[query.before, query.status, query.userId, query.limit],
-  )
-  return rows as unknown as Dispute[]
 }

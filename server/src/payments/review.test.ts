@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { api, type OutputOf, verifyReceipt } from '@orbyte/protocol'
+import { api, type OutputOf, type Problem, verifyReceipt } from '@orbyte/protocol'
 import { type Market, startMarket } from '../fixture-market.ts'
 import { outcome, type TestUser } from '../fixture-server.ts'
 
@@ -216,7 +216,12 @@ describe('an administrator’s refund', () => {
   test('needs the money to be there', async () => {
     const { paymentId } = await runTask(true)
     await market.ask(bob, api.wallet.withdraw, { amount: '0.000976' })
-    expect(outcome(await refund(paymentId))).toBe('402 insufficient_funds')
+    const refused = await refund(paymentId)
+    expect(outcome(refused)).toBe('402 insufficient_funds')
+    const { detail, details } = refused.body as Problem
+    expect(details).toEqual({ needed: '0.000976', balance: '0' })
+    expect(detail).toMatch(/0\.000976 ORB from the provider, who has 0 ORB/)
+    expect(detail).not.toMatch(/deposit/i)
     expect(await payment(paymentId)).toMatchObject({ status: 'completed', refunded: '0' })
   })
 })
