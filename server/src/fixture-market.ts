@@ -7,7 +7,15 @@ import {
   pathParams,
   signOperatorToken,
 } from '@orbyte/protocol'
-import { connectAgent, type DeviceWire, deviceWire, type Machine, newMachine, type ScriptedAgent } from './agents/fixture-agent.ts'
+import {
+  connectAgent,
+  type DeviceWire,
+  deviceWire,
+  type HelloFields,
+  type Machine,
+  newMachine,
+  type ScriptedAgent,
+} from './agents/fixture-agent.ts'
 import { type Config, defaultLimits, type Limits } from './config.ts'
 import { type Answer, logIn, startTestServer, testPassword, type TestServer, type TestUser } from './fixture-server.ts'
 import { verifyLedger } from './ledger/ledger-verify.ts'
@@ -15,6 +23,8 @@ import type { Outside } from './server.ts'
 
 type Task = OutputOf<typeof api.tasks.get>
 type NewTask = InputOf<typeof api.tasks.create>
+/** Who calls, with what else they send. */
+type Asker = Pick<TestUser, 'token'> & { headers?: Record<string, string> }
 type Options = { config?: Partial<Config>; limits?: Partial<Limits>; outside?: Outside }
 
 /** A market with people who have money, and machines whose side of the socket the test speaks. */
@@ -50,12 +60,7 @@ export function marketOn(server: TestServer) {
   }
 
   /** Calls an endpoint, whatever the answer. */
-  function attempt<E extends Endpoint>(
-    user: TestUser | null,
-    endpoint: E,
-    input: InputOf<E>,
-    headers: Record<string, string> = {},
-  ): Promise<Answer> {
+  function attempt<E extends Endpoint>(user: Asker | null, endpoint: E, input: InputOf<E>): Promise<Answer> {
     const fields = Object.entries(input as Record<string, unknown>)
     const at = (place: string) => fields.filter(([name]) => fieldPlace(endpoint, name) === place)
     let path: string = endpoint.path
@@ -67,7 +72,7 @@ export function marketOn(server: TestServer) {
     const hasBody = endpoint.method !== 'GET' && endpoint.method !== 'DELETE'
     return server.call(`${endpoint.method} ${path}${query && `?${query}`}`, {
       token: user?.token,
-      headers,
+      ...(user?.headers && { headers: user.headers }),
       ...(hasBody && { body: Object.fromEntries(at('body')) }),
     })
   }
@@ -77,7 +82,7 @@ export function marketOn(server: TestServer) {
     const { token } = await ask(owner, api.agentTokens.create, { name: 'machine' })
     const number = ++made
     const reported = devices.map((fields, index) => deviceWire({ uuid: `GPU-${number}-${index}`, index, ...fields }))
-    return connected(await connectAgent(server.url, newMachine(token), reported))
+    return connected(await connectAgent(server.url, newMachine(token), { devices: reported }))
   }
 
   async function cancelAll(user: TestUser) {
@@ -102,11 +107,11 @@ export function marketOn(server: TestServer) {
     machine,
 
     /** A machine that the test has made. */
-    connect: async (own: Machine, devices: DeviceWire[]) => connected(await connectAgent(server.url, own, devices)),
+    connect: async (own: Machine, devices: DeviceWire[]) => connected(await connectAgent(server.url, own, { devices })),
 
     /** The same machine again, with what it says that it still has. */
-    async reconnect(agent: ScriptedAgent, hello: Parameters<typeof connectAgent>[3] = {}): Promise<ScriptedAgent> {
-      return connected(await connectAgent(server.url, agent.machine, agent.devices, hello))
+    async reconnect(agent: ScriptedAgent, hello: HelloFields = {}): Promise<ScriptedAgent> {
+      return connected(await connectAgent(server.url, agent.machine, { devices: agent.devices, hello }))
     },
 
     /** Submits a task of type "other". */

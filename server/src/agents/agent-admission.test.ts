@@ -17,7 +17,7 @@ const enrol = async () => newMachine((await market.ask(owner, api.agentTokens.cr
 test('an agent whose key is revoked while it is let in does not stay', async () => {
   const machine = await enrol()
   const devices = [deviceWire({ uuid: 'GPU-1' })]
-  const first = await connectAgent(market.url, machine, devices)
+  const first = await connectAgent(market.url, machine, { devices })
   await first.disconnect()
   const line = openSocket(market.url)
   const { nonce } = await line.next('challenge')
@@ -30,26 +30,29 @@ test('an agent whose key is revoked while it is let in does not stay', async () 
 })
 
 test('an account has no more machines than it may have, until one is revoked', async () => {
-  const [one] = [await connectAgent(market.url, await enrol(), []), await connectAgent(market.url, await enrol(), [])]
+  const [one] = [
+    await connectAgent(market.url, await enrol(), { devices: [] }),
+    await connectAgent(market.url, await enrol(), { devices: [] }),
+  ]
   const third = await enrol()
   const line = openSocket(market.url)
   line.send(helloOf(third, (await line.next('challenge')).nonce))
   expect(await line.next('refused')).toMatchObject({ code: 'too_many_agents', retry: false })
   await market.ask(owner, api.agents.revoke, { agent_id: one!.id })
-  await connectAgent(market.url, third, [])
+  await connectAgent(market.url, third, { devices: [] })
 })
 
 test('a machine of a suspended owner is told to come back, and is let in when the suspension is lifted', async () => {
   const admin = await market.admin()
   const machine = await enrol()
-  const agent = await connectAgent(market.url, machine, [])
+  const agent = await connectAgent(market.url, machine, { devices: [] })
   await market.ask(admin, api.admin.suspendUser, { user_id: owner.id, reason: 'a test' })
   expect(await agent.next('refused')).toMatchObject({ code: 'user_suspended', retry: true })
   const line = openSocket(market.url)
   line.send(helloOf(machine, (await line.next('challenge')).nonce))
   expect(await line.next('refused')).toMatchObject({ code: 'user_suspended', retry: true })
   await market.ask(admin, api.admin.restoreUser, { user_id: owner.id })
-  await connectAgent(market.url, machine, [])
+  await connectAgent(market.url, machine, { devices: [] })
 })
 
 test('a hello that is far too long is not read', async () => {

@@ -133,8 +133,8 @@ test('two connections at the same time leave one that works', async () => {
   const machine = newMachine(token)
   const device = deviceWire({ uuid: 'GPU-race' })
   const both = await Promise.all([
-    connectAgent(market.url, machine, [device]),
-    connectAgent(market.url, machine, [device]),
+    connectAgent(market.url, machine, { devices: [device] }),
+    connectAgent(market.url, machine, { devices: [device] }),
   ])
   const survivors = await market.until(
     async () => both.filter((agent) => agent.isOpen()),

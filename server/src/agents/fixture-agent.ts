@@ -3,7 +3,7 @@ import {
   type AgentMessage,
   agentProtocolVersion,
   agentSocketPath,
-  ReportedDevice,
+  type ReportedDevice,
   ServerMessage,
   type ServerMessageOf,
 } from '@orbyte/protocol'
@@ -13,7 +13,7 @@ import { reportedDevice } from '../gpus/fixture-gpus.ts'
 
 export type DeviceWire = z.input<typeof ReportedDevice>
 export type Start = ServerMessageOf<'attempt.start'>
-type HelloFields = Partial<Record<keyof Extract<AgentMessage, { type: 'hello' }>, unknown>>
+export type HelloFields = Partial<Record<keyof Extract<AgentMessage, { type: 'hello' }>, unknown>>
 
 /** A machine's key and what it counts: what stays when the agent reconnects. */
 export type Machine = { publicKey: string; privateKey: KeyObject; token: string | null; instance: string; seq: number }
@@ -41,7 +41,11 @@ export type ScriptedAgent = Awaited<ReturnType<typeof connectAgent>>
  * The remote side of an agent's socket, one message at a time, as the test says. What the server sends waits in queues by type.
  * Everything that is reliable resolves with its acknowledgement: the server has it on disk then.
  */
-export async function connectAgent(url: string, machine: Machine, devices: DeviceWire[], hello: HelloFields = {}) {
+export async function connectAgent(
+  url: string,
+  machine: Machine,
+  { devices, hello = {} }: { devices: DeviceWire[]; hello?: HelloFields },
+) {
   const line = openSocket(url)
   const { next, send } = line
   send(helloOf(machine, (await next('challenge')).nonce, { devices, ...hello }))
@@ -73,7 +77,7 @@ export async function connectAgent(url: string, machine: Machine, devices: Devic
       report({ type: 'attempt.refused', ...ref(start), code, message: 'Not now.' }),
     preparing: (start: Start, progress: string) => report({ type: 'attempt.preparing', ...ref(start), progress }),
     ready: (start: Start) => report({ type: 'attempt.ready', ...ref(start) }),
-    output: (start: Start, offset: number, text: string, run_ms = 0) =>
+    output: (start: Start, ...[offset, text, run_ms = 0]: [offset: number, text: string, run_ms?: number]) =>
       report({ type: 'attempt.output', ...ref(start), offset, text, run_ms }),
     log: (start: Start, lines: string[]) => report({ type: 'attempt.log', ...ref(start), lines }),
     result: (start: Start, fields: Record<string, unknown> = {}) => report(resultOf(ref(start), fields)),

@@ -14,8 +14,9 @@ beforeEach(async () => {
 afterEach(() => market.clear())
 afterAll(() => market.close())
 
+const keyed = ({ token }: TestUser, key: string) => ({ token, headers: { 'idempotency-key': key } })
 const deposit = (amount: string, key: string, user = alice) =>
-  market.attempt(user, api.wallet.deposit, { amount }, { 'idempotency-key': key })
+  market.attempt(keyed(user, key), api.wallet.deposit, { amount })
 const balance = () => market.balance(alice)
 
 test('the same key and body get the first reply again, and nothing happens twice', async () => {
@@ -36,7 +37,7 @@ test('a key belongs to a user and an endpoint', async () => {
   const carol = await market.person()
   await deposit('5', 'one')
   expect(outcome(await deposit('6', 'one', carol))).toBe('200')
-  const withdraw = await market.attempt(alice, api.wallet.withdraw, { amount: '5' }, { 'idempotency-key': 'one' })
+  const withdraw = await market.attempt(keyed(alice, 'one'), api.wallet.withdraw, { amount: '5' })
   expect(outcome(withdraw)).toBe('200')
   expect([await balance(), await market.balance(carol)]).toEqual(['0', '6'])
 })
@@ -52,7 +53,7 @@ test('a key holds for 24 hours, also when those before it are swept away', async
 })
 
 test('what failed is not remembered: the same key works once the reason is gone', async () => {
-  const withdraw = () => market.attempt(alice, api.wallet.withdraw, { amount: '5' }, { 'idempotency-key': 'later' })
+  const withdraw = () => market.attempt(keyed(alice, 'later'), api.wallet.withdraw, { amount: '5' })
   expect(outcome(await withdraw())).toBe('402 insufficient_funds')
   await deposit('5', 'money')
   expect(outcome(await withdraw())).toBe('200')
@@ -64,8 +65,7 @@ test('a task that is submitted twice with one key is one task, with the reply of
   const bob = await market.person()
   const agent = await market.machine(bob)
   await deposit('50', 'money')
-  const submit = () =>
-    market.attempt(alice, api.tasks.create, { task_type: 'other', input_data: {} }, { 'idempotency-key': 'task' })
+  const submit = () => market.attempt(keyed(alice, 'task'), api.tasks.create, { task_type: 'other', input_data: {} })
   const first = await submit()
   await agent.result(await agent.begin())
   expect(await submit()).toMatchObject({ status: 201, body: first.body })

@@ -45,12 +45,12 @@ test('two tasks for one GPU run one after the other', async () => {
 
 const anyStep = fc.oneof(
   {
-    weight: 4,
+    weight: 8,
     arbitrary: fc.record({ do: fc.constant('submit' as const), renter: fc.nat(1), machine: fc.option(fc.nat(2)) }),
   },
   { weight: 8, arbitrary: fc.record({ do: fc.constant('answer' as const), machine: fc.nat(2), refuse: fc.boolean() }) },
   {
-    weight: 6,
+    weight: 3,
     arbitrary: fc.record({
       do: fc.constant('end' as const),
       machine: fc.nat(2),
@@ -107,20 +107,30 @@ async function take(step: Step, { renters, machines }: { renters: TestUser[]; ma
   }
 }
 
+/** What is on its way when its machine reconnects is never acknowledged. */
+function unlessHungUp(error: Error) {
+  if (!error.message.includes('the server has hung up')) throw error
+}
+
 test('whatever happens in whatever order, no GPU has two attempts at a time, and no task has two that are open', async () => {
   const bob = await market.person()
   await fc.assert(
-    fc.asyncProperty(fc.array(fc.array(anyStep, { minLength: 1, maxLength: 4 }), { maxLength: 25 }), async (rounds) => {
-      const renters = [await market.person('1000'), await market.person('1000')]
-      const machines: Machine[] = []
-      for (let count = 0; count < 3; count++) machines.push({ agent: await market.machine(bob), accepted: [] })
-      for (const steps of rounds) {
-        await Promise.all(steps.map((step) => take(step, { renters, machines })))
-        expect(await overlaps()).toEqual([])
-      }
-      expect(await market.ledgerProblems()).toEqual([])
-      await market.clear()
-    }),
-    { numRuns: 12 },
+    fc.asyncProperty(
+      fc.array(fc.array(anyStep, { minLength: 1, maxLength: 4 }), { minLength: 10, maxLength: 30 }),
+      async (rounds) => {
+        const renters = [await market.person('1000'), await market.person('1000')]
+        const machines: Machine[] = []
+        for (let count = 0; count < 3; count++) machines.push({ agent: await market.machine(bob), accepted: [] })
+        for (const steps of rounds) {
+          // Once each has been answered, the offers of the round before have arrived.
+          await Promise.all(machines.map(({ agent }) => agent.heartbeat()))
+          await Promise.all(steps.map((step) => take(step, { renters, machines }).catch(unlessHungUp)))
+          expect(await overlaps()).toEqual([])
+        }
+        expect(await market.ledgerProblems()).toEqual([])
+        await market.clear()
+      },
+    ),
+    { numRuns: 8, endOnFailure: true },
   )
 })
