@@ -6,7 +6,8 @@ test('where one duty of the housekeeping fails, the others are done', async () =
   const market = await startMarket()
   const { database, config } = market.context
   const alice = await market.person()
-  await market.attempt(alice, api.wallet.deposit, { amount: '1' }, { 'idempotency-key': 'one' })
+  const keyed = { ...alice, headers: { 'idempotency-key': 'one' } }
+  await market.attempt(keyed, api.wallet.deposit, { amount: '1' })
   const keys = async () => (await database.read((reader) => reader.all('SELECT key FROM idempotency_keys'))).length
   expect(await keys()).toBe(1)
   await database.transaction((tx) => tx.run('ALTER TABLE disputes RENAME TO missing'))

@@ -25,12 +25,8 @@ test('what a renter deletes is nowhere in the database any more, not even among 
   const [renter, owner] = [await market.person('100'), await market.person()]
   const agent = await market.machine(owner)
   const words = 'the words that only their renter may keep'
-  const submitted = await market.attempt(
-    renter,
-    api.tasks.create,
-    { task_type: 'other', input_data: { words } },
-    { 'idempotency-key': 'once' },
-  )
+  const keyed = { ...renter, headers: { 'idempotency-key': 'once' } }
+  const submitted = await market.attempt(keyed, api.tasks.create, { task_type: 'other', input_data: { words } })
   const { id } = submitted.body as { id: string }
   const start = await agent.begin()
   await agent.output(start, 0, words)
