@@ -117,7 +117,14 @@ export const AgentMessage = z.discriminatedUnion('type', [
     text: z.string().max(65_536),
     run_ms: runMs,
   }),
-  z.object({ type: z.literal('attempt.log'), seq, ...attempt, lines: z.array(z.string().max(16_384)).max(100) }),
+  z.object({
+    type: z.literal('attempt.log'),
+    seq,
+    ...attempt,
+    offset: z.int().nonnegative().describe('Lines of its log before these.'),
+    lines: z.array(z.string().max(16_384)).max(100),
+    run_ms: runMs,
+  }),
   z.object({
     type: z.literal('attempt.file'),
     seq,
@@ -131,6 +138,7 @@ export const AgentMessage = z.discriminatedUnion('type', [
       .base64()
       .max(Math.ceil(fileChunkBytesMax / 3) * 4)
       .describe('At most 256 KiB of the file.'),
+    run_ms: runMs,
   }),
   z.object({
     type: z.literal('attempt.result'),

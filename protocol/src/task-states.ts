@@ -1,8 +1,8 @@
 import { z } from 'zod'
 
 /**
- * The states of a task and of an attempt, and the moves between them. Everything that changes a status goes through
- * `canTaskMove` or `canAttemptMove`.
+ * The states of a task and of an attempt, and the moves between them. Whatever writes a status writes it where the status
+ * before is one that these tables lead from (`taskStatusesBefore`, `attemptStatusesBefore`), and nowhere else.
  */
 export const TaskStatus = z.enum(['pending', 'running', 'completed', 'failed', 'cancelled']).meta({
   id: 'TaskStatus',
@@ -27,11 +27,10 @@ const taskMoves: Readonly<Record<TaskStatus, readonly TaskStatus[]>> = {
   cancelled: [],
 }
 
-const attemptEnds = ['completed', 'failed', 'cancelled', 'refused', 'lost'] as const
 const attemptMoves: Readonly<Record<AttemptStatus, readonly AttemptStatus[]>> = {
   offered: ['accepted', 'refused', 'cancelled', 'lost'],
-  accepted: ['preparing', 'running', 'completed', 'failed', 'cancelled', 'lost'],
-  preparing: ['running', 'completed', 'failed', 'cancelled', 'lost'],
+  accepted: ['preparing', 'running', 'failed', 'cancelled', 'lost'],
+  preparing: ['running', 'failed', 'cancelled', 'lost'],
   running: ['completed', 'failed', 'cancelled', 'lost'],
   completed: [],
   failed: [],
@@ -42,8 +41,11 @@ const attemptMoves: Readonly<Record<AttemptStatus, readonly AttemptStatus[]>> = 
 
 export const canTaskMove = (from: TaskStatus, to: TaskStatus) => taskMoves[from].includes(to)
 export const canAttemptMove = (from: AttemptStatus, to: AttemptStatus) => attemptMoves[from].includes(to)
+/** From where it may get to `to`. */
+export const taskStatusesBefore = (to: TaskStatus) => TaskStatus.options.filter((from) => canTaskMove(from, to))
+export const attemptStatusesBefore = (to: AttemptStatus) =>
+  AttemptStatus.options.filter((from) => canAttemptMove(from, to))
 export const isTaskFinal = (status: TaskStatus) => taskMoves[status].length === 0
-export const isAttemptFinal = (status: AttemptStatus) => (attemptEnds as readonly string[]).includes(status)
 /** The statuses in which an attempt holds its GPU. */
 export const attemptHoldsGpu = (status: AttemptStatus) =>
   status === 'accepted' || status === 'preparing' || status === 'running'

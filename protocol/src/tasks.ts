@@ -136,6 +136,14 @@ export const Estimate = z
   })
   .meta({ id: 'Estimate' })
 
+const submissionErrors = [
+  'insufficient_funds',
+  'no_gpu_fits',
+  'price_required',
+  'too_many_pending_tasks',
+  'too_many_pending_bytes',
+  'market_paused',
+] as const
 const taskId = z.strictObject({ task_id: idOf('task') })
 
 export const tasks = {
@@ -155,7 +163,7 @@ export const tasks = {
     idempotent: true,
     input: NewTask,
     output: TaskSummary,
-    errors: ['insufficient_funds', 'no_gpu_fits', 'price_required', 'too_many_pending_tasks', 'market_paused'],
+    errors: submissionErrors,
   }),
   createBatch: endpoint('POST /api/tasks/batch', {
     summary: 'Submit up to 1,000 tasks at once: all of them or none',
@@ -165,7 +173,7 @@ export const tasks = {
     bodyBytesMax: 16_000_000,
     input: z.strictObject({ tasks: z.array(NewTask).min(1).max(1_000) }),
     output: z.object({ items: z.array(TaskSummary) }),
-    errors: ['insufficient_funds', 'no_gpu_fits', 'price_required', 'too_many_pending_tasks', 'market_paused'],
+    errors: submissionErrors,
   }),
   estimate: endpoint('POST /api/tasks/estimate', {
     summary: 'What fits, what it costs, and what would be held: before you submit',

@@ -46,8 +46,11 @@ export type Limits = {
   outputBytesMax: number
   logLinesPerTaskMax: number
   /** RATE_LIMIT_PER_MINUTE of calls by one address or user; 0: none. */
+  /** Of the inputs of a user's waiting tasks together. */
+  pendingInputBytesPerUserMax: number
   callsPerMinuteMax: number
   /** Factor on every endpoint's own limit. Not from the environment: tests and benches raise it. */
+  filesPerTaskMax: number
   callLimitFactor: number
   eventStreamsPerUserMax: number
   gpusPerOwnerMax: number
@@ -80,8 +83,10 @@ export const defaultLimits: Limits = {
   outputBytesMax: 10_000_000,
   logLinesPerTaskMax: 10_000,
   callsPerMinuteMax: 6_000,
+  pendingInputBytesPerUserMax: 64_000_000,
   callLimitFactor: 1,
   eventStreamsPerUserMax: 50,
+  filesPerTaskMax: 64,
   gpusPerOwnerMax: 1_000,
   agentsPerOwnerMax: 1_000,
 }

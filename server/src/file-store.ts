@@ -4,4 +4,6 @@ export type FileStore = {
   /** Null: not there. */
   get(sha256: string): Promise<Uint8Array | null>
   remove(sha256: string): Promise<void>
+  /** The hashes of what was there when it began, in no order. */
+  list(): AsyncIterable<string>
 }

@@ -17,6 +17,7 @@ import { createPaymentService, type PaymentService } from './payments/payment-se
 import { createScheduler } from './scheduler/scheduler-service.ts'
 import { createSubmissionService } from './scheduler/submission-service.ts'
 import { createAttemptService } from './tasks/attempt-service.ts'
+import { createTaskFiles, type TaskFiles } from './tasks/task-files.ts'
 import { createTaskService, type TaskService } from './tasks/task-service.ts'
 import { createTaskStreams } from './tasks/task-streams.ts'
 import { createAccountService } from './users/account-service.ts'
@@ -47,9 +48,10 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
     modelsOf: (gpu) => modelsOfGpu(gpu, catalogue.models),
   })
   const models = createModelService(catalogue, gpus.registry)
-  const tasks = createTaskService(context, payments, accounts)
+  const taskFiles = createTaskFiles(context)
+  const tasks = createTaskService(context, { payments, accounts, files: taskFiles })
   const streams = createTaskStreams(context, tasks)
-  const attempts = createAttemptService(context)
+  const attempts = createAttemptService(context, taskFiles)
   const connections = createAgentConnections()
   const scheduler = await createScheduler(context, { gpus, models, payments, attempts, agents: connections })
   const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler })
@@ -57,7 +59,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const agents = await createAgentService(context, { users, admission, gpus, scheduler, connections })
   const admin = createAdminService(context, { users, passwords, payments, disputes, tasks, scheduler, agents })
   const backups = createBackupService(context, { ledger })
-  const stopHousekeeping = keepHouse(context, { payments, disputes, tasks })
+  const stopHousekeeping = keepHouse(context, { payments, disputes, tasks, taskFiles })
 
   return {
     authentication,
@@ -88,15 +90,21 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   }
 }
 
-type House = { payments: PaymentService; disputes: DisputeService; tasks: TaskService }
+type House = { payments: PaymentService; disputes: DisputeService; tasks: TaskService; taskFiles: TaskFiles }
 
 /** What has to be done from time to time. Each by itself: where one fails, the others are done. */
-function keepHouse(context: Context, { payments, disputes, tasks }: House): () => void {
+function keepHouse(context: Context, { payments, disputes, tasks, taskFiles }: House): () => void {
   const { housekeepingMs, idempotencyMs } = context.config.timing
+  let isSwept = false
   const duties = [
     payments.settleDue,
     disputes.endDue,
     tasks.deleteOldData,
+    // What an earlier process has left can only be there once.
+    async () => {
+      if (!isSwept) await taskFiles.sweep()
+      isSwept = true
+    },
     async () => {
       const before = isoFromMs(context.clock.now() - idempotencyMs)
       await context.database.transaction((tx) => deleteOldIdempotencyKeys(tx, before))

@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { FileStore } from './file-store.ts'
 
@@ -31,6 +31,20 @@ export function folderFileStore(folder: string): FileStore {
     async remove(sha256) {
       await rm(pathOf(sha256), { force: true })
     },
+    async *list() {
+      for (const prefix of await namesIn(folder))
+        for (const name of await namesIn(join(folder, prefix))) if (/^[0-9a-f]{64}$/.test(name)) yield name
+    },
+  }
+}
+
+/** Nothing, where there is no such folder yet. */
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw error
   }
 }
 
@@ -40,5 +54,8 @@ export function memoryFileStore(): FileStore {
     put: async (sha256, bytes) => void files.set(sha256, Uint8Array.from(bytes)),
     get: async (sha256) => files.get(sha256) ?? null,
     remove: async (sha256) => void files.delete(sha256),
+    async *list() {
+      yield* [...files.keys()]
+    },
   }
 }

@@ -65,6 +65,11 @@ test('log lines come in batches that the market takes, long ones are cut, and th
   messages.forEach(expectTaken)
   const lines = messages.flatMap((message) => (message as ReliableMessageOf<'attempt.log'>).lines)
   expect(lines).toHaveLength(10_001)
+  let offset = 0
+  for (const message of messages as ReliableMessageOf<'attempt.log'>[]) {
+    expect(message).toMatchObject({ offset, run_ms: 1 })
+    offset += message.lines.length
+  }
   expect(lines[0]).toHaveLength(16_384)
   expect(lines.at(-1)).toBe('… the log is cut here.')
 })
@@ -77,7 +82,11 @@ test.each([0, 1, fileChunkBytesMax, fileChunkBytesMax * 2 + 1])('a file of %i by
   const chunks = messages as ReliableMessageOf<'attempt.file'>[]
   expect(Buffer.concat(chunks.map(({ data }) => Buffer.from(data, 'base64')))).toEqual(bytes)
   for (const chunk of chunks) {
-    expect(chunk).toMatchObject({ size_bytes: size, sha256: createHash('sha256').update(bytes).digest('hex') })
+    expect(chunk).toMatchObject({
+      run_ms: 1,
+      size_bytes: size,
+      sha256: createHash('sha256').update(bytes).digest('hex'),
+    })
   }
 })
 

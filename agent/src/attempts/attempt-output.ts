@@ -35,6 +35,7 @@ export class AttemptOutput {
   #text = ''
   #offset = 0
   #lines: string[] = []
+  /** Those that were sent too. */
   #lineCount = 0
   #bytes = 0
   #isTextDue = false
@@ -77,7 +78,7 @@ export class AttemptOutput {
     do {
       const data = buffer.toString('base64', offset, Math.min(bytes.length, offset + fileChunkBytesMax))
       const file = { name, mime_type: mimeType, sha256, size_bytes: bytes.length, offset, data }
-      this.#send({ type: 'attempt.file', ...this.#options.attempt, ...file })
+      this.#send({ type: 'attempt.file', ...this.#options.attempt, ...file, run_ms: this.#options.runMs() })
       offset += fileChunkBytesMax
     } while (offset < bytes.length)
   }
@@ -128,7 +129,9 @@ export class AttemptOutput {
 
   #flushLog(): void {
     const lines = this.#lines.splice(0)
-    if (lines.length > 0 && !this.#isClosed) this.#send({ type: 'attempt.log', ...this.#options.attempt, lines })
+    if (lines.length === 0 || this.#isClosed) return
+    const { attempt, runMs } = this.#options
+    this.#send({ type: 'attempt.log', ...attempt, offset: this.#lineCount - lines.length, lines, run_ms: runMs() })
   }
 
   #fits(bytes: number): boolean {

@@ -79,7 +79,8 @@ export async function connectAgent(
     ready: (start: Start) => report({ type: 'attempt.ready', ...ref(start) }),
     output: (start: Start, ...[offset, text, run_ms = 0]: [offset: number, text: string, run_ms?: number]) =>
       report({ type: 'attempt.output', ...ref(start), offset, text, run_ms }),
-    log: (start: Start, lines: string[]) => report({ type: 'attempt.log', ...ref(start), lines }),
+    log: (start: Start, ...[offset, lines, run_ms = 0]: [offset: number, lines: string[], run_ms?: number]) =>
+      report({ type: 'attempt.log', ...ref(start), offset, lines, run_ms }),
     result: (start: Start, fields: Record<string, unknown> = {}) => report(resultOf(ref(start), fields)),
     /** Accepts, and is ready at once. */
     async begin(): Promise<Start> {

@@ -67,3 +67,6 @@ export class DatabaseInUseError extends Error {
 
 /** `true` and `false` are 1 and 0 in tables. */
 export const flag = (value: boolean): number => (value ? 1 : 0)
+
+/** As many question marks as there are values, for `IN (…)`. */
+export const placeholders = (values: readonly Value[]): string => values.map(() => '?').join(', ')

@@ -97,7 +97,7 @@ export const migrations: readonly string[][] = [
 
     `CREATE TABLE tasks (
       id TEXT PRIMARY KEY, renter_id TEXT NOT NULL, title TEXT, task_type TEXT NOT NULL, status TEXT NOT NULL, input_data TEXT,
-      output_data TEXT, requirements TEXT NOT NULL, model TEXT, max_price_micros_per_hour INTEGER NOT NULL,
+      input_bytes INTEGER NOT NULL, output_data TEXT, requirements TEXT NOT NULL, model TEXT, max_price_micros_per_hour INTEGER NOT NULL,
       max_duration_ms INTEGER NOT NULL, max_wait_ms INTEGER NOT NULL, auto_pay INTEGER NOT NULL, priority INTEGER NOT NULL,
       hold_micros INTEGER NOT NULL, cost_micros INTEGER, run_ms INTEGER NOT NULL DEFAULT 0,
       attempts_count INTEGER NOT NULL DEFAULT 0, attempt_id TEXT, gpu_id TEXT, end_code TEXT, end_message TEXT,
@@ -105,13 +105,15 @@ export const migrations: readonly string[][] = [
       data_deleted_at TEXT) STRICT`,
     `CREATE INDEX tasks_by_renter ON tasks (renter_id, id)`,
     `CREATE INDEX tasks_open ON tasks (status, id) WHERE status IN ('pending', 'running')`,
-    `CREATE INDEX tasks_pending ON tasks (renter_id) WHERE status = 'pending'`,
+    `CREATE INDEX tasks_open_by_renter ON tasks (renter_id, id) WHERE status IN ('pending', 'running')`,
+    `CREATE INDEX tasks_pending ON tasks (renter_id, input_bytes) WHERE status = 'pending'`,
+    `CREATE INDEX tasks_with_data ON tasks (completed_at) WHERE data_deleted_at IS NULL`,
     `CREATE TABLE attempts (
       id TEXT PRIMARY KEY, task_id TEXT NOT NULL, gpu_id TEXT NOT NULL, agent_id TEXT NOT NULL, provider_id TEXT NOT NULL,
       number INTEGER NOT NULL, fencing_token TEXT NOT NULL, status TEXT NOT NULL, progress TEXT,
       price_micros_per_hour INTEGER NOT NULL, run_ms INTEGER NOT NULL DEFAULT 0, cost_micros INTEGER NOT NULL DEFAULT 0,
-      output_length INTEGER NOT NULL DEFAULT 0, log_lines INTEGER NOT NULL DEFAULT 0, log_seq INTEGER NOT NULL DEFAULT 0, end_code TEXT, end_message TEXT,
-      end_decided_by TEXT, offered_at TEXT NOT NULL, accepted_at TEXT, ready_at TEXT, ended_at TEXT) STRICT`,
+      output_length INTEGER NOT NULL DEFAULT 0, output_bytes INTEGER NOT NULL DEFAULT 0, log_lines INTEGER NOT NULL DEFAULT 0,
+      end_code TEXT, end_message TEXT, end_decided_by TEXT, offered_at TEXT NOT NULL, accepted_at TEXT, ready_at TEXT, ended_at TEXT) STRICT`,
     `CREATE INDEX attempts_by_task ON attempts (task_id, number)`,
     `CREATE INDEX attempts_by_gpu ON attempts (gpu_id, id)`,
     `CREATE INDEX attempts_open ON attempts (agent_id) WHERE ended_at IS NULL`,
@@ -120,7 +122,7 @@ export const migrations: readonly string[][] = [
       sha256 TEXT NOT NULL, created_at TEXT NOT NULL, PRIMARY KEY (task_id, attempt_id, name)) STRICT, WITHOUT ROWID`,
     `CREATE INDEX task_files_by_hash ON task_files (sha256)`,
     `CREATE TABLE task_file_parts (
-      attempt_id TEXT NOT NULL, name TEXT NOT NULL, offset INTEGER NOT NULL, bytes BLOB NOT NULL,
+      attempt_id TEXT NOT NULL, name TEXT NOT NULL, offset INTEGER NOT NULL, bytes BLOB NOT NULL, size_bytes INTEGER NOT NULL,
       UNIQUE (attempt_id, name, offset)) STRICT`,
 
     `CREATE TABLE events (

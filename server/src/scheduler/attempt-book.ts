@@ -1,12 +1,13 @@
 import type { AttemptStatus } from '@orbyte/protocol'
 import type { StoredAttempt } from '../tasks/attempt-store.ts'
-import type { StoredTask } from '../tasks/task-store.ts'
+import type { Timing } from '../config.ts'
+import type { OpenTask } from '../tasks/task-store.ts'
 import type { QueuedTask } from './task-queue.ts'
 
 /** An attempt that an agent may be working on, as memory knows it. The database decides; this is what finds and fences it. */
 export type ActiveAttempt = {
   readonly attempt: StoredAttempt
-  readonly task: StoredTask
+  readonly task: OpenTask
   readonly queued: QueuedTask
   readonly durationMsMax: number
   status: AttemptStatus
@@ -16,15 +17,18 @@ export type ActiveAttempt = {
   reportedRunMs: number
   outputLength: number
   outputBytes: number
-  /** Size of each file that has begun to arrive. */
+  /** Size of each file that has begun to arrive, as its first chunk said. */
   readonly fileBytes: Map<string, number>
   logLines: number
   /** The files that are being written: the last chunk of each. A result waits for them. */
   readonly filesOnTheirWay: Map<string, Promise<void>>
   /** The transaction that ends it, while it is on its way. */
   ending: Promise<boolean> | null
-  /** It has ended for the market; its GPU waits until the agent confirms. */
-  stopped: boolean
+  /**
+   * open: the market waits for what the agent makes of it; ended: its end is written; stopped: the agent was told, and its GPU
+   * waits until the agent confirms.
+   */
+  standing: 'open' | 'ended' | 'stopped'
   timers: (() => void)[]
 }
 
@@ -34,8 +38,15 @@ export type AttemptBook = ReturnType<typeof createAttemptBook>
 
 export function createAttemptBook() {
   const byId = new Map<string, ActiveAttempt>()
+  const byAgent = createIndex(({ attempt }) => attempt.agent_id)
+  const byGpu = createIndex(({ attempt }) => attempt.gpu_id)
+  const byTask = createIndex(({ task }) => task.id)
+  const indexes = [byAgent, byGpu, byTask]
   return {
-    add: (active: ActiveAttempt) => void byId.set(active.attempt.id, active),
+    add(active: ActiveAttempt) {
+      byId.set(active.attempt.id, active)
+      for (const index of indexes) index.add(active)
+    },
 
     /**
      * The attempt that an agent's message is about, or null if the message is stale: an unknown attempt, one of another agent, or
@@ -49,22 +60,45 @@ export function createAttemptBook() {
     },
 
     byId: (attemptId: string) => byId.get(attemptId),
-    ofAgent: (agentId: string) => [...byId.values()].filter(({ attempt }) => attempt.agent_id === agentId),
-    offersTo: (gpuId: string) =>
-      [...byId.values()].some(({ attempt, status }) => attempt.gpu_id === gpuId && status === 'offered'),
-    all: () => [...byId.values()],
+    ofAgent: byAgent.of,
+    ofTask: byTask.of,
+    /** Whether the GPU has been asked and has not answered. */
+    offersTo: (gpuId: string) => byGpu.of(gpuId).some(({ status }) => status === 'offered'),
+    countOpen: () => [...byId.values()].filter(({ standing }) => standing === 'open').length,
 
     /** Nothing that is still on its way has an effect on it any more. */
     remove(active: ActiveAttempt) {
-      active.stopped = true
+      active.standing = 'stopped'
       stopTimers(active)
-      byId.delete(active.attempt.id)
+      if (byId.delete(active.attempt.id)) for (const index of indexes) index.delete(active)
     },
 
     stop() {
       for (const active of byId.values()) stopTimers(active)
     },
   }
+}
+
+function createIndex(keyOf: (active: ActiveAttempt) => string) {
+  const groups = new Map<string, Set<ActiveAttempt>>()
+  return {
+    add(active: ActiveAttempt) {
+      const group = groups.get(keyOf(active))
+      if (group) group.add(active)
+      else groups.set(keyOf(active), new Set([active]))
+    },
+    delete(active: ActiveAttempt) {
+      const group = groups.get(keyOf(active))
+      group?.delete(active)
+      if (group?.size === 0) groups.delete(keyOf(active))
+    },
+    of: (key: string) => [...(groups.get(key) ?? [])],
+  }
+}
+
+/** How long an agent may go on from now without hearing from the market: it has stopped before it counts as dead. */
+export function deadlineInMs({ deadMs, deadlineMarginMs }: Timing): number {
+  return deadMs - deadlineMarginMs
 }
 
 /** Text and files together. */
@@ -74,7 +108,7 @@ export function outputBytesOf({ outputBytes, fileBytes }: ActiveAttempt): number
 
 /** Whether the market still waits for what the agent makes of it. */
 export function isOpen(active: ActiveAttempt | null): active is ActiveAttempt {
-  return active !== null && !active.stopped && active.ending === null
+  return active !== null && active.standing === 'open' && active.ending === null
 }
 
 export function stopTimers(active: ActiveAttempt) {

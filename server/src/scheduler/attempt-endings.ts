@@ -1,5 +1,5 @@
 import type { End, Task } from '@orbyte/protocol'
-import type { Context } from '../context.ts'
+import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
@@ -7,7 +7,8 @@ import type { PaymentService } from '../payments/payment-service.ts'
 import { chargedMs } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { type AttemptFailure, endTask, type Ending } from '../tasks/task-ending.ts'
-import { type ActiveAttempt, type AttemptBook, stopTimers } from './attempt-book.ts'
+import { type ActiveAttempt, type AttemptBook, isOpen, stopTimers } from './attempt-book.ts'
+import type { Matchmaker } from './matchmaker.ts'
 import type { SendToAgent } from './scheduler-service.ts'
 
 export type AttemptEndings = ReturnType<typeof createAttemptEndings>
@@ -19,8 +20,7 @@ type Parts = {
   payments: PaymentService
   attempts: AttemptService
   send: SendToAgent
-  /** The task waits again; a GPU that has failed or refused it is passed over. */
-  requeue: (active: ActiveAttempt, how: { passOver: boolean }) => void
+  requeue: Matchmaker['requeue']
   wake: () => void
 }
 
@@ -34,14 +34,19 @@ export function createAttemptEndings(context: Context, parts: Parts) {
 
   /**
    * Runs the transaction that ends an attempt. If the database says that it has ended otherwise meanwhile (a cancel that was
-   * committed first), nothing changes.
+   * committed first), nothing changes. Whoever waits for `ending` finds that it has ended.
    */
   async function end(active: ActiveAttempt, work: (tx: Transaction) => Promise<boolean>): Promise<boolean> {
-    if (active.ending || active.stopped) return false
-    active.ending = database.transaction(work)
+    if (!isOpen(active)) return false
+    active.ending = write(active, work)
+    return active.ending
+  }
+
+  async function write(active: ActiveAttempt, work: (tx: Transaction) => Promise<boolean>): Promise<boolean> {
     try {
-      const ended = await active.ending
+      const ended = await database.transaction(work)
       stopTimers(active)
+      active.standing = 'ended'
       return ended
     } finally {
       active.ending = null
@@ -65,9 +70,9 @@ export function createAttemptEndings(context: Context, parts: Parts) {
 
   /** The attempt is over for the market. Its GPU is kept until the agent confirms, or has been silent for too long. */
   function stop(active: ActiveAttempt, reason: string) {
-    if (active.stopped) return
+    if (active.standing === 'stopped') return
     stopTimers(active)
-    active.stopped = true
+    active.standing = 'stopped'
     const { id, fencing_token, agent_id } = active.attempt
     send(agent_id, { type: 'attempt.stop', attempt_id: id, fencing_token, reason })
     if (active.status === 'offered') return free(active)
@@ -126,7 +131,8 @@ export function createAttemptEndings(context: Context, parts: Parts) {
       if (hadBegun)
         await gpus.recordAttemptEnd(tx, attempt.gpu_id, { outcome: 'provider_failed', nowMs: context.clock.now() })
       // In the place of this commit, so that a cancel which is committed after it finds the task in the queue.
-      if (again) tx.afterCommit(() => requeue(active, { passOver: hadBegun || failure.status === 'refused' }))
+      const failedAt = hadBegun || failure.status === 'refused' ? nowIso(context) : null
+      if (again) tx.afterCommit(() => requeue(active, { failedAt }))
       return true
     })
   }

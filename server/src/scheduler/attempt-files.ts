@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type AgentMessageOf, fileChunkBytesMax } from '@orbyte/protocol'
-import type { Context } from '../context.ts'
+import type { Limits } from '../config.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { type ActiveAttempt, outputBytesOf } from './attempt-book.ts'
 
@@ -12,23 +12,27 @@ export type FileProblem = { fault: 'renter' | 'provider'; problem: string }
  * with the files; so a restart in the middle loses nothing.
  */
 export async function takeFileChunk(
-  { files, config }: Pick<Context, 'files' | 'config'>,
+  limits: Pick<Limits, 'outputBytesMax' | 'filesPerTaskMax'>,
   attempts: AttemptService,
-  { active, message }: { active: ActiveAttempt; message: AgentMessageOf<'attempt.file'> },
+  { active, message, runMs }: { active: ActiveAttempt; message: AgentMessageOf<'attempt.file'>; runMs: number },
 ): Promise<FileProblem | null> {
   const { name, mime_type, size_bytes, sha256, offset } = message
+  const misfit = { fault: 'provider', problem: `the chunks of ${name} do not fit together` } as const
+  const announced = active.fileBytes.get(name)
+  if (announced !== undefined && announced !== size_bytes) return misfit
+  if (announced === undefined && active.fileBytes.size >= limits.filesPerTaskMax)
+    return { fault: 'renter', problem: `the output has more than ${limits.filesPerTaskMax} files` }
   active.fileBytes.set(name, size_bytes)
-  if (outputBytesOf(active) > config.limits.outputBytesMax)
-    return { fault: 'renter', problem: `the output is larger than ${config.limits.outputBytesMax} bytes (${name})` }
+  if (outputBytesOf(active) > limits.outputBytesMax)
+    return { fault: 'renter', problem: `the output is larger than ${limits.outputBytesMax} bytes (${name})` }
   const bytes = Buffer.from(message.data, 'base64')
   if (bytes.length > fileChunkBytesMax) return { fault: 'provider', problem: `a chunk of ${name} is too large` }
   const isWhole = offset === 0 && bytes.length === size_bytes
-  const whole = isWhole ? bytes : await attempts.filePart(active, { name, offset, bytes, size: size_bytes })
+  const whole = isWhole ? bytes : await attempts.filePart(active, { name, offset, bytes, size: size_bytes, runMs })
   if (whole === null) return null
-  if (whole === 'misfit') return { fault: 'provider', problem: `the chunks of ${name} do not fit together` }
+  if (whole === 'misfit') return misfit
   if (createHash('sha256').update(whole).digest('hex') !== sha256)
     return { fault: 'provider', problem: `${name} is not what its hash says` }
-  await files.put(sha256, whole)
-  await attempts.file(active, { name, mime_type, size_bytes, sha256 })
+  await attempts.file(active, { file: { name, mime_type, size_bytes, sha256 }, bytes: whole, runMs })
   return null
 }

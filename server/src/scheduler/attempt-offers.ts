@@ -1,10 +1,10 @@
-import type { End, Micros, ServerMessageOf } from '@orbyte/protocol'
+import type { End, Micros, ServerMessageOf, Task } from '@orbyte/protocol'
 import { type Context, newId, nowIso } from '../context.ts'
 import type { GpuRegistry, MarketGpu } from '../gpus/gpu-registry.ts'
 import { runMsFor } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import type { StoredAttempt } from '../tasks/attempt-store.ts'
-import type { ActiveAttempt, AttemptBook } from './attempt-book.ts'
+import { type ActiveAttempt, type AttemptBook, deadlineInMs, isOpen, stopTimers } from './attempt-book.ts'
 import type { AttemptEndings } from './attempt-endings.ts'
 import type { Matchmaker } from './matchmaker.ts'
 import type { SendToAgent } from './scheduler-service.ts'
@@ -18,22 +18,48 @@ type Parts = {
   send: SendToAgent
   requeue: Matchmaker['requeue']
 }
+/** What the database knows of an attempt: with the size of each file that has begun to arrive. */
+type Known = { attempt: StoredAttempt; fileBytes: Map<string, number> }
 export type AttemptOffers = ReturnType<typeof createAttemptOffers>
 
 /** How an attempt begins: it is sent to its agent, who has a few seconds to take it. */
 export function createAttemptOffers(context: Context, { book, registry, attempts, endings, send, requeue }: Parts) {
   const { clock, config } = context
 
-  /** Sends the attempt at once and writes it with the next commit: one that a crash forgot is fenced off by its token. */
+  /**
+   * Sends the attempt at once and writes it with the next commit: one that a crash forgot is fenced off by its token. Where the
+   * task has ended meanwhile, neither happens.
+   */
   function offer(queued: QueuedTask, gpu: MarketGpu) {
-    const active = activate(queued, newAttempt(queued, gpu))
-    attempts.offer(active).catch((error: unknown) => notWritten(active, error))
-    const noAnswerIn = (delayMs: number, message: string) =>
-      active.timers.push(clock.after(delayMs, () => endings.persist(active, () => noAnswer(active, message))))
-    if (send(active.attempt.agent_id, startMessage(active)))
-      noAnswerIn(config.timing.acceptMs, 'The agent did not answer in time.')
-    else noAnswerIn(0, 'The agent is not connected.')
+    const active = activate(queued, { attempt: newAttempt(queued, gpu), fileBytes: new Map() })
+    attempts.offer(active).then(
+      (isWritten) => !isWritten && endings.stop(active, 'the task has ended'),
+      (error: unknown) => notWritten(active, error),
+    )
+    ask(active).catch((error: unknown) => {
+      context.log.error({ error, task_id: active.task.id }, 'a task could not be read')
+      unanswered(active, 'The market could not read the task.')
+    })
   }
+
+  async function ask(active: ActiveAttempt) {
+    const input = await attempts.inputOf(active.task.id)
+    if (input === null || !isOpen(active)) return
+    const start = startMessage(active, input)
+    if (start === null) return unanswered(active, 'The GPU was removed from the market.')
+    if (!send(active.attempt.agent_id, start)) return unanswered(active, 'The agent is not connected.')
+    expectAnswer(active)
+  }
+
+  /** The agent has a few seconds from now. */
+  function expectAnswer(active: ActiveAttempt) {
+    stopTimers(active)
+    const late = () => unanswered(active, 'The agent did not answer in time.')
+    active.timers.push(clock.after(config.timing.acceptMs, late))
+  }
+
+  const unanswered = (active: ActiveAttempt, message: string) =>
+    endings.persist(active, () => noAnswer(active, message))
 
   function newAttempt({ task, offers }: QueuedTask, gpu: MarketGpu): StoredAttempt {
     return {
@@ -50,6 +76,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
       run_ms: 0,
       cost: 0 as Micros,
       output_length: 0,
+      output_bytes: 0,
       log_lines: 0,
       end: null,
       offered_at: nowIso(context),
@@ -60,7 +87,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
   }
 
   /** Takes an attempt into the book: a new one, or one that the database had. */
-  function activate(queued: QueuedTask, attempt: StoredAttempt): ActiveAttempt {
+  function activate(queued: QueuedTask, { attempt, fileBytes }: Known): ActiveAttempt {
     const { task } = queued
     const active: ActiveAttempt = {
       attempt,
@@ -71,38 +98,43 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
       readyAtMs: attempt.ready_at === null ? null : Date.parse(attempt.ready_at),
       reportedRunMs: attempt.run_ms,
       outputLength: attempt.output_length,
-      outputBytes: attempt.output_length,
-      fileBytes: new Map(),
+      outputBytes: attempt.output_bytes,
+      fileBytes,
       logLines: attempt.log_lines,
       filesOnTheirWay: new Map(),
       ending: null,
-      stopped: false,
+      standing: 'open',
       timers: [],
     }
     book.add(active)
     return active
   }
 
-  function startMessage({ attempt, task, queued, durationMsMax }: ActiveAttempt): ServerMessageOf<'attempt.start'> {
-    const { deadMs, deadlineMarginMs } = config.timing
+  /** Null: the GPU is not there any more. */
+  function startMessage(
+    { attempt, task, queued, durationMsMax }: ActiveAttempt,
+    input: NonNullable<Task['input_data']>,
+  ): ServerMessageOf<'attempt.start'> | null {
+    const device_uuid = registry.get(attempt.gpu_id)?.deviceUuid ?? null
+    if (device_uuid === null) return null
     return {
       type: 'attempt.start',
       attempt_id: attempt.id,
       fencing_token: attempt.fencing_token,
       task_id: task.id,
-      device_uuid: registry.get(attempt.gpu_id)!.deviceUuid!,
+      device_uuid,
       task_type: task.task_type,
-      input: task.input_data!,
+      input,
       model: queued.wanted.model,
       duration_ms_max: durationMsMax,
-      deadline_in_ms: deadMs - deadlineMarginMs,
+      deadline_in_ms: deadlineInMs(config.timing),
       output_bytes_max: config.limits.outputBytesMax,
     }
   }
 
   async function noAnswer(active: ActiveAttempt, message: string) {
     await active.ending
-    if (active.status !== 'offered' || active.stopped) return
+    if (active.status !== 'offered' || !isOpen(active)) return
     const end: End = { code: 'accept_timeout', message, decided_by: 'platform' }
     await endings.failProvider(active, { status: 'refused', end })
     endings.stop(active, message)
@@ -110,10 +142,10 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
 
   function notWritten(active: ActiveAttempt, error: unknown) {
     context.log.error({ error, task_id: active.task.id }, 'an offer could not be written')
-    if (active.stopped) return
+    if (active.standing !== 'open') return
     endings.stop(active, 'the offer could not be written')
-    requeue(active, { passOver: true })
+    requeue(active, { failedAt: nowIso(context) })
   }
 
-  return { offer, activate }
+  return { offer, activate, expectAnswer }
 }

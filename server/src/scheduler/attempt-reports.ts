@@ -24,9 +24,12 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const { attempt } = active
     stopTimers(active)
     if (!registry.reserve(attempt.gpu_id, attempt.id)) {
-      const end: End = { code: 'gpu_in_use', message: 'The GPU had been taken meanwhile.', decided_by: 'platform' }
+      const isHeld = (registry.get(attempt.gpu_id)?.attemptId ?? null) !== null
+      const end: End = isHeld
+        ? { code: 'gpu_in_use', message: 'Another attempt had taken the GPU meanwhile.', decided_by: 'platform' }
+        : { code: 'gpu_removed', message: 'The GPU was removed from the market meanwhile.', decided_by: 'provider' }
       await endings.failProvider(active, { status: 'refused', end })
-      return endings.stop(active, 'the GPU is held by another attempt')
+      return endings.stop(active, end.message)
     }
     active.status = 'accepted'
     watch(active)
@@ -140,11 +143,22 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   async function log(agentId: string, message: AgentMessageOf<'attempt.log'>) {
     const active = book.find(agentId, message)
     if (!isOpen(active)) return
-    const room = config.limits.logLinesPerTaskMax - active.logLines
-    const lines = message.lines.slice(0, Math.max(0, room))
-    if (lines.length === 0) return
+    const offset = active.logLines
+    const lines = message.lines.slice(
+      Math.max(0, offset - message.offset),
+      config.limits.logLinesPerTaskMax - message.offset,
+    )
+    if (message.offset > offset || lines.length === 0) return
     active.logLines += lines.length
-    await attempts.log(active, { seq: message.seq, lines })
+    const runMs = endings.noteRun(active, message.run_ms)
+    try {
+      const isKept = await attempts.log(active, { offset, lines, runMs })
+      if (!isKept && isOpen(active))
+        throw new Error(`the log of ${active.attempt.id} before line ${offset} is not kept`)
+    } catch (error) {
+      active.logLines = Math.min(active.logLines, offset)
+      throw error
+    }
   }
 
   function file(agentId: string, message: AgentMessageOf<'attempt.file'>): Promise<void> {
@@ -160,7 +174,8 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   }
 
   async function keepFile(active: ActiveAttempt, message: AgentMessageOf<'attempt.file'>) {
-    const found = await takeFileChunk(context, attempts, { active, message })
+    const runMs = endings.noteRun(active, message.run_ms)
+    const found = await takeFileChunk(config.limits, attempts, { active, message, runMs })
     if (!found || !isOpen(active)) return
     if (found.fault === 'renter') return tooLarge(active, active.reportedRunMs, found.problem)
     const end: End = { code: 'invalid_output', message: `Stopped: ${found.problem}.`, decided_by: 'platform' }
@@ -173,13 +188,14 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     if (!active) return
     await Promise.all(active.filesOnTheirWay.values())
     await active.ending
-    if (!active.stopped) await end(active, message)
+    if (isOpen(active)) await end(active, message)
     endings.free(active)
   }
 
   async function end(active: ActiveAttempt, message: AgentMessageOf<'attempt.result'>) {
     const { outcome, run_ms: claimedMs, fault } = message
     const end: End = { code: message.code, message: message.message, decided_by: 'agent' }
+    if (active.status === 'offered') return endings.failProvider(active, { status: 'refused', end })
     if (outcome === 'failed' && fault === 'renter') return endings.failRenter(active, { claimedMs, end })
     if (outcome !== 'completed') return endings.failProvider(active, { status: 'failed', end })
     const problem =
@@ -202,7 +218,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
         : [],
     )
     if (running.length > 0) await attempts.tick(running)
-    return found.filter(({ active }) => active !== null && !active.stopped).map(({ ref }) => ref)
+    return found.filter(({ active }) => active?.standing === 'open').map(({ ref }) => ref)
   }
 
   return { accepted, refused, preparing, ready, output, log, file, result, ticks, watch }

@@ -37,23 +37,26 @@ test('a GPU that refuses is passed over: the next one is asked, and nothing coun
   ])
 })
 
-test('a GPU that refuses every time is asked again after its cool-down, each time with a number of its own', async () => {
+test('a GPU that refuses every time is asked again after a cool-down that doubles, each time with a number of its own', async () => {
   const [only] = await machines(1)
   const { id } = await market.submit(alice)
-  for (let number = 1; number <= 3; number++) {
+  const waitedSeconds = []
+  for (let refusals = 0; refusals < 5; refusals++) {
     await only!.refuse(await only!.next('attempt.start'))
     expect(await market.task(alice, id)).toMatchObject({ status: 'pending', waiting: { code: 'failed_this_task' } })
-    for (const seconds of [10, 10, 10, 1]) {
-      market.clock.advance(seconds * 1_000)
+    let seconds = 0
+    for (; only!.untaken('attempt.start').length === 0 && seconds < 1_000; seconds += 10) {
+      market.clock.advance(10_000)
       await only!.heartbeat()
     }
+    waitedSeconds.push(seconds)
   }
+  expect(waitedSeconds).toEqual([30, 60, 120, 240, 480])
   await only!.accept(await only!.next('attempt.start'))
-  expect((await market.task(alice, id)).attempts.map(({ number, status }) => [number, status])).toEqual([
-    [1, 'refused'],
-    [2, 'refused'],
-    [3, 'refused'],
-    [4, 'accepted'],
+  const { attempts } = await market.task(alice, id)
+  expect(attempts.map(({ number, status }) => [number, status])).toEqual([
+    ...[1, 2, 3, 4, 5].map((number) => [number, 'refused']),
+    [6, 'accepted'],
   ])
 })
 

@@ -18,7 +18,15 @@ beforeEach(async () => {
 afterEach(() => market.clear())
 afterAll(() => market.close())
 
-const file = { name: 'a.txt', mime_type: 'text/plain', sha256: '2'.repeat(64), size_bytes: 1, offset: 0, data: 'eA==' }
+const file = {
+  name: 'a.txt',
+  mime_type: 'text/plain',
+  sha256: '2'.repeat(64),
+  size_bytes: 1,
+  offset: 0,
+  data: 'eA==',
+  run_ms: 1,
+}
 /** Everything that an agent can say about an attempt. */
 const messages: [type: string, fields: object][] = [
   ['attempt.accepted', {}],
@@ -26,7 +34,7 @@ const messages: [type: string, fields: object][] = [
   ['attempt.preparing', { progress: '50 %' }],
   ['attempt.ready', {}],
   ['attempt.output', { offset: 0, text: 'stale', run_ms: 1 }],
-  ['attempt.log', { lines: ['stale'] }],
+  ['attempt.log', { offset: 0, lines: ['stale'], run_ms: 1 }],
   ['attempt.file', file],
   [
     'attempt.result',
@@ -102,7 +110,7 @@ test('a message that arrives twice has no second effect, on the same connection 
     { type: 'attempt.preparing', ...agent.ref(start), progress: 'loading' },
     { type: 'attempt.ready', ...agent.ref(start) },
     { type: 'attempt.output', ...agent.ref(start), offset: 0, text: 'once', run_ms: 0 },
-    { type: 'attempt.log', ...agent.ref(start), lines: ['once'] },
+    { type: 'attempt.log', ...agent.ref(start), offset: 0, lines: ['once'], run_ms: 0 },
   ].map((message, index) => ({ ...message, seq: first + index }))
   for (const message of [...said, ...said]) agent.send(message)
   agent.machine.seq = first + said.length - 1
@@ -149,7 +157,9 @@ test('what an agent had sent when its connection broke is heard once, however it
   const lines = Array.from({ length: 50 }, (_, index) => ({
     type: 'attempt.log',
     ...agent.ref(start),
+    offset: index,
     lines: [`line ${index}`],
+    run_ms: 0,
     seq: first + index,
   }))
   for (const message of lines) agent.send(message)

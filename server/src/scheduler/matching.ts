@@ -1,5 +1,4 @@
-import type { Micros, Model, Requirements, TaskType } from '@orbyte/protocol'
-import { formatOrb } from '@orbyte/protocol'
+import { formatOrb, type Micros, type Model, type Requirements, type TaskType } from '@orbyte/protocol'
 import { gpuStatus } from '../gpus/gpu-status.ts'
 import { gpuCanRunModel } from '../models/model-fit.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
@@ -20,6 +19,32 @@ export type Wanted = {
   failedGpus: ReadonlyMap<string, number>
   /** Whether they may be asked again at all: only where no other GPU fits. */
   retryFailed: boolean
+}
+
+type Asking = {
+  readonly task_type: TaskType
+  readonly requirements: Requirements
+  /** Its name. */
+  readonly model: string | null
+  readonly max_price_per_hour: Micros | null
+}
+
+/** What a task that asks for this wants. `model`: the catalogue's entry of that name, if it has one. */
+export function wantedOf(asking: Asking, model: Model | null, failedGpus: Wanted['failedGpus'] = new Map()): Wanted {
+  return {
+    taskType: asking.task_type,
+    requirements: asking.requirements,
+    model,
+    modelName: asking.model,
+    maxPriceMicrosPerHour: asking.max_price_per_hour,
+    failedGpus,
+    retryFailed: false,
+  }
+}
+
+/** The same for tasks that ask for the same. */
+export function keyOf({ task_type, requirements, model, max_price_per_hour }: Asking): string {
+  return JSON.stringify([task_type, requirements, model, max_price_per_hour])
 }
 
 export type RejectionCode =

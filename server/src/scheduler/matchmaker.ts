@@ -2,10 +2,12 @@ import type { Context } from '../context.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import type { ModelService } from '../models/model-service.ts'
-import type { StoredTask } from '../tasks/task-store.ts'
+import type { TaskHistory } from '../tasks/attempt-store.ts'
+import type { OpenTask } from '../tasks/task-store.ts'
 import type { ActiveAttempt, AttemptBook } from './attempt-book.ts'
 import type { MarketPause } from './market-store.ts'
-import { chooseBest, judgeFit, judgeNow, type Wanted } from './matching.ts'
+import { matchInTurns } from './match-in-turns.ts'
+import { keyOf, wantedOf } from './matching.ts'
 import type { AgentLink } from './scheduler-service.ts'
 import { createTaskQueue, type QueuedTask } from './task-queue.ts'
 
@@ -21,40 +23,43 @@ export type Matchmaker = ReturnType<typeof createMatchmaker>
 
 /** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in matching.ts. */
 export function createMatchmaker(context: Context, { gpus, models, agents, book, pause, offer }: Parts) {
-  const { clock, config } = context
+  const { clock } = context
+  const { coolDownMs, coolDownMaxMs } = context.config.timing
   const { registry } = gpus
   const queue = createTaskQueue()
   let matchingDue = false
+  /** One that has paused. */
+  let look: { matches: ReturnType<typeof matchInTurns>; free: Set<MarketGpu>; cancel: () => void } | null = null
+  let isNews = false
 
-  function wantedOf(task: StoredTask, failedGpus: Map<string, number>): Wanted {
+  /** The task as the queue has it. A GPU that has failed it waits longer each time until it may be asked again. */
+  function waiting(task: OpenTask, { offers, failures }: TaskHistory): QueuedTask {
+    const againMs = (times: number) => Math.min(coolDownMs * 2 ** (times - 1), coolDownMaxMs)
+    const failedGpus = new Map(
+      failures.map(({ gpuId, times, lastAt }) => [gpuId, Date.parse(lastAt) + againMs(times)] as const),
+    )
     return {
-      taskType: task.task_type,
-      requirements: task.requirements,
-      model: task.model === null ? null : models.resolve(task.task_type, task.model),
-      modelName: task.model,
-      maxPriceMicrosPerHour: task.max_price_per_hour,
-      failedGpus,
-      retryFailed: false,
+      task,
+      wanted: wantedOf(task, task.model === null ? null : models.resolve(task.task_type, task.model), failedGpus),
+      group: failures.length === 0 ? keyOf(task) : task.id,
+      waitUntilMs: Date.parse(task.created_at) + task.max_wait_ms,
+      offers,
+      failures,
     }
   }
 
-  /** The task as the queue has it, with the GPUs that have failed it: they may be asked again after their cool-down. */
-  function waiting(task: StoredTask, tried: { offers: number; failedGpus: string[] }): QueuedTask {
-    const againMs = clock.now() + config.timing.coolDownMs
-    const failedGpus = new Map(tried.failedGpus.map((gpuId) => [gpuId, againMs]))
-    const waitUntilMs = Date.parse(task.created_at) + task.max_wait_ms
-    return { task, wanted: wantedOf(task, failedGpus), waitUntilMs, offers: tried.offers }
-  }
-
-  function enqueue(task: StoredTask) {
-    queue.add(waiting(task, { offers: 0, failedGpus: [] }))
+  function enqueue(task: OpenTask) {
+    queue.add(waiting(task, { offers: 0, failures: [] }))
     wake()
   }
 
-  function requeue({ queued, attempt }: ActiveAttempt, { passOver }: { passOver: boolean }) {
-    const failedGpus = new Map(queued.wanted.failedGpus)
-    if (passOver) failedGpus.set(attempt.gpu_id, clock.now() + config.timing.coolDownMs)
-    queue.add({ ...queued, wanted: { ...queued.wanted, failedGpus }, offers: attempt.number })
+  /** Back into the queue after an attempt; `failedAt`: its GPU has failed or refused it. */
+  function requeue({ queued, attempt }: ActiveAttempt, { failedAt }: { failedAt: string | null }) {
+    const { gpu_id: gpuId, number: offers } = attempt
+    const others = queued.failures.filter((failure) => failure.gpuId !== gpuId)
+    const times = (queued.failures.find((failure) => failure.gpuId === gpuId)?.times ?? 0) + 1
+    const failures = failedAt === null ? queued.failures : [...others, { gpuId, times, lastAt: failedAt }]
+    queue.add(waiting(queued.task, { offers, failures }))
     wake()
   }
 
@@ -64,22 +69,44 @@ export function createMatchmaker(context: Context, { gpus, models, agents, book,
     matchingDue = true
     queueMicrotask(() => {
       matchingDue = false
-      if (!pause.paused) matchWaiting()
+      if (look) isNews = true
+      else begin()
     })
   }
 
-  function matchWaiting() {
-    if (queue.size() === 0) return
+  function begin() {
+    if (pause.paused || queue.size() === 0) return
     const free = new Set(registry.all().filter(canBeAsked))
-    for (const queued of queue.inTurns()) {
-      if (free.size === 0) return
-      const gpu = bestFor(queued, free)
-      if (!gpu) continue
-      free.delete(gpu)
+    const matches = matchInTurns({
+      turns: queue.inTurns(),
+      groups: queue.groups(),
+      free,
+      all: () => registry.all(),
+      isWaiting: (queued) => queue.get(queued.task.id) === queued,
+      nowMs: () => clock.now(),
+      random: () => context.random.bytes(1)[0]! / 256,
+    })
+    look = { matches, free, cancel: () => {} }
+    goOn()
+  }
+
+  /** Until the look is over, or pauses. */
+  function goOn() {
+    const { matches, free } = look!
+    for (const gpu of free) if (!canBeAsked(gpu)) free.delete(gpu)
+    for (let next = matches.next(); !next.done && !pause.paused; next = matches.next()) {
+      if (next.value === null) {
+        look!.cancel = clock.after(0, goOn)
+        return
+      }
+      const { queued, gpu } = next.value
       queue.remove(queued.task.id)
       queue.turnTaken(queued.task.renter_id)
       offer(queued, gpu)
     }
+    look = null
+    if (isNews) wake()
+    isNews = false
   }
 
   /** An agent's GPUs are there before it has been let in: it is asked from its welcome on. */
@@ -87,21 +114,5 @@ export function createMatchmaker(context: Context, { gpus, models, agents, book,
     return attemptId === null && agentId !== null && agents.isConnected(agentId) && !book.offersTo(id)
   }
 
-  function bestFor({ wanted }: QueuedTask, free: ReadonlySet<MarketGpu>): MarketGpu | null {
-    const nowMs = clock.now()
-    const random = context.random.bytes(1)[0]! / 256
-    const best = (look: Wanted) =>
-      chooseBest(
-        [...free].map((gpu) => judgeNow(look, gpu, nowMs)),
-        random,
-      )
-    const found = best(wanted)
-    if (found || wanted.failedGpus.size === 0) return found
-    const others = registry
-      .all()
-      .some((gpu) => !wanted.failedGpus.has(gpu.id) && !judgeFit(wanted, gpu, nowMs).rejection)
-    return others ? null : best({ ...wanted, retryFailed: true })
-  }
-
-  return { queue, waiting, enqueue, requeue, wake }
+  return { queue, waiting, enqueue, requeue, wake, stop: () => look?.cancel() }
 }

@@ -182,7 +182,12 @@ test('a file that was half way arrives whole', async () => {
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   const chunk = (offset: number) => ({
     ...{ type: 'attempt.file', ...agent.ref(start), name: 'a.bin', mime_type: 'application/octet-stream', sha256 },
-    ...{ size_bytes: bytes.length, offset, data: bytes.subarray(offset, offset + 200_000).toString('base64') },
+    ...{
+      size_bytes: bytes.length,
+      offset,
+      data: bytes.subarray(offset, offset + 200_000).toString('base64'),
+      run_ms: 0,
+    },
   })
   await agent.report(chunk(0))
   await restart()
@@ -199,12 +204,12 @@ test('a file that was half way arrives whole', async () => {
 test('a log line that is sent again after a restart is there once', async () => {
   const { id } = await market.submit(alice)
   const start = await agent.begin()
-  await agent.log(start, ['once'])
+  await agent.log(start, 0, ['once'])
   const { seq } = agent.machine
   await restart()
   const back = await comeBack(agent, holding(start))
-  back.send({ type: 'attempt.log', ...agent.ref(start), lines: ['once'], seq })
-  await back.log(start, ['twice'])
+  back.send({ type: 'attempt.log', ...agent.ref(start), offset: 0, lines: ['once'], run_ms: 0, seq })
+  await back.log(start, 1, ['twice'])
   expect((await market.call(`GET /api/tasks/${id}/logs`, { token: alice.token })).body).toBe('once\ntwice\n')
 })
 

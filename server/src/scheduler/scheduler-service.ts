@@ -7,7 +7,7 @@ import type { ModelService } from '../models/model-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { endTask } from '../tasks/task-ending.ts'
-import { type ActiveAttempt, type AttemptRef, createAttemptBook } from './attempt-book.ts'
+import { type ActiveAttempt, type AttemptRef, createAttemptBook, deadlineInMs } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
 import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
@@ -72,15 +72,17 @@ export async function createScheduler(context: Context, { gpus, models, payments
         await lose(active, { code: 'agent_restarted', message, decided_by: 'platform' })
     return held.map(({ attempt_id, fencing_token, status }) => {
       const active = book.find(agentId, { attempt_id, fencing_token })
-      const keep = active !== null && (!active.stopped || status === 'ended')
-      const deadline_in_ms = config.timing.deadMs - config.timing.deadlineMarginMs
-      return { attempt_id, fencing_token, action: keep ? ('keep' as const) : ('stop' as const), deadline_in_ms }
+      const keep = active !== null && (active.standing === 'open' || status === 'ended')
+      // It has taken it, and what says so is on its way.
+      if (active?.status === 'offered' && active.standing === 'open') offers.expectAnswer(active)
+      const action = keep ? ('keep' as const) : ('stop' as const)
+      return { attempt_id, fencing_token, action, deadline_in_ms: deadlineInMs(config.timing) }
     })
   }
 
   async function heartbeat(agentId: string, reported: AgentMessageOf<'heartbeat'>['attempts']) {
     const kept: AttemptRef[] = await reports.ticks(agentId, reported)
-    const deadline_in_ms = config.timing.deadMs - config.timing.deadlineMarginMs
+    const deadline_in_ms = deadlineInMs(config.timing)
     return kept.map(({ attempt_id, fencing_token }) => ({ attempt_id, fencing_token, deadline_in_ms }))
   }
 
@@ -94,7 +96,8 @@ export async function createScheduler(context: Context, { gpus, models, payments
 
   async function sweep() {
     const nowMs = clock.now()
-    for (const queued of [...queue.all()]) if (queued.waitUntilMs <= nowMs) await giveUp(queued)
+    const tooLate = [...queue.all()].filter(({ waitUntilMs }) => waitUntilMs <= nowMs)
+    await Promise.all(tooLate.map(giveUp))
     wake()
   }
 
@@ -115,23 +118,24 @@ export async function createScheduler(context: Context, { gpus, models, payments
   /** Tasks that others ended: the queue forgets them, their agents stop. */
   function hear(event: StoredEvent) {
     if (event.type !== 'task.cancelled' && event.type !== 'task.failed') return
-    if (event.task_id !== null) queue.remove(event.task_id)
-    for (const active of book.all())
-      if (active.task.id === event.task_id && !active.ending) endings.stop(active, 'the task has ended')
+    if (event.task_id === null) return
+    queue.remove(event.task_id)
+    for (const active of book.ofTask(event.task_id)) if (!active.ending) endings.stop(active, 'the task has ended')
   }
 
   /** Takes up what the database says was waiting and running. */
   async function recover() {
     const found = await attempts.recover()
-    const open = new Map(found.attempts.map((attempt) => [attempt.task_id, attempt]))
-    for (const { task, ...tried } of found.tasks) {
-      const attempt = open.get(task.id)
-      if (!attempt) {
-        queue.add(waiting(task, tried))
+    const open = new Map(found.attempts.map((known) => [known.attempt.task_id, known]))
+    for (const { task, history } of found.tasks) {
+      const known = open.get(task.id)
+      if (!known) {
+        queue.add(waiting(task, history))
         continue
       }
-      if (attemptHoldsGpu(attempt.status)) registry.reserve(attempt.gpu_id, attempt.id)
-      reports.watch(offers.activate(waiting(task, tried), attempt))
+      const { id, gpu_id, status } = known.attempt
+      if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)
+      reports.watch(offers.activate(waiting(task, history), known))
     }
     wake()
   }
@@ -163,10 +167,11 @@ export async function createScheduler(context: Context, { gpus, models, payments
         wake()
       })
     },
-    counts: () => ({ pending: queue.size(), running: book.all().filter(({ stopped }) => !stopped).length }),
+    counts: () => ({ pending: queue.size(), running: book.countOpen() }),
     stop() {
       stopSweeping()
       for (const end of unsubscribe) end()
+      matchmaker.stop()
       book.stop()
     },
   }

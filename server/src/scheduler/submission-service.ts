@@ -9,7 +9,7 @@ import {
   durationMsMaxByType,
 } from '@orbyte/protocol'
 import { z } from 'zod'
-import { type Context, newId, nowIso } from '../context.ts'
+import { type Context, isoFromMs, newId, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import { gpuStatus } from '../gpus/gpu-status.ts'
@@ -20,8 +20,8 @@ import type { ModelService } from '../models/model-service.ts'
 import { costOf } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { summaryOf } from '../tasks/task-service.ts'
-import type { StoredTask } from '../tasks/task-store.ts'
-import { countRejections, judgeFit, judgeNow, type Verdict, type Wanted } from './matching.ts'
+import type { OpenTask, StoredTask } from '../tasks/task-store.ts'
+import { countRejections, judgeFit, judgeNow, type Verdict, type Wanted, wantedOf } from './matching.ts'
 import type { Scheduler } from './scheduler-service.ts'
 
 type Parts = {
@@ -55,16 +55,8 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
         'invalid_request',
         `input_data.model: there is no model ${asked}. GET /api/models lists what there is.`,
       )
-    const wanted: Wanted = {
-      taskType: task.task_type,
-      requirements: task.requirements,
-      model,
-      modelName,
-      maxPriceMicrosPerHour: task.max_price_per_hour ?? null,
-      failedGpus: new Map(),
-      retryFailed: false,
-    }
-    return { input, wanted }
+    const { task_type, requirements, max_price_per_hour = null } = task
+    return { input, wanted: wantedOf({ task_type, requirements, model: modelName, max_price_per_hour }, model) }
   }
 
   function survey(wanted: Wanted) {
@@ -130,23 +122,37 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
         'market_paused',
         `The market accepts no new tasks at the moment: ${scheduler.pause.reason ?? 'it is paused'}`,
       )
-    const most = context.config.limits.pendingTasksPerUserMax
-    if ((await attempts.pendingCountOf(tx, caller.userId)) + tasks.length > most)
-      throw problem(
-        'too_many_pending_tasks',
-        `At most ${most} of your tasks may wait at a time. Submit more when some have started.`,
-      )
     const prepared = tasks.map((task, index) =>
       namingTask(tasks.length > 1 ? index : null, () => prepare(task, caller.userId)),
     )
+    const queued: OpenTask[] = []
     for (const task of prepared) {
       await ledger.hold(tx, { taskId: task.id, userId: caller.userId, amount: task.hold as Micros })
-      await attempts.queue(tx, task, { task_type: task.task_type, hold: formatOrb(task.hold) })
+      const data = { task_type: task.task_type, hold: formatOrb(task.hold) }
+      queued.push(await attempts.queue(tx, task, data))
     }
+    await checkPending(tx, caller.userId)
     tx.afterCommit(() => {
-      for (const task of prepared) scheduler.enqueue(task)
+      for (const task of queued) scheduler.enqueue(task)
     })
     return prepared
+  }
+
+  /** With what has just been submitted. */
+  async function checkPending(tx: Transaction, renterId: string) {
+    const { pendingTasksPerUserMax: mostTasks, pendingInputBytesPerUserMax: mostBytes } = context.config.limits
+    const { count, inputBytes } = await attempts.pendingOf(tx, renterId)
+    if (count > mostTasks)
+      throw problem(
+        'too_many_pending_tasks',
+        `At most ${mostTasks} of your tasks may wait at a time. Submit more when some have started.`,
+      )
+    if (inputBytes > mostBytes)
+      throw problem(
+        'too_many_pending_bytes',
+        `The inputs of your waiting tasks may have ${mostBytes} bytes together; with this they would have ${inputBytes}. Submit more when some have started.`,
+        { bytes: inputBytes, bytes_max: mostBytes },
+      )
   }
 
   return {
@@ -190,8 +196,9 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
       if (!queued) return { code: 'offered', message: 'A GPU has been asked and is about to answer.' }
       const { verdicts, fitting, nowMs } = survey(queued.wanted)
       if (fitting.length === 0) {
-        const error = nothingFits(verdicts)
-        return { code: error.code, message: error.message }
+        const until = isoFromMs(queued.waitUntilMs)
+        const message = `${whyNothingFits(verdicts)} It waits for one until ${until}. Cancel it and submit it anew to ask for less.`
+        return { code: 'no_gpu_fits', message }
       }
       const now = fitting.map(({ gpu }) => judgeNow(queued.wanted, gpu, nowMs))
       const [reason] = countRejections(now)
@@ -203,20 +210,19 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
 }
 
 function nothingFits(verdicts: readonly Verdict[]): ProblemError {
-  if (verdicts.length === 0)
-    return problem('no_gpu_fits', 'There is no GPU in this market yet. Submit with "wait": true to wait for one.')
-  const rejections = countRejections(verdicts).map(({ code, message, gpus, retryable }) => ({
-    code,
-    message,
-    gpus,
-    retryable,
-  }))
-  const reasons = rejections.slice(0, 3).map(({ gpus, message }) => `${gpus}: ${message}`)
-  return problem(
-    'no_gpu_fits',
-    `None of the ${verdicts.length} GPUs fits (${reasons.join('; ')}). Relax that, or submit with "wait": true to wait.`,
-    { rejections },
-  )
+  const rejections = countRejections(verdicts).map(({ code, message, gpus, retryable }) => {
+    return { code, message, gpus, retryable }
+  })
+  const relax = verdicts.length === 0 ? 'Submit' : 'Relax that, or submit'
+  return problem('no_gpu_fits', `${whyNothingFits(verdicts)} ${relax} with "wait": true to wait for one.`, {
+    rejections,
+  })
+}
+
+function whyNothingFits(verdicts: readonly Verdict[]): string {
+  if (verdicts.length === 0) return 'There is no GPU in this market yet.'
+  const reasons = countRejections(verdicts).slice(0, 3)
+  return `None of the ${verdicts.length} GPUs fits (${reasons.map(({ gpus, message }) => `${gpus}: ${message}`).join('; ')}).`
 }
 
 function invalidInput(error: z.ZodError): z.ZodError {

@@ -1,13 +1,18 @@
-import type { StoredTask } from '../tasks/task-store.ts'
+import type { PastFailure } from '../tasks/attempt-store.ts'
+import type { OpenTask } from '../tasks/task-store.ts'
 import type { Wanted } from './matching.ts'
 
 /** A task that waits for a GPU. */
 export type QueuedTask = {
-  readonly task: StoredTask
+  readonly task: OpenTask
   readonly wanted: Wanted
+  /** Tasks of a group want the same of a GPU. One that a GPU has failed or refused is a group of its own. */
+  readonly group: string
   readonly waitUntilMs: number
   /** How many GPUs it was offered to so far. */
   readonly offers: number
+  /** The GPUs that have failed or refused it. */
+  readonly failures: readonly PastFailure[]
 }
 
 export type TaskQueue = ReturnType<typeof createTaskQueue>
@@ -19,9 +24,9 @@ export type TaskQueue = ReturnType<typeof createTaskQueue>
 export function createTaskQueue() {
   const byRenter = new Map<string, QueuedTask[]>()
   const byId = new Map<string, QueuedTask>()
+  const inGroup = new Map<string, number>()
 
-  const goesBefore = (a: StoredTask, b: StoredTask) =>
-    a.priority > b.priority || (a.priority === b.priority && a.id < b.id)
+  const goesBefore = (a: OpenTask, b: OpenTask) => a.priority > b.priority || (a.priority === b.priority && a.id < b.id)
 
   return {
     add(queued: QueuedTask) {
@@ -36,12 +41,16 @@ export function createTaskQueue() {
       tasks.splice(low, 0, queued)
       byRenter.set(renter_id, tasks)
       byId.set(id, queued)
+      inGroup.set(queued.group, (inGroup.get(queued.group) ?? 0) + 1)
     },
 
     remove(taskId: string): QueuedTask | null {
       const queued = byId.get(taskId)
       if (!queued) return null
       byId.delete(taskId)
+      const others = inGroup.get(queued.group)! - 1
+      if (others === 0) inGroup.delete(queued.group)
+      else inGroup.set(queued.group, others)
       const tasks = byRenter.get(queued.task.renter_id)!
       tasks.splice(tasks.indexOf(queued), 1)
       if (tasks.length === 0) byRenter.delete(queued.task.renter_id)
@@ -58,6 +67,8 @@ export function createTaskQueue() {
 
     get: (taskId: string) => byId.get(taskId),
     size: () => byId.size,
+    /** How many different things are wanted. */
+    groups: () => inGroup.size,
     all: () => byId.values(),
 
     /** One task of each renter, then the next one of each, … : a snapshot, so it may change meanwhile. */

@@ -1,31 +1,23 @@
-import type { Micros, TaskFile } from '@orbyte/protocol'
+import type { Micros, Task, TaskFile } from '@orbyte/protocol'
 import { type Context, isoFromMs, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { NewEvent } from '../event-store.ts'
 import * as store from './attempt-store.ts'
 import type { AttemptFailure } from './task-ending.ts'
 import * as files from './task-file-store.ts'
-import {
-  countPendingTasks,
-  insertTask,
-  markStarted,
-  openTasks,
-  requeueTask,
-  startTask,
-  type StoredTask,
-  taskById,
-} from './task-store.ts'
+import type { TaskFiles } from './task-files.ts'
+import * as tasks from './task-store.ts'
 
 export type AttemptService = ReturnType<typeof createAttemptService>
 
 /** An attempt and the task that it is for, as the scheduler knows them. */
-export type Subject = { readonly attempt: store.StoredAttempt; readonly task: StoredTask }
+export type Subject = { readonly attempt: store.StoredAttempt; readonly task: tasks.EndableTask }
 
 /**
  * What is written about attempts: each change of state with its event in one transaction, and only while the attempt is open. A
  * function that finds it ended changes nothing.
  */
-export function createAttemptService(context: Context) {
+export function createAttemptService(context: Context, taskFiles: TaskFiles) {
   const { database, events } = context
 
   const about = ({ attempt, task }: Subject) => ({
@@ -48,23 +40,27 @@ export function createAttemptService(context: Context) {
   }
 
   return {
-    /** Stores a task that was just submitted. */
-    async queue(tx: Transaction, task: StoredTask, data: NewEvent['data']) {
-      await insertTask(tx, task)
+    /** Stores a task that was just submitted. Returns what is to be kept of it in memory while it is open. */
+    async queue(tx: Transaction, task: tasks.StoredTask, data: NewEvent['data']): Promise<tasks.OpenTask> {
+      await tasks.insertTask(tx, task)
       await events.append(tx, { type: 'task.queued', task_id: task.id, user_id: task.renter_id, data })
+      return tasks.openTaskOf(task)
     },
 
-    pendingCountOf: countPendingTasks,
+    pendingOf: tasks.pendingOfRenter,
 
+    /** What the task is to work on; null: it does not wait any more. Kept in no memory, because all inputs would be too much. */
+    inputOf(taskId: string): Promise<Task['input_data']> {
+      return database.read((reader) => tasks.inputOfWaiting(reader, taskId))
+    },
+
+    /** False, and nothing is stored: the task does not wait any more. */
     offer(subject: Subject) {
       const { attempt } = subject
       return write(
         subject,
         { type: 'attempt.offered', data: { gpu_id: attempt.gpu_id, number: attempt.number } },
-        async (tx) => {
-          await store.insertAttempt(tx, attempt)
-          return true
-        },
+        (tx) => store.insertAttempt(tx, attempt),
       )
     },
 
@@ -73,18 +69,19 @@ export function createAttemptService(context: Context) {
       const { attempt, task } = subject
       const at = nowIso(context)
       return write(subject, { type: 'attempt.accepted', data: { gpu_id: attempt.gpu_id } }, async (tx) => {
-        if (!(await store.moveAttempt(tx, attempt.id, { from: ['offered'], to: 'accepted', acceptedAt: at })))
-          return false
-        if (!(await startTask(tx, task.id, { id: attempt.id, gpuId: attempt.gpu_id, at })))
+        if (!(await store.moveAttempt(tx, attempt.id, { to: 'accepted', acceptedAt: at }))) return false
+        if (!(await tasks.startTask(tx, task.id, { id: attempt.id, gpuId: attempt.gpu_id, at })))
           throw new Error(`${attempt.id} is on offer, and ${task.id} does not wait`)
         return true
       })
     },
 
     prepare(subject: Subject, progress: string) {
-      return write(subject, { type: 'attempt.preparing', data: { progress } }, (tx) =>
-        store.moveAttempt(tx, subject.attempt.id, { from: ['accepted', 'preparing'], to: 'preparing', progress }),
-      )
+      const { id } = subject.attempt
+      return write(subject, { type: 'attempt.preparing', data: { progress } }, async (tx) => {
+        await store.moveAttempt(tx, id, { to: 'preparing' })
+        return store.writeProgress(tx, id, progress)
+      })
     },
 
     /** Charged from `readyAtMs` on. What an earlier attempt had put out no longer counts. */
@@ -92,9 +89,8 @@ export function createAttemptService(context: Context) {
       const { attempt, task } = subject
       const at = isoFromMs(readyAtMs)
       return write(subject, { type: 'attempt.ready', data: { gpu_id: attempt.gpu_id } }, async (tx) => {
-        if (!(await store.moveAttempt(tx, attempt.id, { from: ['accepted', 'preparing'], to: 'running', readyAt: at })))
-          return false
-        await markStarted(tx, task.id, at)
+        if (!(await store.moveAttempt(tx, attempt.id, { to: 'running', readyAt: at }))) return false
+        await tasks.markStarted(tx, task.id, at)
         await events.append(tx, { type: 'output.reset', ...about(subject) })
         return true
       })
@@ -103,30 +99,38 @@ export function createAttemptService(context: Context) {
     /** False: it has ended, or what came before `offset` is not kept. */
     output(subject: Subject, part: { offset: number; text: string; runMs: number }) {
       const { offset, text, runMs } = part
+      const bytes = Buffer.byteLength(text)
       return write(subject, { type: 'output.appended', data: { offset, text } }, async (tx) => {
-        const grown = await store.growOutput(tx, subject.attempt.id, { offset, length: text.length })
+        const grown = await store.growOutput(tx, subject.attempt.id, { offset, length: text.length, bytes })
         if (grown) await store.tickAttempt(tx, subject.attempt.id, runMs)
         return grown
       })
     },
 
-    /** `seq`: of the agent's message, which counts once. */
-    log(subject: Subject, { seq, lines }: { seq: number; lines: string[] }) {
-      return write(subject, { type: 'log.appended', data: { lines } }, (tx) =>
-        store.growLog(tx, subject.attempt.id, { seq, lines: lines.length }),
-      )
+    /** `offset`: lines before these. False: it has ended, or what came before is not kept. */
+    log(subject: Subject, part: { offset: number; lines: string[]; runMs: number }) {
+      const { offset, lines, runMs } = part
+      return write(subject, { type: 'log.appended', data: { lines } }, async (tx) => {
+        const grown = await store.growLog(tx, subject.attempt.id, { offset, lines: lines.length })
+        if (grown) await store.tickAttempt(tx, subject.attempt.id, runMs)
+        return grown
+      })
     },
 
     /**
      * Keeps a part of a file. Returns the whole file once all of it is here, null before, and 'misfit' if the part does not
      * follow the one before. A part that is here already changes nothing.
      */
-    filePart({ attempt }: Subject, part: { name: string; offset: number; bytes: Uint8Array; size: number }) {
+    filePart(
+      { attempt }: Subject,
+      part: { name: string; offset: number; bytes: Uint8Array; size: number; runMs: number },
+    ) {
       const file = { attemptId: attempt.id, name: part.name }
       return database.transaction(async (tx): Promise<Buffer | 'misfit' | null> => {
         if (!(await store.isOpen(tx, attempt.id)) || (await files.hasFile(tx, file))) return null
-        let length = await files.lengthOfFileParts(tx, file)
+        let { length } = await files.lengthOfFileParts(tx, file)
         if (part.offset > length || part.offset + part.bytes.length > part.size) return 'misfit'
+        await store.tickAttempt(tx, attempt.id, part.runMs)
         if (part.offset === length && part.bytes.length > 0) {
           await files.insertFilePart(tx, file, part)
           length += part.bytes.length
@@ -135,15 +139,18 @@ export function createAttemptService(context: Context) {
       })
     },
 
-    /** A finished file, whose bytes are in the file store already. */
-    file(subject: Subject, file: Omit<TaskFile, 'url'>) {
+    /** A finished file. False, and nothing changed: it is here already, or the attempt has ended. */
+    file(subject: Subject, { file, bytes, runMs }: { file: Omit<TaskFile, 'url'>; bytes: Uint8Array; runMs: number }) {
       const { task, attempt } = subject
       const url = `/api/tasks/${task.id}/files/${file.name}`
-      return write(subject, { type: 'file.added', data: { ...file, url } }, async (tx) => {
-        if (!(await store.isOpen(tx, attempt.id))) return false
-        await files.deleteFileParts(tx, { attemptId: attempt.id, name: file.name })
-        return files.insertFile(tx, { ...file, task_id: task.id, attempt_id: attempt.id, at: nowIso(context) })
-      })
+      const written = () =>
+        write(subject, { type: 'file.added', data: { ...file, url } }, async (tx) => {
+          if (!(await store.isOpen(tx, attempt.id))) return false
+          await store.tickAttempt(tx, attempt.id, runMs)
+          await files.deleteFileParts(tx, { attemptId: attempt.id, name: file.name })
+          return files.insertFile(tx, { ...file, task_id: task.id, attempt_id: attempt.id, at: nowIso(context) })
+        })
+      return taskFiles.keep(file.sha256, { bytes, write: written })
     },
 
     /** Keeps how long attempts have run: what is charged if their renters cancel now. */
@@ -159,23 +166,30 @@ export function createAttemptService(context: Context) {
       const { status, end } = failure
       const at = nowIso(context)
       if (!(await store.endAttempt(tx, attempt.id, { status, end, runMs: 0, cost: 0 as Micros, at }))) return false
-      const hadBegun = await requeueTask(tx, task.id, { attemptId: attempt.id, at })
+      const hadBegun = await tasks.requeueTask(tx, task.id, { attemptId: attempt.id, at })
       const data = { status, end, run_ms: 0, gpu_id: attempt.gpu_id }
       await events.append(tx, { type: 'attempt.ended', ...about(subject), data })
       if (hadBegun) await events.append(tx, { type: 'task.requeued', ...about(subject), data: { end } })
       return true
     },
 
-    async attemptsCountOf(tx: Transaction, taskId: string): Promise<number> {
-      return (await taskById(tx, taskId))!.attempts_count
-    },
+    attemptsCountOf: tasks.attemptsCountOf,
 
-    /** What was waiting and running when the market stopped, with what has been tried for each task. */
+    /** What was waiting and running when the market stopped, with what has been tried for each task and how far it came. */
     recover() {
       return database.read(async (reader) => {
-        const tasks = []
-        for (const task of await openTasks(reader)) tasks.push({ task, ...(await store.historyOf(reader, task.id)) })
-        return { tasks, attempts: await store.openAttempts(reader) }
+        const histories = await store.historyOfOpenTasks(reader)
+        const open = (await tasks.openTasks(reader)).map((task) => {
+          return { task, history: histories.get(task.id) ?? { offers: 0, failures: [] } }
+        })
+        const attempts = (await store.openAttempts(reader)).map((attempt) => ({
+          attempt,
+          fileBytes: new Map<string, number>(),
+        }))
+        const byId = new Map(attempts.map((one) => [one.attempt.id, one]))
+        for (const { attempt_id, name, size_bytes } of await files.filesOfOpenAttempts(reader))
+          byId.get(attempt_id)!.fileBytes.set(name, size_bytes)
+        return { tasks: open, attempts }
       })
     },
   }

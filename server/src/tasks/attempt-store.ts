@@ -1,5 +1,5 @@
-import type { Attempt, AttemptStatus, End, Micros } from '@orbyte/protocol'
-import type { Reader, Row, Transaction } from '../db/database.ts'
+import { type Attempt, type AttemptStatus, attemptStatusesBefore, type End, type Micros } from '@orbyte/protocol'
+import { placeholders, type Reader, type Row, type Transaction } from '../db/database.ts'
 
 /** An attempt as it is stored: with what fences it and whom it concerns. */
 export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind'> & {
@@ -7,6 +7,7 @@ export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind'>
   provider_id: string
   fencing_token: string
   output_length: number
+  output_bytes: number
   log_lines: number
 }
 
@@ -17,7 +18,7 @@ type AttemptRow = Row & {
 }
 
 const columns = `a.id, a.task_id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, a.status, a.progress,
-  a.price_micros_per_hour AS price_per_hour, a.run_ms, a.cost_micros AS cost, a.output_length, a.log_lines, a.end_code,
+  a.price_micros_per_hour AS price_per_hour, a.run_ms, a.cost_micros AS cost, a.output_length, a.output_bytes, a.log_lines, a.end_code,
   a.end_message, a.end_decided_by, a.offered_at, a.accepted_at, a.ready_at, a.ended_at`
 const withGpu = `${columns}, coalesce(g.name, a.gpu_id) AS gpu_name, coalesce(g.model, '') AS gpu_model,
   coalesce(g.kind, 'gpu') AS gpu_kind`
@@ -30,61 +31,69 @@ export function endOf(row: Row): End | null {
 const toStored = (row: AttemptRow) => ({ ...row, end: endOf(row) }) as unknown as StoredAttempt
 const toAttempt = (row: AttemptRow) => ({ ...row, end: endOf(row) }) as unknown as Attempt
 
-export async function insertAttempt(tx: Transaction, attempt: StoredAttempt) {
+/** False, and nothing changed: its task does not wait any more. */
+export async function insertAttempt(tx: Transaction, attempt: StoredAttempt): Promise<boolean> {
   const a = attempt
-  await tx.run(
+  const changed = await tx.run(
     `INSERT INTO attempts (id, task_id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, offered_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+     SELECT ?, id, ?, ?, ?, ?, ?, 'offered', ?, ? FROM tasks WHERE id = ? AND status = 'pending'`,
     ...[
       a.id,
-      a.task_id,
       a.gpu_id,
       a.agent_id,
       a.provider_id,
       a.number,
       a.fencing_token,
-      a.status,
       a.price_per_hour,
       a.offered_at,
+      a.task_id,
     ],
-  )
-}
-
-/** False: the attempt is not in `from` any more. */
-export async function moveAttempt(
-  tx: Transaction,
-  id: string,
-  move: { from: readonly AttemptStatus[]; to: AttemptStatus; progress?: string; acceptedAt?: string; readyAt?: string },
-): Promise<boolean> {
-  const changed = await tx.run(
-    `UPDATE attempts SET status = ?, progress = ?, accepted_at = coalesce(?, accepted_at), ready_at = coalesce(?, ready_at)
-     WHERE id = ? AND ended_at IS NULL AND status IN (${move.from.map(() => '?').join(', ')})`,
-    ...[move.to, move.progress ?? null, move.acceptedAt ?? null, move.readyAt ?? null, id, ...move.from],
   )
   return changed === 1
 }
 
-/** False: it has ended already. */
+/** False: it is not in a status any more from which it gets there. */
+export async function moveAttempt(
+  tx: Transaction,
+  id: string,
+  move: { to: 'accepted' | 'preparing' | 'running'; acceptedAt?: string; readyAt?: string },
+): Promise<boolean> {
+  const from = attemptStatusesBefore(move.to)
+  const changed = await tx.run(
+    `UPDATE attempts SET status = ?, progress = NULL, accepted_at = coalesce(?, accepted_at), ready_at = coalesce(?, ready_at)
+     WHERE id = ? AND status IN (${placeholders(from)})`,
+    ...[move.to, move.acceptedAt ?? null, move.readyAt ?? null, id, ...from],
+  )
+  return changed === 1
+}
+
+/** How far it is. False: it does not prepare any more. */
+export async function writeProgress(tx: Transaction, id: string, progress: string): Promise<boolean> {
+  return (await tx.run(`UPDATE attempts SET progress = ? WHERE id = ? AND status = 'preparing'`, progress, id)) === 1
+}
+
+/** False: it has ended already, or cannot end so. */
 export async function endAttempt(
   tx: Transaction,
   id: string,
   ending: { status: AttemptStatus; end: End; runMs: number; cost: Micros; at: string },
 ): Promise<boolean> {
   const { status, end, runMs, cost, at } = ending
+  const from = attemptStatusesBefore(status)
   const changed = await tx.run(
     `UPDATE attempts SET status = ?, progress = NULL, run_ms = ?, cost_micros = ?, end_code = ?, end_message = ?,
-       end_decided_by = ?, ended_at = ? WHERE id = ? AND ended_at IS NULL`,
-    ...[status, runMs, cost, end.code, end.message, end.decided_by, at, id],
+       end_decided_by = ?, ended_at = ? WHERE id = ? AND status IN (${placeholders(from)})`,
+    ...[status, runMs, cost, end.code, end.message, end.decided_by, at, id, ...from],
   )
-  await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', id)
+  if (changed === 1) await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', id)
   return changed === 1
 }
 
-/** Ends offers of a task that nobody has accepted. */
+/** Ends the attempts of a task that nobody has accepted. */
 export async function endOffers(tx: Transaction, taskId: string, { end, at }: { end: End; at: string }) {
   await tx.run(
     `UPDATE attempts SET status = 'cancelled', end_code = ?, end_message = ?, end_decided_by = ?, ended_at = ?
-     WHERE task_id = ? AND ended_at IS NULL`,
+     WHERE task_id = ? AND status = 'offered'`,
     ...[end.code, end.message, end.decided_by, at, taskId],
   )
 }
@@ -98,20 +107,21 @@ export async function tickAttempt(tx: Transaction, id: string, runMs: number) {
 export async function growOutput(
   tx: Transaction,
   id: string,
-  by: { offset: number; length: number },
+  by: { offset: number; length: number; bytes: number },
 ): Promise<boolean> {
   const changed = await tx.run(
-    'UPDATE attempts SET output_length = output_length + ? WHERE id = ? AND ended_at IS NULL AND output_length = ?',
-    ...[by.length, id, by.offset],
+    `UPDATE attempts SET output_length = output_length + ?, output_bytes = output_bytes + ?
+     WHERE id = ? AND ended_at IS NULL AND output_length = ?`,
+    ...[by.length, by.bytes, id, by.offset],
   )
   return changed === 1
 }
 
-/** False: it has ended, or the agent's message `seq` was counted already. */
-export async function growLog(tx: Transaction, id: string, by: { seq: number; lines: number }): Promise<boolean> {
+/** False: it has ended, or its log does not have `offset` lines. */
+export async function growLog(tx: Transaction, id: string, by: { offset: number; lines: number }): Promise<boolean> {
   const changed = await tx.run(
-    'UPDATE attempts SET log_lines = log_lines + ?1, log_seq = ?2 WHERE id = ?3 AND ended_at IS NULL AND log_seq < ?2',
-    ...[by.lines, by.seq, id],
+    'UPDATE attempts SET log_lines = log_lines + ? WHERE id = ? AND ended_at IS NULL AND log_lines = ?',
+    ...[by.lines, id, by.offset],
   )
   return changed === 1
 }
@@ -153,12 +163,24 @@ export async function attemptsOfGpu(
   return rows.map(toAttempt)
 }
 
-/** How often the task has been offered, and the GPUs that have failed it, so that it is tried elsewhere. */
-export async function historyOf(reader: Reader, taskId: string): Promise<{ offers: number; failedGpus: string[] }> {
-  const rows = await reader.all<{ gpu_id: string; number: number; failed: number }>(
-    `SELECT gpu_id, number, status IN ('failed', 'refused') OR (status = 'lost' AND accepted_at IS NOT NULL) AS failed FROM attempts WHERE task_id = ?`,
-    taskId,
+/** How often a GPU has failed or refused a task, and when it did so last. */
+export type PastFailure = { gpuId: string; times: number; lastAt: string }
+/** What has been tried for a task: the number of its last offer, and which GPUs it is not to be offered to at once. */
+export type TaskHistory = { offers: number; failures: readonly PastFailure[] }
+
+/** By task, for the tasks that have not ended. */
+export async function historyOfOpenTasks(reader: Reader): Promise<Map<string, TaskHistory>> {
+  const failure = `a.status IN ('failed', 'refused') OR (a.status = 'lost' AND a.accepted_at IS NOT NULL)`
+  const rows = await reader.all<{ task_id: string; gpu_id: string; number: number; times: number; last_at: string }>(
+    `SELECT a.task_id, a.gpu_id, max(a.number) AS number, sum(${failure}) AS times,
+       max(CASE WHEN ${failure} THEN a.ended_at ELSE '' END) AS last_at
+     FROM attempts a JOIN tasks t ON t.id = a.task_id WHERE t.status IN ('pending', 'running') GROUP BY a.task_id, a.gpu_id`,
   )
-  const failedGpus = rows.filter(({ failed }) => failed === 1).map(({ gpu_id }) => gpu_id)
-  return { offers: Math.max(0, ...rows.map(({ number }) => number)), failedGpus }
+  const histories = new Map<string, TaskHistory>()
+  for (const { task_id, gpu_id: gpuId, number, times, last_at: lastAt } of rows) {
+    const { offers, failures } = histories.get(task_id) ?? { offers: 0, failures: [] }
+    const failed = times > 0 ? [{ gpuId, times, lastAt }] : []
+    histories.set(task_id, { offers: Math.max(offers, number), failures: [...failures, ...failed] })
+  }
+  return histories
 }

@@ -4,7 +4,7 @@ import type { Transaction } from '../db/database.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import { costOf } from '../payments/pricing.ts'
 import { endAttempt, endOffers, type StoredAttempt } from './attempt-store.ts'
-import { finishTask, type StoredTask } from './task-store.ts'
+import { type EndableTask, finishTask } from './task-store.ts'
 
 /** How an attempt failed where the fault was the provider's: it is not charged. */
 export type AttemptFailure = { status: 'failed' | 'lost' | 'refused'; end: End }
@@ -27,7 +27,7 @@ export type Ending = {
 export async function endTask(
   context: Context,
   tx: Transaction,
-  what: { payments: PaymentService; task: StoredTask; attempt: StoredAttempt | null; ending: Ending },
+  what: { payments: PaymentService; task: EndableTask; attempt: StoredAttempt | null; ending: Ending },
 ): Promise<boolean> {
   const { payments, task, attempt, ending } = what
   const at = nowIso(context)
@@ -56,7 +56,7 @@ export async function endTask(
 async function tellEnd(
   context: Context,
   tx: Transaction,
-  what: { task: StoredTask; attempt: StoredAttempt | null; ending: Ending; paymentId: string | null },
+  what: { task: EndableTask; attempt: StoredAttempt | null; ending: Ending; paymentId: string | null },
 ) {
   const { task, attempt, ending, paymentId } = what
   const about = {

@@ -37,21 +37,37 @@ type FileRef = { attemptId: string; name: string }
 export async function insertFilePart(
   tx: Transaction,
   { attemptId, name }: FileRef,
-  part: { offset: number; bytes: Uint8Array },
+  part: { offset: number; bytes: Uint8Array; size: number },
 ) {
   await tx.run(
-    'INSERT INTO task_file_parts (attempt_id, name, offset, bytes) VALUES (?, ?, ?, ?)',
-    ...[attemptId, name, part.offset, part.bytes],
+    'INSERT INTO task_file_parts (attempt_id, name, offset, bytes, size_bytes) VALUES (?, ?, ?, ?, ?)',
+    ...[attemptId, name, part.offset, part.bytes, part.size],
   )
 }
 
-/** How many bytes of the file are here. */
-export async function lengthOfFileParts(reader: Reader, { attemptId, name }: FileRef): Promise<number> {
-  const row = await reader.get<{ length: number }>(
-    'SELECT coalesce(sum(length(bytes)), 0) AS length FROM task_file_parts WHERE attempt_id = ? AND name = ?',
+/** How many bytes of the file are here, and how many it will have; null: none is here. */
+export async function lengthOfFileParts(
+  reader: Reader,
+  { attemptId, name }: FileRef,
+): Promise<{ length: number; size: number | null }> {
+  const row = await reader.get<{ length: number; size: number | null }>(
+    `SELECT coalesce(sum(length(bytes)), 0) AS length, max(size_bytes) AS size FROM task_file_parts
+     WHERE attempt_id = ? AND name = ?`,
     ...[attemptId, name],
   )
-  return row!.length
+  return row!
+}
+
+/** The files of attempts that have not ended, those on their way too. */
+export function filesOfOpenAttempts(
+  reader: Reader,
+): Promise<{ attempt_id: string; name: string; size_bytes: number }[]> {
+  return reader.all(
+    `SELECT f.attempt_id, f.name, f.size_bytes FROM attempts a JOIN task_files f ON f.task_id = a.task_id AND f.attempt_id = a.id
+     WHERE a.ended_at IS NULL
+     UNION SELECT p.attempt_id, p.name, p.size_bytes FROM attempts a JOIN task_file_parts p ON p.attempt_id = a.id
+     WHERE a.ended_at IS NULL`,
+  )
 }
 
 export async function fileParts(reader: Reader, { attemptId, name }: FileRef): Promise<Uint8Array[]> {
@@ -66,13 +82,14 @@ export async function deleteFileParts(tx: Transaction, { attemptId, name }: File
   await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ? AND name = ?', attemptId, name)
 }
 
-/** Removes what is known of a task's files. Returns the hashes that no other task's file has. */
+/** Removes what is known of a task's files. Returns their hashes. */
 export async function deleteFilesOfTask(tx: Transaction, taskId: string): Promise<string[]> {
-  const rows = await tx.all<{ sha256: string }>(
-    `SELECT DISTINCT sha256 FROM task_files f WHERE task_id = ?1
-     AND NOT EXISTS (SELECT 1 FROM task_files o WHERE o.sha256 = f.sha256 AND o.task_id <> ?1)`,
-    taskId,
-  )
+  const rows = await tx.all<{ sha256: string }>('SELECT DISTINCT sha256 FROM task_files WHERE task_id = ?', taskId)
   await tx.run('DELETE FROM task_files WHERE task_id = ?', taskId)
   return rows.map(({ sha256 }) => sha256)
+}
+
+/** Whether any task has a file of this hash. */
+export async function isFileUsed(reader: Reader, sha256: string): Promise<boolean> {
+  return (await reader.get('SELECT 1 AS used FROM task_files WHERE sha256 = ? LIMIT 1', sha256)) !== undefined
 }

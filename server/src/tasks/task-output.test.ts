@@ -32,7 +32,7 @@ function chunksOf(start: Start, bytes: Buffer, fields: object = {}) {
     const offset = index * chunkBytes
     const data = bytes.subarray(offset, offset + chunkBytes).toString('base64')
     const file = { name: 'image.png', mime_type: 'image/png', sha256: sha256(bytes), size_bytes: bytes.length }
-    return { type: 'attempt.file', ...agent.ref(start), ...file, offset, data, ...fields }
+    return { type: 'attempt.file', ...agent.ref(start), ...file, offset, data, run_ms: 0, ...fields }
   })
 }
 
@@ -142,9 +142,9 @@ test('text that overlaps what is there already is cut to what is new', async () 
 
 test('of the log only so many lines are kept', async () => {
   const { id, start } = await begin()
-  await agent.log(start, ['1', '2', '3'])
-  await agent.log(start, ['4', '5', '6'])
-  await agent.log(start, ['7'])
+  await agent.log(start, 0, ['1', '2', '3'])
+  await agent.log(start, 3, ['4', '5', '6'])
+  await agent.log(start, 6, ['7'])
   await agent.result(start)
   expect((await read(id, 'logs')).body).toBe('1\n2\n3\n4\n5\n')
 })

@@ -45,7 +45,7 @@ test('a task runs, and what it ran for moves from the renter to the provider, to
   market.clock.advance(5_000)
   await agent.ready(start)
   await agent.output(start, 0, 'four', 20)
-  await agent.log(start, ['step 1', 'step 2'])
+  await agent.log(start, 0, ['step 1', 'step 2'])
   market.clock.advance(1_500)
   await agent.result(start, { run_ms: 1_234, output_data: { answer: 42 } })
 
@@ -219,9 +219,11 @@ test('results that have been kept for 30 days go by themselves', async () => {
   await agent.result(await agent.begin())
   await agent.disconnect()
   market.clock.advance(30 * 86_400_000)
-  market.clock.advance(60_000)
   const erased = await market.until(
-    () => market.task(alice, id),
+    () => {
+      market.clock.advance(60_000)
+      return market.task(alice, id)
+    },
     ({ output_data }) => output_data === null,
   )
   expect(erased).toMatchObject({ status: 'completed', input_data: null })

@@ -20,16 +20,22 @@ import type { AccountService } from '../users/account-service.ts'
 import { attemptById, attemptsOfGpu, attemptsOfTask } from './attempt-store.ts'
 import { endTask, type Ending } from './task-ending.ts'
 import { deleteFilesOfTask, filesOfAttempt } from './task-file-store.ts'
+import type { TaskFiles } from './task-files.ts'
 import * as store from './task-store.ts'
 
-/** Newest tasks in an account's export; the rest is in GET /api/tasks/. */
+/** Of an account's tasks the newest are in its export, up to this many and this much; the rest is in GET /api/tasks/. */
 const exportedMax = 10_000
+const exportedBytesMax = 16_000_000
+/** Tasks that are read, cancelled or cleared at a time. */
+const pageOfTasks = 100
+const pageOfOldTasks = 20
 const ExportedTask = Task.omit({ files: true, attempts: true, waiting: true, payment_id: true })
 
+type Parts = { payments: PaymentService; accounts: AccountService; files: TaskFiles }
 export type TaskService = ReturnType<typeof createTaskService>
 
 /** Tasks as their renters see them: lists, details, cancelling, deleting data. How they come to run is the scheduler's. */
-export function createTaskService(context: Context, payments: PaymentService, accounts: AccountService) {
+export function createTaskService(context: Context, { payments, accounts, files }: Parts) {
   const { database } = context
 
   /** The task, if the caller may see it. A foreign task is not told from one that does not exist. */
@@ -51,7 +57,7 @@ export function createTaskService(context: Context, payments: PaymentService, ac
   }
 
   /** Ends a running or waiting task, by its renter's wish unless `end` says otherwise: charged up to the last acknowledged tick. */
-  async function cancel(tx: Transaction, task: store.StoredTask, otherEnd?: End): Promise<void> {
+  async function cancel(tx: Transaction, task: store.CancellableTask, otherEnd?: End): Promise<void> {
     const attempt = task.attempt_id === null ? null : ((await attemptById(tx, task.attempt_id)) ?? null)
     const open = attempt && attempt.ended_at === null && attemptHoldsGpu(attempt.status) ? attempt : null
     const message = open?.ready_at
@@ -67,27 +73,32 @@ export function createTaskService(context: Context, payments: PaymentService, ac
   }
 
   async function deleteData(taskId: string, check: (task: store.StoredTask) => void): Promise<void> {
-    const orphans = await database.transaction(async (tx) => {
+    const hashes = await database.transaction(async (tx) => {
       const task = await store.taskById(tx, taskId)
       if (!task) return []
       check(task)
       await store.deleteTaskData(tx, taskId, nowIso(context))
       return deleteFilesOfTask(tx, taskId)
     })
-    for (const sha256 of orphans) await context.files.remove(sha256)
+    await files.letGo(hashes)
   }
 
   accounts.contribute('tasks', async (reader, userId) => {
-    const query = {
-      renterId: userId,
-      status: null,
-      taskType: null,
-      before: startOf({ limit: exportedMax }),
-      limit: exportedMax,
+    const exported: z.input<typeof ExportedTask>[] = []
+    const ofRenter = { renterId: userId, status: null, taskType: null, limit: pageOfTasks }
+    let bytes = 0
+    for (let before = startOf(ofRenter), more = true; more;) {
+      const page = await store.tasksOfRenter(reader, { ...ofRenter, before })
+      for (const { id } of page) {
+        const task = z.encode(ExportedTask, (await store.taskById(reader, id))!)
+        bytes += Buffer.byteLength(JSON.stringify(task))
+        if (bytes > exportedBytesMax || exported.length === exportedMax) return exported
+        exported.push(task)
+        before = id
+      }
+      more = page.length === pageOfTasks
     }
-    const ids = (await store.tasksOfRenter(reader, query)).map(({ id }) => id)
-    const tasks = await Promise.all(ids.map((id) => store.taskById(reader, id)))
-    return z.encode(z.array(ExportedTask), tasks as store.StoredTask[])
+    return exported
   })
 
   return {
@@ -152,13 +163,24 @@ export function createTaskService(context: Context, payments: PaymentService, ac
     /** Results are kept for a time, then their data goes; the record and its money stay. */
     async deleteOldData(): Promise<void> {
       const before = isoFromMs(context.clock.now() - context.config.timing.resultsKeptMs)
-      for (const id of await database.read((reader) => store.tasksWithOldData(reader, before)))
-        await deleteData(id, () => {})
+      for (let more = true; more;) {
+        const query = { before, limit: pageOfOldTasks }
+        const ids = await database.read((reader) => store.tasksWithOldData(reader, query))
+        await Promise.all(ids.map((id) => deleteData(id, () => {})))
+        more = ids.length === pageOfOldTasks
+      }
     },
 
     /** Cancels whatever a user still has open: for a suspended renter. */
     async cancelAllOf(tx: Transaction, userId: string, end: End): Promise<void> {
-      for (const task of await store.openTasks(tx)) if (task.renter_id === userId) await cancel(tx, task, end)
+      for (let after = '', more = true; more;) {
+        const page = await store.openTasksOfRenter(tx, { renterId: userId, after, limit: pageOfTasks })
+        for (const task of page) {
+          await cancel(tx, task, end)
+          after = task.id
+        }
+        more = page.length === pageOfTasks
+      }
     },
   }
 }

@@ -1,5 +1,12 @@
-import type { End, Task, TaskStatus, TaskSummary, TaskType } from '@orbyte/protocol'
-import { flag, type Reader, type Row, type Transaction } from '../db/database.ts'
+import {
+  type End,
+  type Task,
+  type TaskStatus,
+  taskStatusesBefore,
+  type TaskSummary,
+  type TaskType,
+} from '@orbyte/protocol'
+import { flag, placeholders, type Reader, type Row, type Transaction } from '../db/database.ts'
 import { endOf } from './attempt-store.ts'
 
 /** A task as it is stored. `model` is the resolved name of the model that it needs. */
@@ -10,11 +17,30 @@ export type StoredTask = TaskSummary &
     data_deleted_at: string | null
   }
 
+/** What matching needs of a task, and what ending it needs: all that is kept in memory of one that is open. */
+export type OpenTask = EndableTask &
+  Pick<
+    StoredTask,
+    | 'task_type'
+    | 'requirements'
+    | 'model'
+    | 'max_price_per_hour'
+    | 'max_duration_ms'
+    | 'max_wait_ms'
+    | 'priority'
+    | 'created_at'
+  >
+export type EndableTask = Pick<StoredTask, 'id' | 'renter_id' | 'hold' | 'auto_pay'>
+/** Also needs its current attempt. */
+export type CancellableTask = EndableTask & Pick<StoredTask, 'attempt_id'>
+
 type TaskRow = Row & { auto_pay: number; requirements: string; input_data: string | null; output_data: string | null }
 
 const summaryColumns = `id, renter_id, title, task_type, status, gpu_id, max_price_micros_per_hour AS max_price_per_hour,
   max_duration_ms, max_wait_ms, auto_pay, priority, hold_micros AS hold, cost_micros AS cost, run_ms, attempts_count, end_code,
   end_message, end_decided_by, created_at, updated_at, started_at, completed_at`
+const openColumns = `id, renter_id, task_type, requirements, model, max_price_micros_per_hour AS max_price_per_hour,
+  max_duration_ms, max_wait_ms, auto_pay, priority, hold_micros AS hold, created_at`
 const columns = `${summaryColumns}, input_data, output_data, requirements, model, attempt_id, data_deleted_at`
 
 const toSummary = (row: Row) => ({ ...row, auto_pay: row.auto_pay === 1, end: endOf(row) }) as unknown as TaskSummary
@@ -32,19 +58,31 @@ function toTask(row: TaskRow): StoredTask {
   }
 }
 
+/** Without its input and whatever else only the database keeps. */
+export function openTaskOf(task: StoredTask): OpenTask {
+  const { id, renter_id, task_type, requirements, model, max_price_per_hour, max_duration_ms, max_wait_ms } = task
+  const { auto_pay, priority, hold, created_at } = task
+  return {
+    ...{ id, renter_id, task_type, requirements, model, max_price_per_hour, max_duration_ms, max_wait_ms },
+    ...{ auto_pay, priority, hold, created_at },
+  }
+}
+
 export async function insertTask(tx: Transaction, task: StoredTask) {
   const t = task
+  const input = JSON.stringify(t.input_data)
   await tx.run(
-    `INSERT INTO tasks (id, renter_id, title, task_type, status, input_data, requirements, model, max_price_micros_per_hour,
-       max_duration_ms, max_wait_ms, auto_pay, priority, hold_micros, created_at, updated_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    `INSERT INTO tasks (id, renter_id, title, task_type, status, input_data, input_bytes, requirements, model,
+       max_price_micros_per_hour, max_duration_ms, max_wait_ms, auto_pay, priority, hold_micros, created_at, updated_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ...[
       t.id,
       t.renter_id,
       t.title,
       t.task_type,
       t.status,
-      JSON.stringify(t.input_data),
+      input,
+      Buffer.byteLength(input),
       JSON.stringify(t.requirements),
       t.model,
     ],
@@ -81,19 +119,53 @@ export async function tasksOfRenter(
 }
 
 /** Tasks that have not ended, oldest first. */
-export async function openTasks(reader: Reader): Promise<StoredTask[]> {
+export async function openTasks(reader: Reader): Promise<OpenTask[]> {
   const rows = await reader.all<TaskRow>(
-    `SELECT ${columns} FROM tasks WHERE status IN ('pending', 'running') ORDER BY id`,
+    `SELECT ${openColumns} FROM tasks WHERE status IN ('pending', 'running') ORDER BY id`,
   )
-  return rows.map(toTask)
+  return rows.map(
+    (row) =>
+      ({ ...row, auto_pay: row.auto_pay === 1, requirements: JSON.parse(row.requirements) }) as unknown as OpenTask,
+  )
 }
 
-export async function countPendingTasks(reader: Reader, renterId: string): Promise<number> {
-  const row = await reader.get<{ count: number }>(
-    `SELECT count(*) AS count FROM tasks WHERE status = 'pending' AND renter_id = ?`,
+/** A renter's tasks that have not ended, oldest first, ids above `after`. */
+export async function openTasksOfRenter(
+  reader: Reader,
+  query: { renterId: string; after: string; limit: number },
+): Promise<CancellableTask[]> {
+  const rows = await reader.all<TaskRow>(
+    `SELECT id, renter_id, hold_micros AS hold, auto_pay, attempt_id FROM tasks
+     WHERE renter_id = ? AND status IN ('pending', 'running') AND id > ? ORDER BY id LIMIT ?`,
+    ...[query.renterId, query.after, query.limit],
+  )
+  return rows.map((row) => ({ ...row, auto_pay: row.auto_pay === 1 }) as unknown as CancellableTask)
+}
+
+/** What a waiting task is to work on; null: it does not wait any more. */
+export async function inputOfWaiting(reader: Reader, id: string): Promise<Task['input_data']> {
+  const row = await reader.get<{ input_data: string }>(
+    `SELECT input_data FROM tasks WHERE id = ? AND status = 'pending'`,
+    id,
+  )
+  return row ? fromJson(row.input_data) : null
+}
+
+/** How many attempts at it have begun. */
+export async function attemptsCountOf(reader: Reader, id: string): Promise<number> {
+  return (await reader.get<{ count: number }>('SELECT attempts_count AS count FROM tasks WHERE id = ?', id))!.count
+}
+
+/** How many of a renter's tasks wait, and the size of their inputs together. */
+export async function pendingOfRenter(
+  reader: Reader,
+  renterId: string,
+): Promise<{ count: number; inputBytes: number }> {
+  const row = await reader.get<{ count: number; inputBytes: number }>(
+    `SELECT count(*) AS count, coalesce(sum(input_bytes), 0) AS inputBytes FROM tasks WHERE status = 'pending' AND renter_id = ?`,
     renterId,
   )
-  return row!.count
+  return row!
 }
 
 /** The task's current attempt becomes this one. False: the task is not waiting any more. */
@@ -102,10 +174,11 @@ export async function startTask(
   id: string,
   attempt: { id: string; gpuId: string; at: string },
 ): Promise<boolean> {
+  const from = taskStatusesBefore('running')
   const changed = await tx.run(
     `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + 1, updated_at = ?
-     WHERE id = ? AND status = 'pending'`,
-    ...[attempt.id, attempt.gpuId, attempt.at, id],
+     WHERE id = ? AND status IN (${placeholders(from)})`,
+    ...[attempt.id, attempt.gpuId, attempt.at, id, ...from],
   )
   return changed === 1
 }
@@ -120,35 +193,28 @@ export async function requeueTask(
   id: string,
   { attemptId, at }: { attemptId: string; at: string },
 ): Promise<boolean> {
+  const from = taskStatusesBefore('pending')
   const changed = await tx.run(
-    `UPDATE tasks SET status = 'pending', attempt_id = NULL, gpu_id = NULL, updated_at = ? WHERE id = ? AND status = 'running' AND attempt_id = ?`,
-    ...[at, id, attemptId],
+    `UPDATE tasks SET status = 'pending', attempt_id = NULL, gpu_id = NULL, updated_at = ?
+     WHERE id = ? AND attempt_id = ? AND status IN (${placeholders(from)})`,
+    ...[at, id, attemptId, ...from],
   )
   return changed === 1
 }
 
-/** False: it has ended already. */
+/** False: it has ended already, or cannot end so. */
 export async function finishTask(
   tx: Transaction,
   id: string,
   ending: { status: TaskStatus; end: End; cost: number; runMs: number; outputData: Task['output_data']; at: string },
 ): Promise<boolean> {
   const { status, end, cost, runMs, outputData, at } = ending
+  const from = taskStatusesBefore(status)
   const changed = await tx.run(
     `UPDATE tasks SET status = ?, end_code = ?, end_message = ?, end_decided_by = ?, cost_micros = ?, run_ms = ?, output_data = ?,
-       updated_at = ?, completed_at = ? WHERE id = ? AND status IN ('pending', 'running')`,
-    ...[
-      status,
-      end.code,
-      end.message,
-      end.decided_by,
-      cost,
-      runMs,
-      outputData && JSON.stringify(outputData),
-      at,
-      at,
-      id,
-    ],
+       updated_at = ?, completed_at = ? WHERE id = ? AND status IN (${placeholders(from)})`,
+    ...[status, end.code, end.message, end.decided_by, cost, runMs, outputData && JSON.stringify(outputData)],
+    ...[at, at, id, ...from],
   )
   return changed === 1
 }
@@ -162,11 +228,11 @@ export async function deleteTaskData(tx: Transaction, id: string, at: string) {
   )
 }
 
-/** Ended tasks whose data is older than `before`, at most 100. */
-export async function tasksWithOldData(reader: Reader, before: string): Promise<string[]> {
+/** Ended tasks whose data is older than `before`, the oldest first. */
+export async function tasksWithOldData(reader: Reader, query: { before: string; limit: number }): Promise<string[]> {
   const rows = await reader.all<{ id: string }>(
-    `SELECT id FROM tasks WHERE completed_at < ? AND data_deleted_at IS NULL ORDER BY id LIMIT 100`,
-    before,
+    `SELECT id FROM tasks WHERE completed_at < ? AND data_deleted_at IS NULL ORDER BY completed_at LIMIT ?`,
+    ...[query.before, query.limit],
   )
   return rows.map(({ id }) => id)
 }

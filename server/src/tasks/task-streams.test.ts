@@ -77,7 +77,7 @@ async function runToTheEnd() {
   const { id } = await market.submit(alice)
   const start = await agent.begin()
   await agent.output(start, 0, 'hello')
-  await agent.log(start, ['a line'])
+  await agent.log(start, 0, ['a line'])
   market.clock.advance(7)
   await agent.result(start, { run_ms: 7 })
   return id
@@ -135,11 +135,11 @@ test('output is that of the newest attempt, logs are those of all', async () => 
   await agent.accept(start)
   await agent.ready(start)
   await agent.output(start, 0, 'half a')
-  await agent.log(start, ['from the first'])
+  await agent.log(start, 0, ['from the first'])
   await agent.result(start, { outcome: 'failed' })
   const again = await second.begin()
   await second.output(again, 0, 'whole')
-  await second.log(again, ['from the second'])
+  await second.log(again, 0, ['from the second'])
   await second.result(again)
   const read = async (what: string) => (await market.call(`GET /api/tasks/${id}/${what}`, { token: alice.token })).body
   expect(await read('output')).toBe('whole')
