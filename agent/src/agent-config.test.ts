@@ -17,6 +17,7 @@ test('an agent needs no options at all', () => {
     openai: null,
     limits: { taskTypes: null, models: null, minPricePerHour: null, hours: null, runMsMax: null },
     drainMsMax: 600_000,
+    timeScale: 1,
   })
 })
 
@@ -49,6 +50,11 @@ test('the market of the other commands is the agent’s too', () => {
   expect(loadAgentOptions([], both).server).toBe('http://market:2')
 })
 
+test('for a trial on a market whose times are scaled, the agent’s are too', () => {
+  expect(loadAgentOptions([], { TIME_SCALE: '0.1' }).timeScale).toBe(0.1)
+  expect(loadAgentOptions(['--time-scale', '0.5'], { TIME_SCALE: '0.1' }).timeScale).toBe(0.5)
+})
+
 test('the token may be in a file', () => {
   const file = join(folder, 'token')
   writeFileSync(file, 'orb_agent_secret\n')
@@ -68,6 +74,8 @@ test.each([
   ['--task-types mining', 'no task type'],
   ['--models a,,b', 'no list'],
   ['--log-level loud', 'no log level'],
+  ['--time-scale fast', 'no number'],
+  ['--time-scale 0', 'no number'],
   ['--unknown 1', 'unknown'],
   ['--token', 'token'],
 ])('%s is refused with a hint', (line, hint) => {

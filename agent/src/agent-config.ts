@@ -29,6 +29,8 @@ export type AgentOptions = {
   readonly limits: OwnerLimits
   /** How long a stopping agent lets running attempts go on. */
   readonly drainMsMax: number
+  /** Multiplies how long it waits for the market and before it comes back: for trials on a market with the same TIME_SCALE. */
+  readonly timeScale: number
   readonly logLevel: LogLevel
 }
 
@@ -87,6 +89,7 @@ export const agentFlags = {
   hours: { value: '22:00-07:00', says: 'take tasks only at these hours, local time' },
   'max-run': { value: '30m', says: 'take no task that may run longer' },
   'drain-limit': { value: '10m', says: 'when stopping, let tasks run on for so long (default 10m)' },
+  'time-scale': { value: 'FACTOR', says: 'for trials: as the market’s TIME_SCALE (default 1)', env: 'TIME_SCALE' },
   'log-level': { value: 'LEVEL', says: `${logLevels.join(', ')} (default info)`, env: 'LOG_LEVEL' },
 } as const satisfies Record<string, Flag>
 type FlagName = keyof typeof agentFlags
@@ -126,6 +129,7 @@ export function loadAgentOptions(args: readonly string[], environment: Environme
       runMsMax: checked('max-run', text('max-run'), durationMs),
     },
     drainMsMax: checked('drain-limit', text('drain-limit') ?? '10m', durationMs),
+    timeScale: checked('time-scale', text('time-scale') ?? '1', timeScale),
     logLevel: checked('log-level', text('log-level') ?? 'info', logLevel),
   }
 }
@@ -213,6 +217,12 @@ function durationMs(text: string): number {
   const unitMs = { s: 1_000, m: 60_000, h: 3_600_000 }[unit ?? '']
   if (unitMs === undefined || Number(count) === 0) throw new Error(`"${text}" is no time like 90s, 30m or 12h`)
   return Number(count) * unitMs
+}
+
+function timeScale(text: string): number {
+  const factor = Number(text)
+  if (!(factor >= 0.01 && factor <= 10)) throw new Error(`"${text}" is no number from 0.01 to 10`)
+  return factor
 }
 
 function logLevel(text: string): LogLevel {

@@ -23,7 +23,8 @@ import { Pauses, type PauseReason } from './owner/pauses.ts'
 export type StartOptions = Pick<
   AgentOptions,
   'server' | 'token' | 'name' | 'region' | 'pricePerHour' | 'limits' | 'drainMsMax'
->
+> &
+  Partial<Pick<AgentOptions, 'timeScale'>>
 
 export interface Agent {
   /** Resolves when the agent has ended; never rejects. */
@@ -102,6 +103,7 @@ class MarketAgent implements Agent {
     this.#connection = new Connection({
       server: options.server,
       outside,
+      timeScale: options.timeScale ?? 1,
       hello: (nonce) => this.#hello(nonce),
       onWelcome: (welcome, helloSentAt) => this.#onWelcome(welcome, helloSentAt),
       onMessage: (message) => this.#onMessage(message),

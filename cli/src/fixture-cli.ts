@@ -45,7 +45,8 @@ const bundled = (() => {
 })()
 
 /** The commands that load the server or the agent run from source. */
-const programFor = ([command]: string[]) => (['agent', 'serve', 'ledger'].includes(command!) ? fromSource : bundled)
+const programFor = ([command]: string[]) =>
+  ['agent', 'serve', 'ledger', 'backup', 'restore'].includes(command!) ? fromSource : bundled
 
 /** The real command, in a home of its own that knows nothing but where the market is. Everything ends with the test, or with `cleanUp`. */
 export function createTestCli(url: string, cleanUp: (work: () => void) => void = onTestFinished): TestCli {

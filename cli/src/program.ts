@@ -2,6 +2,7 @@ import { Command, CommanderError, Help } from 'commander'
 import { addAccountCommands } from './commands/account-commands.ts'
 import { addAdminCommands } from './commands/admin-commands.ts'
 import { addAgentCommands } from './commands/agent-commands.ts'
+import { addBackupCommands } from './commands/backup-commands.ts'
 import { addCredentialCommands } from './commands/credential-commands.ts'
 import { addGpuCommands } from './commands/gpu-commands.ts'
 import { addLedgerCommands } from './commands/ledger-commands.ts'
@@ -89,4 +90,5 @@ function addCommands(program: Command, cli: Cli) {
   addServeCommands(program)
   addAdminCommands(program, cli)
   addLedgerCommands(program, cli)
+  addBackupCommands(program, cli)
 }

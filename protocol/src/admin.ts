@@ -92,6 +92,15 @@ export const admin = {
     output: Dispute,
     errors: ['not_found', 'dispute_decided', 'invalid_request'],
   }),
+  backup: endpoint('POST /api/admin/backup', {
+    summary: 'Take a consistent copy of the market while it runs',
+    description:
+      'An archive (tar) with the database, the files of tasks, and last `backup.json`, which the market signs. The keys of the market are not in it. It holds what was acknowledged before `created_at`. One at a time.',
+    access: 'admin',
+    reply: 'byte-stream',
+    output: z.unknown(),
+    errors: ['backup_refused', 'database_full'],
+  }),
   pauseMarket: endpoint('POST /api/admin/market/pause', {
     summary: 'Accept no new tasks and start no new attempts; what runs goes on',
     access: 'admin',

@@ -7,7 +7,7 @@ type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 export type Access = 'public' | 'user' | 'admin'
 
 /** How a reply is written when it is not one JSON document. */
-export type Reply = 'json' | 'event-stream' | 'text' | 'bytes'
+export type Reply = 'json' | 'event-stream' | 'text' | 'bytes' | 'byte-stream'
 
 /** One HTTP operation. The server mounts it, the SDK calls it, the OpenAPI document lists it. */
 export type Endpoint<I extends z.ZodObject = z.ZodObject, O extends z.ZodType = z.ZodType, R extends Reply = Reply> = {
@@ -19,7 +19,7 @@ export type Endpoint<I extends z.ZodObject = z.ZodObject, O extends z.ZodType = 
   readonly status: number
   /** Path parameters, then query (GET, DELETE) or JSON body (others), in one object. Unknown fields are refused. */
   readonly input: I
-  /** The JSON reply; for `text` and `bytes` unused; for `event-stream` the data of one event. */
+  /** The JSON reply; for `text`, `bytes` and `byte-stream` unused; for `event-stream` the data of one event. */
   readonly output: O
   readonly reply: R
   /** Accepts an `Idempotency-Key` header: the same key and body within 24 h returns the first reply again. */

@@ -18,12 +18,10 @@ export const Liveness = z.enum(['alive', 'suspect', 'unknown', 'dead']).meta({
 })
 export type Liveness = z.infer<typeof Liveness>
 
-export const GpuKind = z
-  .enum(['gpu', 'cpu', 'emulated'])
-  .meta({
-    id: 'GpuKind',
-    description: 'A real GPU, a CPU that is offered as one, or an emulated GPU (development only).',
-  })
+export const GpuKind = z.enum(['gpu', 'cpu', 'emulated']).meta({
+  id: 'GpuKind',
+  description: 'A real GPU, a CPU that is offered as one, or an emulated GPU (development only).',
+})
 export type GpuKind = z.infer<typeof GpuKind>
 
 export const Telemetry = z

@@ -90,9 +90,12 @@ function reply(endpoint: Endpoint, components: Record<string, Schema>) {
     'event-stream': 'text/event-stream',
     text: 'text/plain',
     bytes: 'application/octet-stream',
+    'byte-stream': 'application/x-tar',
   }
   const schema =
-    endpoint.reply === 'bytes' ? { type: 'string', format: 'binary' } : toSchema(endpoint.output, components)
+    endpoint.reply === 'bytes' || endpoint.reply === 'byte-stream'
+      ? { type: 'string', format: 'binary' }
+      : toSchema(endpoint.output, components)
   return { description: 'OK', content: { [types[endpoint.reply]]: { schema } } }
 }
 

@@ -12,8 +12,15 @@ const workspaceImports: Record<string, readonly string[]> = {
   server: ['protocol'],
   agent: ['protocol'],
 }
-/** What `orbyte` becomes when it is asked to: a server, an agent, a checker of ledgers. */
-const lazyForCli = ['server/src/main.ts', 'agent/src/main.ts', 'server/src/ledger/ledger-verify.ts']
+/** What `orbyte` becomes when it is asked to: a server, an agent, a checker of ledgers, a keeper of backups. */
+const lazyForCli = [
+  'server/src/main.ts',
+  'agent/src/main.ts',
+  'server/src/ledger/ledger-verify.ts',
+  'server/src/admin/backup-folder.ts',
+  'server/src/admin/backup-keys.ts',
+  'server/src/admin/backup-verify.ts',
+]
 const workspaces = ['protocol', 'sdk', 'cli', 'web', 'server', 'agent']
 
 /** A feature may import those before it. */

@@ -26,9 +26,11 @@ export type ClientOptions = {
 /** What a call resolves with: amounts are decimal strings in ORB, times are ISO 8601. */
 export type ReplyOf<E extends Endpoint> = E['reply'] extends 'bytes'
   ? Uint8Array<ArrayBuffer>
-  : E['reply'] extends 'event-stream'
-    ? AsyncIterable<OutputOf<E>>
-    : OutputOf<E>
+  : E['reply'] extends 'byte-stream'
+    ? AsyncIterable<Uint8Array<ArrayBuffer>>
+    : E['reply'] extends 'event-stream'
+      ? AsyncIterable<OutputOf<E>>
+      : OutputOf<E>
 
 export type Call<E extends Endpoint> =
   Record<never, never> extends InputOf<E>

@@ -13,6 +13,8 @@ export type CallOptions = {
   idempotencyKey?: string
   /** Stops the call, and whatever waits for it. */
   signal?: AbortSignal
+  /** How long to wait for the first byte of this reply, where the client's own limit does not do. */
+  replyMsMax?: number
 }
 export type ConnectionOptions = {
   url: string
@@ -33,11 +35,11 @@ export function createConnection(options: ConnectionOptions): Connection {
   const tokens = createTokenKeeper(options.store, (refreshToken) => exchange(options, refreshToken))
   return {
     tokens,
-    async call(endpoint, fields, { signal, idempotencyKey }) {
+    async call(endpoint, fields, { signal, idempotencyKey, replyMsMax = options.replyMsMax }) {
       const request = requestOf(endpoint, fields, options.url)
       if (endpoint.idempotent) request.init.headers['idempotency-key'] = idempotencyKey ?? randomKey()
       const repeatable = endpoint.method === 'GET' || endpoint.idempotent
-      const send = () => sendAuthorised({ endpoint, request, options, tokens, signal })
+      const send = () => sendAuthorised({ endpoint, request, options: { ...options, replyMsMax }, tokens, signal })
       return withRetries(send, { retry: options.retry, repeatable, signal })
     },
   }
@@ -89,6 +91,7 @@ async function send(sending: Sending): Promise<unknown> {
     if (!response.ok)
       throw errorOfReply({ status: response.status, text: await response.text(), request: request.name })
     if (endpoint.reply === 'event-stream') return eventsOfReply(response, { ...sending, watchdog })
+    if (endpoint.reply === 'byte-stream') return bytesOfReply(response, { ...sending, watchdog })
     const reply = await readReply(endpoint, response, request)
     watchdog.stop()
     return reply
@@ -124,6 +127,25 @@ async function* eventsOfReply(response: Response, streaming: Streaming): AsyncGe
     throw failureOf(error, streaming)
   } finally {
     watchdog.stop()
+  }
+}
+
+/** Rejects where the connection breaks off before the end. */
+async function* bytesOfReply(response: Response, streaming: Streaming) {
+  const { watchdog, options, request } = streaming
+  if (!response.body) throw notAMarket({ status: response.status, request: request.name })
+  watchdog.restart(options.silenceMsMax)
+  const reader = response.body.getReader()
+  try {
+    for (let read = await reader.read(); !read.done; read = await reader.read()) {
+      watchdog.restart(options.silenceMsMax)
+      yield read.value
+    }
+  } catch (error) {
+    throw failureOf(error, streaming)
+  } finally {
+    watchdog.stop()
+    await reader.cancel().catch(() => {})
   }
 }
 

@@ -28,6 +28,7 @@ const accepts = {
   'event-stream': 'text/event-stream',
   text: 'text/plain',
   bytes: '*/*',
+  'byte-stream': '*/*',
 } as const
 
 /** A market may live below a path of its host: http://example.org/orbyte + /api/health. */

@@ -37,6 +37,10 @@ export type Config = {
   /** TRUST_PROXY: take the client's address from X-Forwarded-For. */
   trustProxy: boolean
   limits: Limits
+  /**
+   * TIME_SCALE, default 1: heartbeats, deadlines, cool-downs and all other times of this kind are multiplied by it. For trials
+   * only: with 0.1 an agent counts as dead after 9 s of silence. Give the agents the same.
+   */
   timing: Timing
 }
 
@@ -152,8 +156,14 @@ export function loadConfig(environment: Environment): Config {
         fallback: defaultLimits.callsPerMinuteMax,
       }),
     },
-    timing: defaultTiming,
+    timing: scaledTiming(defaultTiming, timeScale(text('TIME_SCALE') ?? '1')),
   }
+}
+
+/** All times by the same factor, so that what is shorter than what stays so. */
+function scaledTiming(timing: Timing, factor: number): Timing {
+  const scaled = Object.entries(timing).map(([name, ms]) => [name, Math.max(1, Math.round(ms * factor))])
+  return Object.fromEntries(scaled) as Timing
 }
 
 /** The folder that was given, or the first of those that exist beside this program (built, or from its source). */
@@ -199,6 +209,12 @@ function integer(text: string | undefined, range: Range): number {
   if (!Number.isInteger(value) || value < range.lowest || value > range.highest)
     throw new Error(`${range.name}: give a whole number from ${range.lowest} to ${range.highest}, not "${text}"`)
   return value
+}
+
+function timeScale(text: string): number {
+  const factor = Number(text)
+  if (!(factor >= 0.01 && factor <= 10)) throw new Error(`TIME_SCALE: give a number from 0.01 to 10, not "${text}"`)
+  return factor
 }
 
 function boolean(text: string | undefined, name: string): boolean {

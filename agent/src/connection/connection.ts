@@ -1,17 +1,22 @@
 import { agentMessageBytesMax, agentSocketPath, type ServerMessage, type ServerMessageOf } from '@orbyte/protocol'
 import { type Moment, momentNow } from '../clock.ts'
 import type { Outside, Socket } from '../outside.ts'
-import { reconnectDelayMs } from './backoff.ts'
+import { type Backoff, defaultBackoff, reconnectDelayMs } from './backoff.ts'
 import { parseServerMessage, type WireAgentMessage, type WireMessageOf } from './wire-messages.ts'
 
-/** From the first packet to the welcome. */
-const handshakeMsMax = 15_000
+type ConnectionTiming = Backoff & {
+  /** From the first packet to the welcome. */
+  readonly handshakeMsMax: number
+}
+const defaultTiming: ConnectionTiming = { ...defaultBackoff, handshakeMsMax: 15_000 }
 /** So many messages that are none, and the connection is given up: something else than a market is there. */
 const garbageMax = 20
 
 export type ConnectionOptions = {
   readonly server: string
   readonly outside: Pick<Outside, 'clock' | 'random' | 'log' | 'network'>
+  /** Multiplies its times. */
+  readonly timeScale: number
   hello(nonce: string): WireMessageOf<'hello'>
   /** The dialogue is open. `helloSentAt`: the server has answered after that. */
   onWelcome(welcome: ServerMessageOf<'welcome'>, helloSentAt: Moment): void
@@ -41,12 +46,14 @@ type Conversation = {
  */
 export class Connection {
   readonly #options: ConnectionOptions
+  readonly #timing: ConnectionTiming
   #conversation: Conversation | null = null
   #failedTries = 0
   #complaint = ''
 
   constructor(options: ConnectionOptions) {
     this.#options = options
+    this.#timing = scaledTiming(options.timeScale)
   }
 
   isOpen(): boolean {
@@ -64,7 +71,7 @@ export class Connection {
     while (!signal.aborted) {
       const refusal = await this.#converse(signal)
       if (refusal !== null) return refusal
-      const delayMs = reconnectDelayMs(this.#failedTries++, random)
+      const delayMs = reconnectDelayMs(this.#failedTries++, random, this.#timing)
       await clock.sleep(delayMs, signal).catch(() => {})
     }
     return null
@@ -118,7 +125,7 @@ export class Connection {
       signal.addEventListener('abort', goodbye, { signal: over.signal })
       const tooLate = () =>
         conversation.phase !== 'welcome' && this.drop(`${this.#options.server} does not answer as a market does.`)
-      clock.sleep(handshakeMsMax, over.signal).then(tooLate, () => {})
+      clock.sleep(this.#timing.handshakeMsMax, over.signal).then(tooLate, () => {})
     })
     over.abort()
     return refusal
@@ -180,6 +187,11 @@ export class Connection {
     if (complaint !== this.#complaint) this.#options.outside.log.warn(`${complaint} Trying again.`)
     this.#complaint = complaint
   }
+}
+
+function scaledTiming(factor: number): ConnectionTiming {
+  const { firstMs, longestMs, handshakeMsMax } = defaultTiming
+  return { firstMs: firstMs * factor, longestMs: longestMs * factor, handshakeMsMax: handshakeMsMax * factor }
 }
 
 function socketUrl(server: string): string {

@@ -1,4 +1,4 @@
-import { open, readFile } from 'node:fs/promises'
+import { open, readFile, stat } from 'node:fs/promises'
 import { Receipt, verifyReceipt } from '@orbyte/protocol'
 import type { Command } from 'commander'
 import { examples } from '../arguments.ts'
@@ -6,6 +6,7 @@ import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
 import { count, localTime } from '../format.ts'
 import { details } from '../table.ts'
+import { runVerifyBackup } from './backup-commands.ts'
 
 export function addLedgerCommands(program: Command, cli: Cli) {
   const ledger = program.command('ledger').summary('check that the money adds up')
@@ -14,6 +15,7 @@ export function addLedgerCommands(program: Command, cli: Cli) {
     'payments receipt pay_01k… -o receipt.json',
     'ledger verify receipt.json --key MARKET_PUBLIC_KEY',
     'ledger verify ./orbyte.db',
+    'ledger verify /backups/monday',
   ])
   ledger
     .command('head', { isDefault: true })
@@ -21,15 +23,16 @@ export function addLedgerCommands(program: Command, cli: Cli) {
     .action(() => runHead(cli))
   ledger
     .command('verify')
-    .summary('check a receipt, or a whole market’s database file, offline')
+    .summary('check a receipt, a market’s database file or a backup, offline')
     .description(
-      'Check a receipt (JSON) or the database file of a market that is not running. Nothing is asked of the network. A receipt is checked with the key that is in it, unless you say which market’s key you trust: it is in `orbyte ledger head`.',
+      'Check a receipt (JSON), the database file of a market that is not running, or a folder that `orbyte backup` made. Nothing is asked of the network. A receipt and a backup are checked with the key that is in them, unless you say which market’s key you trust: it is in `orbyte ledger head`.',
     )
-    .argument('<file>', 'receipt.json or orbyte.db')
-    .option('--key <public_key>', 'the market’s public key, base64url; for receipts')
-    .action(async (path: string, { key }: { key?: string }) =>
-      (await isDatabase(path)) ? runVerifyDatabase(cli, path) : runVerifyReceipt(cli, path, key),
-    )
+    .argument('<file>', 'receipt.json, orbyte.db or the folder of a backup')
+    .option('--key <public_key>', 'the market’s public key, base64url; for receipts and backups')
+    .action(async (path: string, { key }: { key?: string }) => {
+      if (await isFolder(path)) return runVerifyBackup(cli, path, key)
+      return (await isDatabase(path)) ? runVerifyDatabase(cli, path) : runVerifyReceipt(cli, path, key)
+    })
 }
 
 async function runHead(cli: Cli) {
@@ -46,6 +49,8 @@ async function runHead(cli: Cli) {
     ]),
   )
 }
+
+const isFolder = async (path: string) => (await stat(path).catch(() => null))?.isDirectory() ?? false
 
 async function isDatabase(path: string): Promise<boolean> {
   const magic = 'SQLite format 3\0'

@@ -1,8 +1,12 @@
 import { api } from '@orbyte/protocol'
-import { type Route, route } from '../http/route.ts'
+import { rawRoute, type Route, route } from '../http/route.ts'
 import type { AdminService } from './admin-service.ts'
+import type { BackupService } from './backup-service.ts'
 
-export function adminRoutes(admin: AdminService): Route[] {
+/** Who reads nothing for so long has lost interest in a backup, and makes room for the next one. */
+const stalledMsMax = 120_000
+
+export function adminRoutes(admin: AdminService, backups: BackupService): Route[] {
   return [
     route(api.admin.createAdmin, (input, caller) => admin.createAdmin(caller, input)),
     route(api.admin.users, (input) => admin.users(input)),
@@ -22,6 +26,12 @@ export function adminRoutes(admin: AdminService): Route[] {
     route(api.admin.decideDispute, ({ dispute_id, decision, refund_amount, note }, caller) =>
       admin.decideDispute(caller, { disputeId: dispute_id, decision, refundAmount: refund_amount, note }),
     ),
+    rawRoute(api.admin.backup, async (_input, caller, reply) => {
+      const archive = await backups.start(caller)
+      reply.raw.setTimeout(stalledMsMax, () => void reply.raw.destroy())
+      void reply.type('application/x-tar').header('content-disposition', 'attachment; filename="orbyte-backup.tar"')
+      return archive
+    }),
     route(api.admin.pauseMarket, ({ reason }, caller) => admin.pauseMarket(caller, reason)),
     route(api.admin.resumeMarket, (_input, caller) => admin.resumeMarket(caller)),
   ]

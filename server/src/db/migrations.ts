@@ -150,8 +150,7 @@ export async function migrate(
   database: Database,
   { backupPath, steps = migrations }: { backupPath: string | null; steps?: readonly string[][] },
 ): Promise<void> {
-  const before = await database.read(schemaVersion)
-  if (before > steps.length) throw new NewerSchemaError(before, steps.length)
+  const before = await database.read((reader) => checkSchemaVersion(reader, steps.length))
   if (before === steps.length) return
   if (before > 0 && backupPath !== null) await database.backUp(`${backupPath}.before-version-${steps.length}`)
   await database.transaction(async (tx) => {
@@ -162,6 +161,13 @@ export async function migrate(
       String(steps.length),
     )
   })
+}
+
+/** The version of what is there. Throws where it is newer than what this program knows. */
+export async function checkSchemaVersion(reader: Reader, known: number = migrations.length): Promise<number> {
+  const found = await schemaVersion(reader)
+  if (found > known) throw new NewerSchemaError(found, known)
+  return found
 }
 
 async function schemaVersion(reader: Reader): Promise<number> {
