@@ -21,7 +21,8 @@ const children: ChildProcess[] = []
 const doubts: string[] = []
 
 const say = (line = '') => process.stdout.write(`${line}\n`)
-const step = (line: string) => say(`\n\x1b[1m${line}\x1b[0m`)
+const isPlain = !process.stdout.isTTY || Boolean(process.env.NO_COLOR)
+const step = (line: string) => say(isPlain ? `\n${line}` : `\n\x1b[1m${line}\x1b[0m`)
 const check = (holds: boolean, claim: string) => {
   if (!holds) doubts.push(claim)
 }

@@ -18,6 +18,8 @@ export async function main(given: Record<string, string | undefined> = {}): Prom
 }
 
 async function serve(given: Record<string, string | undefined>) {
+  // What people wrote, and what was made of it, is nobody else's on this machine.
+  process.umask(0o077)
   const config = loadConfig(systemEnvironment(given))
   const server = await startServer(config)
   const url = config.publicUrl ?? server.url

@@ -23,6 +23,8 @@ export type AnsweredHeartbeat = {
 
 /** So many heartbeats without an answer, and the connection is taken for dead. */
 const unansweredMax = 3
+/** How often it speaks while something runs: a task that is cancelled is charged up to the last time. */
+const runningMs = 1_000
 
 /** Says that the agent lives, in step, for as long as a connection is open. */
 export class Heartbeats {
@@ -57,14 +59,19 @@ export class Heartbeats {
 
   async #beat(heartbeatMs: number, stopped: AbortSignal): Promise<void> {
     const { clock } = this.#options
+    let sentAt: Moment | null = null
     while (!stopped.aborted) {
       const [oldest] = this.#unanswered.values()
       const silentMs = oldest === undefined ? 0 : elapsedMsAtLeast(clock, oldest.sentAt)
       if (this.#unanswered.size >= unansweredMax && silentMs >= unansweredMax * heartbeatMs) {
         return this.#options.onSilence()
       }
-      this.#sendOne()
-      await clock.sleep(heartbeatMs, stopped).catch(() => {})
+      const isDue = sentAt === null || elapsedMsAtLeast(clock, sentAt) >= heartbeatMs
+      if (isDue || this.#options.attempts().length > 0) {
+        this.#sendOne()
+        sentAt = momentNow(clock)
+      }
+      await clock.sleep(Math.min(heartbeatMs, runningMs), stopped).catch(() => {})
     }
   }
 

@@ -67,10 +67,12 @@ function addTokenCommands(program: Command, cli: Cli) {
     .action(async (name: string, { days }: NewOptions) => {
       const created = await cli.client.agentTokens.create({ name, expires_in_days: days })
       cli.show(created, () => created.token)
-      if (!cli.json)
-        cli.terminal.say(
-          `Keep it now, it is not shown again. On the machine with the GPU: orbyte --url ${cli.url} agent start --token TOKEN`,
-        )
+      if (cli.json) return
+      const { agent_package: path } = await cli.client.health.get()
+      const command = path === null ? 'orbyte' : `npx -y ${new URL(path, cli.url).href}`
+      cli.terminal.say(
+        `Keep it now, it is not shown again. On the machine with the GPU, with Node.js 20.19 or newer:\n  ${command} agent start --server ${cli.url} --token TOKEN`,
+      )
     })
   tokens
     .command('revoke')

@@ -113,7 +113,10 @@ async function readReceipt(path: string) {
 
 async function runVerifyDatabase(cli: Cli, path: string) {
   const { verifyLedgerFile } = await import('@orbyte/server/ledger/ledger-verify.ts')
-  const report = await verifyLedgerFile(path)
+  const report = await verifyLedgerFile(path).catch((error: unknown) => {
+    if (!(error instanceof Error) || error.name !== 'DatabaseInUseError') throw error
+    throw new CliError(`A market is running on ${path}. Stop it first, or verify a backup: orbyte backup --help`)
+  })
   const isSound = report.problems.length === 0
   cli.show({ ok: isSound, ...report }, () => {
     const size = `${count(report.transfers, 'transfer')} in ${report.batches} batches, ${count(report.accounts, 'account')}`

@@ -8,7 +8,7 @@ export function addServeCommands(program: Command) {
     .command('serve')
     .summary('run a market')
     .description(
-      'Run a market: the API, the agents’ connections and the web app on one port, on one database file. Everything else is set in the environment; see the configuration reference.',
+      'Run a market: the API and the agents’ connections on one port, on one database file. Everything else is set in the environment; see the configuration reference.',
     )
     .option('--port <number>', 'where to listen (PORT, 8000); 0: any free port', wholeNumber)
     .option('--host <address>', 'who may connect (HOST, 127.0.0.1); 0.0.0.0: other machines too')

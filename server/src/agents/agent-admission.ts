@@ -37,6 +37,8 @@ export function createAgentAdmission(
 
   async function enrol({ agent_token: token, public_key }: Hello, kept: Kept): Promise<StoredAgent | Refusal> {
     const ownerId = token === null ? undefined : (await credentials.verifyAgentToken(token))?.userId
+    if (ownerId === undefined && token !== null)
+      return refusal('token_unknown', 'This token is unknown, expired or revoked. Make another at the market.')
     if (ownerId === undefined)
       return refusal('not_enrolled', 'This machine is not enrolled. Make a token at the market and start with --token.')
     const most = config.limits.agentsPerOwnerMax

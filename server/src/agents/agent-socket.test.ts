@@ -38,7 +38,7 @@ describe('an agent is not let in', () => {
     ['a signature of something else', { signature: 'c2lnbmF0dXJl' }, { code: 'bad_signature', retry: false }],
     ['a key that is no key', { public_key: 'not a key' }, { code: 'bad_signature', retry: false }],
     ['no token', { agent_token: null }, { code: 'not_enrolled', retry: false }],
-    ['a token that nobody made', { agent_token: 'orbyte_agent_invented' }, { code: 'not_enrolled', retry: false }],
+    ['a token that nobody made', { agent_token: 'orbyte_agent_invented' }, { code: 'token_unknown', retry: false }],
     ['a field of the wrong type', { devices: 'all of them' }, { code: 'invalid_message', retry: true }],
   ] as const)('with %s', async ([, fields, expected]) => {
     expect(await refusal(await greet(fields))).toEqual(expected)
@@ -59,7 +59,7 @@ describe('an agent is not let in', () => {
   test('with a token that was revoked', async () => {
     const [first] = (await market.ask(bob, api.agentTokens.list, {})).items
     await market.ask(bob, api.agentTokens.revoke, { agent_token_id: first!.id })
-    expect(await refusal(await greet())).toEqual({ code: 'not_enrolled', retry: false })
+    expect(await refusal(await greet())).toEqual({ code: 'token_unknown', retry: false })
   })
 
   test('when its key was revoked; a connection that is open is closed', async () => {

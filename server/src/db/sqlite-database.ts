@@ -42,6 +42,12 @@ export function openSqlite(path: string, options: SqliteOptions = {}): Database 
 /** For tools that look at a file which no server has open. */
 export function openSqliteReadOnly(path: string): { reader: Reader; close: () => void } {
   const sqlite = new DatabaseSync(path, { readOnly: true })
+  try {
+    sqlite.exec('SELECT count(*) FROM sqlite_master')
+  } catch (error) {
+    sqlite.close()
+    throw isBusy(error) ? new DatabaseInUseError(path) : error
+  }
   return { reader: connect(sqlite).reader, close: () => sqlite.close() }
 }
 

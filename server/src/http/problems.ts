@@ -23,6 +23,7 @@ export function problemOf(error: unknown): ProblemError | null {
     return problem('unsupported_media_type', 'Send the body as application/json.')
   if (code === 'FST_ERR_CTP_EMPTY_JSON_BODY' || code === 'FST_ERR_CTP_INVALID_JSON_BODY')
     return problem('malformed_json', 'The body is not valid JSON. Check its quotes, commas and brackets.')
+  if (statusCode === 403 || statusCode === 404) return problem('route_not_found', 'There is no such file here.')
   if (statusCode === 400 && message) return problem('malformed_json', message)
   return null
 }
