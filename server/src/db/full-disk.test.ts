@@ -81,7 +81,14 @@ test('what an agent says while the disk is full is not acknowledged, and counts 
   const first = agent.machine.seq + 1
   const said = [
     { type: 'attempt.output', ...agent.ref(start), offset: 5, text, run_ms: 500, seq: first },
-    { type: 'attempt.log', ...agent.ref(start), lines: [text.slice(0, 16_000)], seq: first + 1 },
+    {
+      type: 'attempt.log',
+      ...agent.ref(start),
+      offset: 0,
+      lines: [text.slice(0, 16_000)],
+      run_ms: 500,
+      seq: first + 1,
+    },
     { type: 'attempt.output', ...agent.ref(start), offset: 60_005, text: ' end', run_ms: 600, seq: first + 2 },
   ]
   for (const message of said) agent.send(message)
