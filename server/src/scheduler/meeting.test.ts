@@ -1,0 +1,111 @@
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { api } from '@orbyte/protocol'
+import type { ScriptedAgent } from '../agents/fixture-agent.ts'
+import { type Market, startMarket } from '../fixture-market.ts'
+import { outcome, type TestUser } from '../fixture-server.ts'
+import { heldDatabase, type HeldDatabase } from './fixture-held-database.ts'
+
+// What is decided about an attempt while something else about it is on its way to the disk.
+
+let database: HeldDatabase
+let market: Market
+let alice: TestUser
+let bob: TestUser
+let agent: ScriptedAgent
+beforeEach(async () => {
+  database = heldDatabase()
+  market = await startMarket({ outside: { database } })
+  alice = await market.person('100')
+  bob = await market.person()
+  agent = await market.machine(bob)
+})
+afterEach(() => market.close())
+
+const openAttempts = () =>
+  market.context.database.read((reader) => reader.all('SELECT id FROM attempts WHERE ended_at IS NULL'))
+
+/** A task whose one GPU has refused it, and may be asked again in a second. */
+async function refused() {
+  const { id } = await market.submit(alice)
+  await agent.refuse(await agent.next('attempt.start'))
+  for (const seconds of [10, 10, 9]) {
+    market.clock.advance(seconds * 1_000)
+    await agent.heartbeat()
+  }
+  return id
+}
+
+test('an offer that meets the cancel of its task leaves no open attempt, and its agent is told to stop', async () => {
+  const id = await refused()
+  database.hold()
+  const cancelled = market.attempt(alice, api.tasks.cancel, { task_id: id })
+  await database.asked(1)
+  market.clock.advance(1_000)
+  const start = await agent.next('attempt.start')
+  database.letGo()
+  expect(outcome(await cancelled)).toBe('200')
+  expect(await agent.next('attempt.stop')).toMatchObject(agent.ref(start))
+  await agent.accept(start)
+  expect(await openAttempts()).toEqual([])
+  expect(await market.task(alice, id)).toMatchObject({ status: 'cancelled', attempts: [{ status: 'refused' }] })
+  const next = await market.submit(alice)
+  expect(await agent.next('attempt.start')).toMatchObject({ task_id: next.id })
+})
+
+test('a result that arrives while a reclaim is being written is acknowledged and changes nothing', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  market.clock.advance(1_000)
+  database.hold()
+  const reclaimed = market.ask(bob, api.gpus.reclaim, { gpu_id: agent.gpuId })
+  await database.asked(1)
+  database.letGo(1)
+  await database.asked(2)
+  const told = agent.result(start, { run_ms: 1_000 })
+  // Answered after what was said before.
+  await agent.heartbeat()
+  database.letGo()
+  await Promise.all([reclaimed, told])
+  expect(agent.isOpen()).toBe(true)
+  expect(await market.task(alice, id)).toMatchObject({
+    status: 'pending',
+    attempts: [{ status: 'failed', cost: '0', end: { code: 'reclaimed' } }],
+  })
+  await market.ask(bob, api.gpus.update, { gpu_id: agent.gpuId, maintenance: false })
+  expect((await market.ask(null, api.gpus.get, { gpu_id: agent.gpuId })).status).toBe('available')
+})
+
+test('a task that ends before its input has been read is offered to nobody', async () => {
+  const id = await refused()
+  database.hold()
+  const cancelled = market.attempt(alice, api.tasks.cancel, { task_id: id })
+  await database.asked(1)
+  const reading = database.holdReads()
+  market.clock.advance(1_000)
+  await reading
+  database.letGo()
+  expect(outcome(await cancelled)).toBe('200')
+  database.letReadsGo()
+  const next = await market.submit(alice)
+  expect(await agent.next('attempt.start')).toMatchObject({ task_id: next.id })
+  expect(await market.task(alice, id)).toMatchObject({ status: 'cancelled', attempts: [{ status: 'refused' }] })
+})
+
+test('all tasks that have waited too long are given up in one commit', async () => {
+  await agent.disconnect()
+  const wait = { wait: true, max_price_per_hour: '1', max_wait_ms: 5_000 }
+  const tasks = await Promise.all([1, 2, 3, 4].map(() => market.submit(alice, wait)))
+  database.hold()
+  for (let seconds = 0; seconds < 8; seconds++) {
+    market.clock.advance(1_000)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  database.letGo(1)
+  const ended = { status: 'failed', end: { code: 'no_gpu_found' } }
+  await market.until(
+    () => market.task(alice, tasks[0]!.id),
+    ({ status }) => status === 'failed',
+  )
+  for (const { id } of tasks) expect(await market.task(alice, id)).toMatchObject(ended)
+  database.letGo()
+})
