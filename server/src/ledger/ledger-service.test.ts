@@ -47,7 +47,12 @@ const anyStep = fc.oneof(
   }),
   fc.record({ do: fc.constant('hold' as const), user: anyUser, amount: anyAmount, task: anyTask }),
   fc.record({ do: fc.constant('settle' as const), user: anyUser, amount: anyPart, fee: anyPart, task: anyTask }),
-  fc.record({ do: fc.constant('release' as const), amount: fc.option(anyPart, { nil: undefined }), task: anyTask, reason: fc.constantFrom('end', 'dispute') }),
+  fc.record({
+    do: fc.constant('release' as const),
+    amount: fc.option(anyPart, { nil: undefined }),
+    task: anyTask,
+    reason: fc.constantFrom('end', 'dispute'),
+  }),
   fc.record({ do: fc.constant('fail' as const), user: anyUser, amount: anyAmount }),
 )
 type Step = typeof anyStep extends fc.Arbitrary<infer S> ? S : never
@@ -55,7 +60,9 @@ type Step = typeof anyStep extends fc.Arbitrary<infer S> ? S : never
 /** Every other one is the same again wherever its key is; the rest clash with what has their key. */
 function depositOf(step: { user: string; amount: number; key: number; isRepeated: boolean }) {
   const key = `deposit:${step.key}`
-  return step.isRepeated ? deposit(users[step.key % users.length]!, 1_000_000 * (step.key + 1), key) : deposit(step.user, step.amount, key)
+  return step.isRepeated
+    ? deposit(users[step.key % users.length]!, 1_000_000 * (step.key + 1), key)
+    : deposit(step.user, step.amount, key)
 }
 
 async function take(database: Database, ledger: Ledger, step: Step) {

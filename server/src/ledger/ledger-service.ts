@@ -134,7 +134,8 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       if (cost > fee) {
         const amount = micros(cost - fee)
         const credit = available(part.providerId)
-        hash = (await transferOnce(tx, { kind: 'settlement', debit, credit, amount, key: `settle:${taskId}`, taskId })).hash
+        hash = (await transferOnce(tx, { kind: 'settlement', debit, credit, amount, key: `settle:${taskId}`, taskId }))
+          .hash
       }
       return hash!
     },
@@ -149,7 +150,14 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       if (back === 0) return
       await store.takeFromHold(tx, taskId, { settledMicros: 0, releasedMicros: back })
       const [debit, credit] = [held(hold.userId), available(hold.userId)]
-      await transferOnce(tx, { kind: 'release', debit, credit, amount: back, key: `release:${reason}:${taskId}`, taskId })
+      await transferOnce(tx, {
+        kind: 'release',
+        debit,
+        credit,
+        amount: back,
+        key: `release:${reason}:${taskId}`,
+        taskId,
+      })
     },
 
     async transfersOf(reader: Reader, query: { userId: string; before: number; limit: number }): Promise<Transfer[]> {
