@@ -145,6 +145,25 @@ test('an attempt whose acceptance cannot be written is accepted when it is said 
   })
 })
 
+test('an attempt whose acceptance and readiness cannot be written begins when both are said again', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.next('attempt.start')
+  await market.until(
+    async () => (await market.task(alice, id)).attempts,
+    ({ length }) => length === 1,
+  )
+  fillDisk()
+  const said = await Promise.allSettled([agent.accept(start), agent.ready(start)])
+  expect(said.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+  makeRoom()
+  const back = await market.reconnect(agent, { attempts: [{ ...agent.ref(start), status: 'running', run_ms: 0 }] })
+  await back.accept(start)
+  await back.ready(start)
+  market.clock.advance(10)
+  await back.result(start, { run_ms: 10, outcome: 'failed', fault: 'renter' })
+  expect(await market.task(alice, id)).toMatchObject({ status: 'failed', cost: '0.00001', attempts_count: 1 })
+})
+
 test('deadlines that pass while the disk is full are acted on when there is room again', async () => {
   const { id } = await market.submit(alice, {
     wait: true,

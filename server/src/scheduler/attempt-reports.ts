@@ -106,7 +106,9 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     try {
       await attempts.ready(active, active.readyAtMs)
     } catch (error) {
-      Object.assign(active, { status, readyAtMs: null })
+      // Its acceptance may have failed with it, and was undone first: then it is on offer again, and stays so.
+      if (active.status === 'running') active.status = status
+      active.readyAtMs = null
       watch(active)
       throw error
     }
