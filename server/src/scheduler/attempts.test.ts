@@ -77,6 +77,31 @@ test('a GPU whose agent does not answer in time is passed over, and told to leav
   })
 })
 
+test('who accepts for a GPU that was deleted meanwhile is told so', async () => {
+  const [agent] = await machines(1)
+  const { id } = await market.submit(alice)
+  const start = await agent!.next('attempt.start')
+  await market.ask(bob, api.gpus.delete, { gpu_id: agent!.gpuId })
+  await agent!.accept(start)
+  expect(await agent!.next('attempt.stop')).toMatchObject({ reason: 'The GPU was removed from the market meanwhile.' })
+  expect(await market.task(alice, id)).toMatchObject({
+    status: 'pending',
+    attempts: [{ status: 'refused', end: { code: 'gpu_removed', decided_by: 'provider' } }],
+  })
+})
+
+test('a result of what was never accepted is a refusal', async () => {
+  const [first, second] = await machines(2)
+  const { id } = await market.submit(alice)
+  await first!.result(await first!.next('attempt.start'), { outcome: 'failed', fault: 'renter' })
+  await second!.accept(await second!.next('attempt.start'))
+  expect(await market.task(alice, id)).toMatchObject({
+    status: 'running',
+    attempts_count: 1,
+    attempts: [{ status: 'refused', end: { code: 'broken' } }, { status: 'accepted' }],
+  })
+})
+
 test('what fails by the provider’s fault is tried elsewhere, uncharged, and the GPU cools down', async () => {
   const [first, second] = await machines(2)
   const { id } = await market.submit(alice)

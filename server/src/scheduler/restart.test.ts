@@ -28,15 +28,15 @@ afterEach(async () => {
   await rm(folder, { recursive: true })
 })
 
-function open(outside = {}): Promise<Market> {
-  return startMarket({ config: { databasePath: join(folder, 'orbyte.db'), ...secrets }, outside })
+function open(outside = {}, limits = {}): Promise<Market> {
+  return startMarket({ config: { databasePath: join(folder, 'orbyte.db'), ...secrets }, limits, outside })
 }
 
 /** The clock goes on where it was: a market never sees time go back. */
-async function restart() {
+async function restart(limits = {}) {
   const { clock } = market
   await market.close()
-  market = await open({ clock })
+  market = await open({ clock }, limits)
   market.clock = clock
 }
 
@@ -201,6 +201,66 @@ test('a file that was half way arrives whole', async () => {
   expect(Buffer.from(await download.arrayBuffer()).equals(bytes)).toBe(true)
 })
 
+test('what an attempt had put out before a restart counts towards the limit of its output', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  const whole = Buffer.alloc(150_000, 1)
+  const part = { name: 'b.bin', size_bytes: 400_000, data: whole.toString('base64') }
+  const file = (fields: object, bytes = whole) => ({
+    ...{ type: 'attempt.file', ...agent.ref(start), name: 'a.bin', mime_type: 'application/octet-stream', offset: 0 },
+    ...{ sha256: createHash('sha256').update(bytes).digest('hex'), size_bytes: bytes.length, run_ms: 0 },
+    ...{ data: bytes.toString('base64'), ...fields },
+  })
+  await agent.report(file({}))
+  await agent.report(file(part))
+  for (let offset = 0; offset < 200_000; offset += 50_000) await agent.output(start, offset, 'ü'.repeat(50_000))
+  await restart({ outputBytesMax: 1_000_000 })
+  const back = await comeBack(agent, holding(start))
+  await back.output(start, 200_000, 'x'.repeat(50_000))
+  expect((await market.task(alice, id)).status).toBe('running')
+  await back.output(start, 250_000, 'y')
+  expect(await market.task(alice, id)).toMatchObject({ status: 'failed', end: { code: 'output_too_large' } })
+})
+
+test('an agent that is back with an offer that it never answers has as long as any other', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.next('attempt.start')
+  await market.until(
+    async () => (await market.task(alice, id)).attempts,
+    ({ length }) => length === 1,
+  )
+  await restart()
+  const back = await comeBack(agent, holding(start, 'accepted'))
+  market.clock.advance(4_999)
+  expect((await market.task(alice, id)).attempts).toMatchObject([{ status: 'offered' }])
+  market.clock.advance(1)
+  expect(await back.next('attempt.stop')).toMatchObject(back.ref(start))
+  expect((await market.task(alice, id)).attempts).toMatchObject([
+    { status: 'refused', end: { code: 'accept_timeout' } },
+  ])
+})
+
+test('what had refused a task before a restart cools down until it would have without one', async () => {
+  const { id } = await market.submit(alice)
+  for (const seconds of [0, 30]) {
+    for (let beats = 0; beats < seconds; beats += 10) {
+      market.clock.advance(10_000)
+      await agent.heartbeat()
+    }
+    await agent.refuse(await agent.next('attempt.start'))
+  }
+  await restart()
+  const back = await comeBack(agent, [])
+  let seconds = 0
+  for (; back.untaken('attempt.start').length === 0 && seconds < 200; seconds += 10) {
+    market.clock.advance(10_000)
+    await back.heartbeat()
+  }
+  expect(seconds).toBe(60)
+  const start = await back.next('attempt.start')
+  expect([start.task_id, start.input]).toEqual([id, {}])
+})
+
 test('a log line that is sent again after a restart is there once', async () => {
   const { id } = await market.submit(alice)
   const start = await agent.begin()
@@ -211,6 +271,20 @@ test('a log line that is sent again after a restart is there once', async () => 
   back.send({ type: 'attempt.log', ...agent.ref(start), offset: 0, lines: ['once'], run_ms: 0, seq })
   await back.log(start, 1, ['twice'])
   expect((await market.call(`GET /api/tasks/${id}/logs`, { token: alice.token })).body).toBe('once\ntwice\n')
+})
+
+test('log lines that an agent process left to the next are there, whatever the next counts them as', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  await agent.log(start, 0, ['one', 'two'])
+  agent.machine.instance = 'the agent process after it'
+  agent.machine.seq = 0
+  const back = await comeBack(agent, holding(start, 'ended'))
+  await back.log(start, 1, ['two', 'three'])
+  await back.log(start, 3, ['four'])
+  await back.result(start)
+  const { body } = await market.call(`GET /api/tasks/${id}/logs`, { token: alice.token })
+  expect(body).toBe('one\ntwo\nthree\nfour\n')
 })
 
 test('a paused market stays paused', async () => {

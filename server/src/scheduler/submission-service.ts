@@ -21,7 +21,7 @@ import { costOf } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { summaryOf } from '../tasks/task-service.ts'
 import type { OpenTask, StoredTask } from '../tasks/task-store.ts'
-import { countRejections, judgeFit, judgeNow, type Verdict, type Wanted, wantedOf } from './matching.ts'
+import { countRejections, judgeFit, judgeNow, keyOf, type Verdict, type Wanted, wantedOf } from './matching.ts'
 import type { Scheduler } from './scheduler-service.ts'
 
 type Parts = {
@@ -56,7 +56,8 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
         `input_data.model: there is no model ${asked}. GET /api/models lists what there is.`,
       )
     const { task_type, requirements, max_price_per_hour = null } = task
-    return { input, wanted: wantedOf({ task_type, requirements, model: modelName, max_price_per_hour }, model) }
+    const asking = { task_type, requirements, model: modelName, max_price_per_hour }
+    return { input, wanted: wantedOf(asking, model), group: keyOf(asking) }
   }
 
   function survey(wanted: Wanted) {
@@ -77,9 +78,12 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
     return { maxPrice, maxDurationMs, hold }
   }
 
-  function prepare(task: NewTask, renterId: string): StoredTask {
-    const { input, wanted } = understand(task)
-    const { verdicts, fitting } = survey(wanted)
+  /** `surveys`: of the tasks before it, so that those which ask for the same are looked for once. */
+  function prepare(task: NewTask, renterId: string, surveys: Map<string, ReturnType<typeof survey>>): StoredTask {
+    const { input, wanted, group } = understand(task)
+    const surveyed = surveys.get(group) ?? survey(wanted)
+    surveys.set(group, surveyed)
+    const { verdicts, fitting } = surveyed
     const { maxPrice, maxDurationMs, hold } = bounds(task, fitting)
     if (fitting.length === 0 && !task.wait) throw nothingFits(verdicts)
     if (maxPrice === null || hold === null)
@@ -122,8 +126,9 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
         'market_paused',
         `The market accepts no new tasks at the moment: ${scheduler.pause.reason ?? 'it is paused'}`,
       )
+    const surveys: Parameters<typeof prepare>[2] = new Map()
     const prepared = tasks.map((task, index) =>
-      namingTask(tasks.length > 1 ? index : null, () => prepare(task, caller.userId)),
+      namingTask(tasks.length > 1 ? index : null, () => prepare(task, caller.userId, surveys)),
     )
     const queued: OpenTask[] = []
     for (const task of prepared) {

@@ -7,7 +7,7 @@ let market: Market
 let alice: TestUser
 let bob: TestUser
 beforeAll(async () => {
-  market = await startMarket({ limits: { pendingTasksPerUserMax: 3 } })
+  market = await startMarket({ limits: { pendingTasksPerUserMax: 3, pendingInputBytesPerUserMax: 100_000 } })
 })
 beforeEach(async () => {
   alice = await market.person('100')
@@ -141,6 +141,30 @@ test('a user may have so many tasks waiting and no more, also when they come at 
   const [waiting] = (await market.ask(alice, api.tasks.list, {})).items
   await market.ask(alice, api.tasks.cancel, { task_id: waiting!.id })
   expect(outcome(await submit(wait))).toBe('201')
+})
+
+test('the inputs of a user’s waiting tasks have so many bytes together and no more, also when they come at once', async () => {
+  const wait = { wait: true, max_price_per_hour: '1', input_data: { text: 'ü'.repeat(20_000) } }
+  const answers = await Promise.all([1, 2, 3].map(() => submit(wait)))
+  expect(answers.map(outcome).sort()).toEqual(['201', '201', '429 too_many_pending_bytes'])
+  const { detail, details } = answers.find(({ status }) => status === 429)!.body as Problem
+  expect(detail).toContain('100000 bytes')
+  expect(details).toEqual({ bytes: 3 * 40_011, bytes_max: 100_000 })
+  expect(await market.held(alice)).toBe('2')
+  const [waiting] = (await market.ask(alice, api.tasks.list, {})).items
+  await market.ask(alice, api.tasks.cancel, { task_id: waiting!.id })
+  expect(outcome(await submit(wait))).toBe('201')
+})
+
+test('a task that waits is told what is true for one that was submitted already', async () => {
+  const { id } = await market.submit(alice, { wait: true, max_price_per_hour: '1', max_wait_ms: 60_000 })
+  const until = new Date(market.clock.now() + 60_000).toISOString()
+  const told = `It waits for one until ${until}. Cancel it and submit it anew to ask for less.`
+  await market.machine(bob, [{ price_per_hour: '2' }])
+  const { code, message } = (await market.task(alice, id)).waiting!
+  expect(code).toBe('no_gpu_fits')
+  expect(message).toMatch(/^None of the \d+ GPUs fits \(.*1: it costs more than 1 ORB an hour/)
+  expect(message.slice(message.indexOf(').') + 3)).toBe(told)
 })
 
 test('input that does not fit its type names the field', async () => {
