@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { api } from '@orbyte/protocol'
 import type { ScriptedAgent, Start } from '../agents/fixture-agent.ts'
 import { type Market, startMarket } from '../fixture-market.ts'
 import type { TestUser } from '../fixture-server.ts'
@@ -8,7 +9,7 @@ let market: Market
 let alice: TestUser
 let agent: ScriptedAgent
 beforeAll(async () => {
-  market = await startMarket({ limits: { outputBytesMax: 700_000, logLinesPerTaskMax: 5 } })
+  market = await startMarket({ limits: { outputBytesMax: 700_000, filesPerTaskMax: 4, logLinesPerTaskMax: 5 } })
 })
 beforeEach(async () => {
   alice = await market.person('100')
@@ -106,6 +107,37 @@ describe('a file', () => {
       cost: '0.00025',
     })
     expect(await agent.next('attempt.stop')).toMatchObject(agent.ref(start))
+  })
+
+  test('has the size that its first chunk said: one that claims less later does not get past the limit', async () => {
+    const { id, start } = await begin()
+    const [first, second] = chunksOf(start, randomBytes(500_000))
+    for (const chunk of [first, second, { ...first!, size_bytes: 1, data: '' }]) await agent.report(chunk!)
+    expect(await market.task(alice, id)).toMatchObject({
+      status: 'pending',
+      attempts: [{ status: 'failed', cost: '0', end: { code: 'invalid_output' } }],
+    })
+    const parts = await market.context.database.read((reader) => reader.all('SELECT * FROM task_file_parts'))
+    expect(parts).toEqual([])
+  })
+
+  test('is one of so many and no more, even if they are empty', async () => {
+    const { id, start } = await begin()
+    for (let number = 1; number <= 5; number++)
+      await agent.report(chunksOf(start, Buffer.alloc(0), { name: `${number}.txt` })[0]!)
+    const task = await market.task(alice, id)
+    expect(task).toMatchObject({ status: 'failed', end: { code: 'output_too_large' } })
+    expect(task.end!.message).toContain('more than 4 files')
+    expect(task.files).toHaveLength(4)
+  })
+
+  test.for(['file', 'part of a file', 'log'] as const)('a cancel after a %s is charged up to it', async (what) => {
+    const { id, start } = await begin()
+    market.clock.advance(250)
+    if (what === 'log') await agent.log(start, 0, ['a line'], 200)
+    else await agent.report(chunksOf(start, randomBytes(what === 'file' ? 1_000 : 500_000), { run_ms: 200 })[0]!)
+    await market.ask(alice, api.tasks.cancel, { task_id: id })
+    expect(await market.task(alice, id)).toMatchObject({ status: 'cancelled', run_ms: 200, cost: '0.0002' })
   })
 
   test('leaves no half of it behind when its attempt ends first', async () => {
