@@ -7,8 +7,9 @@ export default defineConfig({
     // Forks, because native modules and child processes live in the tests. Two, so that a machine with two cores is enough.
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // Generous: whole markets run in some tests, on machines that do other things too. It only ends what hangs.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     teardownTimeout: 20_000,
   },
 })

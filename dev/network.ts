@@ -118,7 +118,7 @@ async function newAdmin(url: string, config: Config): Promise<Person> {
 }
 
 /** Asks again and again until it holds. */
-export async function until(holds: () => Promise<boolean>, what: string, waitMsMax = 30_000): Promise<void> {
+export async function until(holds: () => Promise<boolean>, what: string, waitMsMax = 60_000): Promise<void> {
   const lateMs = Date.now() + waitMsMax
   while (!(await holds())) {
     if (Date.now() > lateMs) throw new Error(`waited too long for ${what}`)
