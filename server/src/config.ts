@@ -46,15 +46,15 @@ export type Config = {
 
 export type Limits = {
   pendingTasksPerUserMax: number
-  attemptsPerTaskMax: number
-  outputBytesMax: number
-  logLinesPerTaskMax: number
-  /** RATE_LIMIT_PER_MINUTE of calls by one address or user; 0: none. */
   /** Of the inputs of a user's waiting tasks together. */
   pendingInputBytesPerUserMax: number
+  attemptsPerTaskMax: number
+  outputBytesMax: number
+  filesPerTaskMax: number
+  logLinesPerTaskMax: number
+  /** RATE_LIMIT_PER_MINUTE of calls by one address or user; 0: none. */
   callsPerMinuteMax: number
   /** Factor on every endpoint's own limit. Not from the environment: tests and benches raise it. */
-  filesPerTaskMax: number
   callLimitFactor: number
   eventStreamsPerUserMax: number
   gpusPerOwnerMax: number
@@ -83,14 +83,14 @@ export type Timing = {
 
 export const defaultLimits: Limits = {
   pendingTasksPerUserMax: 2_000,
+  pendingInputBytesPerUserMax: 64_000_000,
   attemptsPerTaskMax: 3,
   outputBytesMax: 10_000_000,
+  filesPerTaskMax: 64,
   logLinesPerTaskMax: 10_000,
   callsPerMinuteMax: 6_000,
-  pendingInputBytesPerUserMax: 64_000_000,
   callLimitFactor: 1,
   eventStreamsPerUserMax: 50,
-  filesPerTaskMax: 64,
   gpusPerOwnerMax: 1_000,
   agentsPerOwnerMax: 1_000,
 }
