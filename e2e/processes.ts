@@ -18,9 +18,16 @@ export type Process = {
 const repository = fileURLToPath(new URL('..', import.meta.url))
 const running = new Set<ChildProcess>()
 
-export function orbyte(words: readonly string[], options: { cwd: string; env?: Record<string, string> }): Process {
-  const tsx = fileURLToPath(import.meta.resolve('tsx'))
-  const child = spawn(process.execPath, ['--import', `file://${tsx}`, `${repository}cli/src/main.ts`, ...words], {
+export type ProcessOptions = {
+  cwd: string
+  env?: Record<string, string>
+  /** What Node is to run, where that is not the source. */
+  program?: readonly string[]
+}
+
+export function orbyte(words: readonly string[], options: ProcessOptions): Process {
+  const { program = fromSource() } = options
+  const child = spawn(process.execPath, [...program, ...words], {
     cwd: options.cwd,
     env: { ...process.env, LOG_LEVEL: 'warn', NO_COLOR: '1', ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -64,6 +71,12 @@ export function orbyte(words: readonly string[], options: { cwd: string; env?: R
     },
   }
 }
+
+const fromSource = () => [
+  '--import',
+  `file://${fileURLToPath(import.meta.resolve('tsx'))}`,
+  `${repository}cli/src/main.ts`,
+]
 
 /** For `afterEach`: no test leaves a process behind. */
 export async function killAll() {
