@@ -113,6 +113,7 @@ class MarketAgent implements Agent {
       clock,
       attempts: () => this.#runner.running(),
       telemetry: () => this.#devices.telemetry(),
+      lastSeq: () => this.#outbox.lastSeq,
       send: (heartbeat) => this.#connection.send(heartbeat),
       onSilence: () => this.#connection.drop('The market has fallen silent.'),
     })
@@ -253,6 +254,7 @@ class MarketAgent implements Agent {
       public_key: identity.publicKey,
       signature: identity.signNonce(nonce),
       agent_token: this.#options.token,
+      acked_seq: this.#outbox.acknowledgedSeq,
       hostname: machine.hostname,
       os: machine.os,
       region: this.#options.region,
@@ -283,6 +285,7 @@ class MarketAgent implements Agent {
         if (heartbeat === null) return
         this.#connection.confirm()
         this.#heardAfter = heartbeat.sentAt
+        this.#outbox.acknowledge(message.acked_seq)
         return this.#runner.heartbeatAnswered(heartbeat, message.attempts)
       }
       case 'gpus':

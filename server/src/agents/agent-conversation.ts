@@ -75,7 +75,8 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
     if ('type' in found) return refuse(found.code, found.message, found.retry)
     await agents.welcome(found, hello, connection)
     agent = found
-    inbox.startAt(agents.ackedSeq(found.id))
+    // A market that was restarted has acknowledged nothing, and the one before it has.
+    inbox.startAt(Math.max(agents.ackedSeq(found.id), hello.acked_seq))
     // It may have gone while it was let in.
     if (!socket.isOpen()) return agents.disconnected(found.id, connection)
     socket.resume()
@@ -89,6 +90,13 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
     },
     pause: () => socket.pause(),
     resume: () => socket.resume(),
+    missed(seq) {
+      refuse(
+        'message_missing',
+        `Message ${seq} has not arrived. Come back and send again what was not acknowledged.`,
+        true,
+      )
+    },
     failed(error) {
       context.log.error({ error, agent_id: agent?.id }, 'a message of an agent could not be handled')
       refuse('not_handled', 'The market could not keep that. Come back and send it again.', true)
@@ -164,14 +172,17 @@ type Inbox = {
   acknowledge: (seq: number) => void
   pause: () => void
   resume: () => void
+  /** The message with this number has got lost on its way. */
+  missed: (seq: number) => void
   failed: (error: unknown) => void
 }
 
 /**
  * Handles messages in order and acknowledges what is durable. A handler is called as soon as its message is here, so that one
- * commit holds many; an acknowledgement waits for all before it.
+ * commit holds many; an acknowledgement waits for all before it. Nothing is acknowledged across a gap: the agent would forget
+ * what never arrived.
  */
-function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
+function createInbox({ handle, acknowledge, pause, resume, missed, failed }: Inbox) {
   const unfinished: { seq: number | null; done: boolean; characters: number }[] = []
   const onTheirWay = new Set<Promise<void>>()
   let lastSeq = 0
@@ -213,6 +224,10 @@ function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
     receive(message: AgentMessage, size: number) {
       if (broken) return
       const seq = 'seq' in message ? message.seq : null
+      if (seqBefore(message) > lastSeq) {
+        broken = true
+        return missed(lastSeq + 1)
+      }
       const entry = { seq, done: seq !== null && seq <= lastSeq, characters: size }
       characters += size
       unfinished.push(entry)
@@ -228,4 +243,10 @@ function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
     /** Resolves once everything that was received has been handled. */
     finished: async () => void (await Promise.all(onTheirWay)),
   }
+}
+
+/** The last number that the agent had given before it sent this. */
+function seqBefore(message: AgentMessage): number {
+  if ('seq' in message) return message.seq - 1
+  return message.type === 'heartbeat' ? message.last_seq : 0
 }

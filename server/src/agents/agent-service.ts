@@ -38,13 +38,14 @@ export async function createAgentService(context: Context, { users, admission, g
 
   /** Lets an agent in: its devices become GPUs, its attempts are compared with the market's. */
   async function welcome(agent: store.StoredAgent, hello: Hello, connection: Connection): Promise<void> {
-    await replaceConnection(agent.id)
+    while (connections.isConnected(agent.id)) await replaceConnection(agent.id)
     const bound = await database.transaction(async (tx) => {
       await store.putAgent(tx, agent)
       return gpus.bindDevices(tx, report(agent, hello.devices))
     })
     const attempts = await scheduler.reconcile(agent.id, hello.attempts)
-    await replaceConnection(agent.id)
+    // Two may be let in at the same moment: there is no pause between the last look and the entry below.
+    while (connections.isConnected(agent.id)) await replaceConnection(agent.id)
     if (acked.get(agent.id)?.instance !== hello.instance) acked.set(agent.id, { instance: hello.instance, seq: 0 })
     for (const gpu of bound.gpus) assigned.set(gpu.gpu_id, JSON.stringify(gpu))
     connection.send({
@@ -54,7 +55,7 @@ export async function createAgentService(context: Context, { users, admission, g
       gpus: bound.gpus,
       refused_devices: bound.refused,
       attempts,
-      acked_seq: acked.get(agent.id)!.seq,
+      acked_seq: ackedSeq(agent.id),
     })
     connections.set(agent, connection)
     liveness.heard(agent.id)
@@ -65,12 +66,15 @@ export async function createAgentService(context: Context, { users, admission, g
     scheduler.wake()
   }
 
+  /** What this process has acknowledged of what the agent's said. */
+  const ackedSeq = (agentId: string) => acked.get(agentId)?.seq ?? 0
+
   /** The newest connection of an agent wins. What the one before has said is dealt with first, so that nothing counts twice. */
   async function replaceConnection(agentId: string): Promise<void> {
-    const old = connections.get(agentId)
+    const old = connections.get(agentId)!
     connections.delete(agentId)
-    old?.close()
-    await old?.finished()
+    old.close()
+    await old.finished()
   }
 
   const report = (agent: store.StoredAgent, devices: Hello['devices']) => ({
@@ -96,7 +100,7 @@ export async function createAgentService(context: Context, { users, admission, g
       if (gpuId !== undefined) registry.setTelemetry(gpuId, telemetry)
     }
     const attempts = await scheduler.heartbeat(agent.id, message.attempts)
-    connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, attempts })
+    connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, acked_seq: ackedSeq(agent.id), attempts })
   }
 
   /** Tells the agent of a GPU's new name, price or maintenance. */
@@ -149,7 +153,7 @@ export async function createAgentService(context: Context, { users, admission, g
     devices,
     heartbeat,
     heard: liveness.heard,
-    ackedSeq: (agentId: string) => acked.get(agentId)?.seq ?? 0,
+    ackedSeq,
     acknowledge(agentId: string, seq: number) {
       const last = acked.get(agentId)
       if (last) last.seq = Math.max(last.seq, seq)

@@ -278,7 +278,7 @@ test('log lines that an agent process left to the next are there, whatever the n
   const start = await agent.begin()
   await agent.log(start, 0, ['one', 'two'])
   agent.machine.instance = 'the agent process after it'
-  agent.machine.seq = 0
+  agent.machine.seq = agent.machine.acked = 0
   const back = await comeBack(agent, holding(start, 'ended'))
   await back.log(start, 1, ['two', 'three'])
   await back.log(start, 3, ['four'])
