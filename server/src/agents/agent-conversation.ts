@@ -110,7 +110,7 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
       const tooLong = agent === null && text !== null && text.length > helloCharactersMax
       const message = text === null || tooLong ? null : parse(text)
       if (!message) return refuse('invalid_message', 'That is not a message of the agent protocol.', true)
-      if (agent) {
+      if (agent && message.type !== 'hello') {
         agents.heard(agent.id)
         return inbox.receive(message, text!.length)
       }
@@ -139,11 +139,9 @@ function parse(text: string): AgentMessage | null {
   }
 }
 
-function dispatch(message: AgentMessage, agent: StoredAgent, { agents, scheduler }: ConversationParts): Promise<void> {
+function dispatch(message: Said, agent: StoredAgent, { agents, scheduler }: ConversationParts): Promise<void> {
   const { reports } = scheduler
   switch (message.type) {
-    case 'hello':
-      return Promise.reject(new Error('a second hello'))
     case 'devices':
       return agents.devices(agent, message)
     case 'heartbeat':
@@ -167,8 +165,10 @@ function dispatch(message: AgentMessage, agent: StoredAgent, { agents, scheduler
   }
 }
 
+/** What an agent says once it has been let in. */
+type Said = Exclude<AgentMessage, { type: 'hello' }>
 type Inbox = {
-  handle: (message: AgentMessage) => Promise<void>
+  handle: (message: Said) => Promise<void>
   acknowledge: (seq: number) => void
   pause: () => void
   resume: () => void
@@ -207,7 +207,7 @@ function createInbox({ handle, acknowledge, pause, resume, missed, failed }: Inb
     }
   }
 
-  async function finish(message: AgentMessage, entry: { done: boolean }) {
+  async function finish(message: Said, entry: { done: boolean }) {
     try {
       await handle(message)
       entry.done = true
@@ -221,7 +221,7 @@ function createInbox({ handle, acknowledge, pause, resume, missed, failed }: Inb
   return {
     startAt: (seq: number) => (lastSeq = seq),
     /** `size`: the message's characters on the wire. */
-    receive(message: AgentMessage, size: number) {
+    receive(message: Said, size: number) {
       if (broken) return
       const seq = 'seq' in message ? message.seq : null
       if (seqBefore(message) > lastSeq) {
@@ -246,7 +246,7 @@ function createInbox({ handle, acknowledge, pause, resume, missed, failed }: Inb
 }
 
 /** The last number that the agent had given before it sent this. */
-function seqBefore(message: AgentMessage): number {
+function seqBefore(message: Said): number {
   if ('seq' in message) return message.seq - 1
   return message.type === 'heartbeat' ? message.last_seq : 0
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type Agent, type AgentMessageOf, problem, type ServerMessageOf } from '@orbyte/protocol'
+import { type Agent, type AgentMessageOf, type End, problem, type ServerMessageOf } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
@@ -32,7 +32,9 @@ export async function createAgentService(context: Context, { users, admission, g
 
   const liveness = createLiveness(context, (agentId, state) => {
     registry.setLiveness(agentId, state, connections.isConnected(agentId))
-    if (state === 'dead') hangUp(agentId, `The agent was silent for ${Math.round(config.timing.deadMs / 1_000)} s.`)
+    if (state !== 'dead') return
+    const message = `The agent was silent for ${Math.round(config.timing.deadMs / 1_000)} s.`
+    hangUp(agentId, { code: 'agent_lost', message, decided_by: 'platform' })
   })
   for (const agentId of await database.read(store.agentsWithOpenAttempts)) liveness.expect(agentId)
 
@@ -126,15 +128,15 @@ export async function createAgentService(context: Context, { users, admission, g
     { code, message, retry }: Pick<ServerMessageOf<'refused'>, 'code' | 'message' | 'retry'>,
   ) {
     connections.send(agentId, { type: 'refused', code, message, retry })
-    hangUp(agentId, 'The agent was shut out of the market.')
+    hangUp(agentId, { code: 'agent_shut_out', message: `The agent was shut out: ${message}`, decided_by: 'platform' })
   }
 
-  function hangUp(agentId: string, reason: string) {
+  function hangUp(agentId: string, end: End) {
     const connection = connections.get(agentId)
     connections.delete(agentId)
     connection?.close()
     registry.setLiveness(agentId, liveness.of(agentId), false)
-    scheduler.agentDied(agentId, reason)
+    scheduler.agentGone(agentId, end)
   }
 
   function view(agent: store.StoredAgent): Agent {

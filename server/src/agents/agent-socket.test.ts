@@ -95,6 +95,12 @@ describe('a line is closed', () => {
     expect((await refusal(line)).retry).toBe(true)
   })
 
+  test('after a second hello', async () => {
+    const agent = await market.connect(newMachine(token), [])
+    agent.send(helloOf(agent.machine, 'another nonce'))
+    expect(await refusal(agent)).toEqual({ code: 'hello_expected', retry: true })
+  })
+
   test('after garbage from an agent that was let in, who may come back', async () => {
     const agent = await market.connect(newMachine(token), [])
     agent.sendRaw('{"type":"attempt.result"}')

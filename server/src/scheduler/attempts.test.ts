@@ -249,6 +249,22 @@ test('an owner who takes a GPU back stops what runs on it: uncharged, and tried 
   ])
 })
 
+test('a GPU that is taken back while it is asked does not get the task, however its agent answers', async () => {
+  const [first, second] = await machines(2)
+  const { id } = await market.submit(alice, { requirements: { gpu_id: first!.gpuId } })
+  const start = await first!.next('attempt.start')
+  await market.ask(bob, api.gpus.reclaim, { gpu_id: first!.gpuId })
+  expect(await first!.next('attempt.stop')).toMatchObject(first!.ref(start))
+  await first!.accept(start)
+  await first!.ready(start)
+  expect((await market.ask(null, api.gpus.get, { gpu_id: first!.gpuId })).status).toBe('maintenance')
+  expect(await market.task(alice, id)).toMatchObject({
+    status: 'pending',
+    attempts: [{ status: 'refused', cost: '0', end: { code: 'reclaimed', decided_by: 'provider' } }],
+  })
+  expect(second!.untaken('attempt.start')).toEqual([])
+})
+
 test('a task that finds no GPU in the time that it waits fails, and its money is free again', async () => {
   const { id } = await market.submit(alice, { wait: true, max_price_per_hour: '1', max_wait_ms: 60_000 })
   market.clock.advance(59_000)

@@ -48,9 +48,8 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
   const reports = createAttemptReports(context, { book, registry, attempts, endings })
 
-  /** Nothing runs on the agent's machine any more that the market knows of: it was silent for too long. */
-  function agentDied(agentId: string, reason: string) {
-    const end: End = { code: 'agent_lost', message: reason, decided_by: 'platform' }
+  /** Nothing runs on the agent's machine any more that the market knows of: it was silent for too long, or was shut out. */
+  function agentGone(agentId: string, end: End) {
     for (const active of book.ofAgent(agentId)) endings.persist(active, () => lose(active, end))
   }
 
@@ -86,11 +85,12 @@ export async function createScheduler(context: Context, { gpus, models, payments
     return kept.map(({ attempt_id, fencing_token }) => ({ attempt_id, fencing_token, deadline_in_ms }))
   }
 
+  /** Also of what was only asked for: its agent could still take it. */
   async function reclaim(active: ActiveAttempt) {
     await active.ending
     const message = 'The owner took the GPU back.'
     const end: End = { code: 'reclaimed', message, decided_by: 'provider' }
-    await endings.failProvider(active, { status: 'failed', end })
+    await endings.failProvider(active, { status: active.status === 'offered' ? 'refused' : 'failed', end })
     endings.stop(active, message)
   }
 
@@ -145,9 +145,8 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const unsubscribe = [
     events.subscribe(hear),
     registry.onChange(wake),
-    gpus.onReclaim((_gpu, attemptId) => {
-      const active = book.byId(attemptId)
-      if (active) endings.persist(active, () => reclaim(active))
+    gpus.onReclaim(({ id }) => {
+      for (const active of book.ofGpu(id)) endings.persist(active, () => reclaim(active))
     }),
   ]
 
@@ -157,7 +156,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
     pause,
     enqueue,
     wake,
-    agentDied,
+    agentGone,
     reconcile,
     heartbeat,
     async setPause(tx: Transaction, next: MarketPause) {

@@ -193,7 +193,7 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
     },
 
     /** Why a task is still waiting, in words that can be acted on. */
-    waiting(task: StoredTask): { code: string; message: string } | null {
+    waiting(task: Pick<StoredTask, 'id' | 'status'>): { code: string; message: string } | null {
       const queued = scheduler.queue.get(task.id)
       if (task.status !== 'pending') return null
       if (scheduler.pause.paused)
