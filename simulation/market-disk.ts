@@ -33,6 +33,8 @@ export type MarketDisk = {
   /** `crash` kills the process, at once or where it is in doubt a moment later. */
   decideNextCommit(fate: CommitFate, crash: () => void): void
   undecided(): void
+  /** The process that is up believes that a commit has failed, and it has not. It is about to die. */
+  isInDoubt(): boolean
   databaseFor(process: SimulatedProcess): Database
   fileStoreFor(process: SimulatedProcess): FileStore
 }
@@ -66,6 +68,7 @@ export function createMarketDisk(random: SeededRandom): MarketDisk {
   const files = new Map<string, Uint8Array>()
   const prepared = new Map<string, StatementSyncInstance>()
   let commits = 0
+  let inDoubt: SimulatedProcess | null = null
   let decided: { fate: CommitFate; crash: () => void } | null = null
   const fails = () => health.errorChance > 0 && random.chance(health.errorChance)
   const writeMs = () => random.integer(0, health.writeMsMax)
@@ -86,7 +89,7 @@ export function createMarketDisk(random: SeededRandom): MarketDisk {
     throw error
   }
 
-  function commit(process: SimulatedProcess, beInDoubt: () => void) {
+  function commit(process: SimulatedProcess) {
     const { fate, crash = () => {} } = decided ?? {}
     decided = null
     if (fate === 'undone') crash()
@@ -97,7 +100,7 @@ export function createMarketDisk(random: SeededRandom): MarketDisk {
     commits++
     if (fate === 'done') crash()
     if (fate === 'in doubt') {
-      beInDoubt()
+      inDoubt = process
       process.after(random.integer(0, 2_000), crash)
       throw sqliteIoError()
     }
@@ -105,10 +108,10 @@ export function createMarketDisk(random: SeededRandom): MarketDisk {
   }
 
   /** SQLite as one process has it open: what reaches the disk, and when it breaks. */
-  function connectionOf(process: SimulatedProcess, beInDoubt: () => void): DatabaseSyncInstance {
+  function connectionOf(process: SimulatedProcess): DatabaseSyncInstance {
     const own: Record<string, unknown> = {
       close() {},
-      exec: (sql: string) => (sql === 'COMMIT' ? commit(process, beInDoubt) : sqlite.exec(sql)),
+      exec: (sql: string) => (sql === 'COMMIT' ? commit(process) : sqlite.exec(sql)),
       prepare(sql: string) {
         const statement = prepare(sql)
         const isWrite = !/^\s*SELECT/i.test(sql)
@@ -146,13 +149,12 @@ export function createMarketDisk(random: SeededRandom): MarketDisk {
     files,
     decideNextCommit: (fate, crash) => void (decided = { fate, crash }),
     undecided: () => void (decided = null),
+    isInDoubt: () => inDoubt?.isAlive() ?? false,
     databaseFor(process) {
-      // What is in doubt shows after a restart only: this process reaches the disk no more.
-      let isInDoubt = false
-      const connection = connectionOf(process, () => (isInDoubt = true))
-      const beforeCommit = () => (isInDoubt ? never<void>() : process.pause(writeMs()))
-      const database = sqliteDatabase(connection, { beforeCommit })
-      const here = () => process.crosses() && !isInDoubt
+      // What is in doubt shows after a restart only: a process that is reaches the disk no more.
+      const here = () => process.crosses() && inDoubt !== process
+      const beforeCommit = () => (inDoubt === process ? never<void>() : process.pause(writeMs()))
+      const database = sqliteDatabase(connectionOf(process), { beforeCommit })
       const crossing = <T>(ask: () => Promise<T>): Promise<T> => {
         if (!here()) return never()
         return ask().then(

@@ -154,15 +154,18 @@ class MarketAgent implements Agent {
   }
 
   async resume(gpu: string | null): Promise<void> {
-    await this.#pauses.resume(this.#assigned.meant(this.#devices.all(), gpu))
+    const written = this.#pauses.resume(this.#assigned.meant(this.#devices.all(), gpu))
     this.#reportChanges()
+    await written
   }
 
   async reclaim(gpu: string | null): Promise<void> {
     const meant = this.#assigned.meant(this.#devices.all(), gpu)
-    const paused = this.#pause(meant, 'reclaimed')
-    await this.#runner.stopAll(reclaimed, (uuid) => meant.includes(uuid))
-    await paused
+    const [paused] = await Promise.allSettled([
+      this.#pause(meant, 'reclaimed'),
+      this.#runner.stopAll(reclaimed, (uuid) => meant.includes(uuid)),
+    ])
+    if (paused.status === 'rejected') throw paused.reason
   }
 
   stop(mode: 'drain' | 'now'): void {
