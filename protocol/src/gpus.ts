@@ -184,10 +184,11 @@ export const gpus = {
   }),
   delete: endpoint('DELETE /api/gpus/{gpu_id}', {
     summary: 'Delete a GPU; its history stays',
+    description: 'While an agent is connected with it, it would be registered again: stop the agent first.',
     access: 'user',
     input: gpuId,
     output: Done,
-    errors: ['not_found', 'forbidden', 'gpu_in_use'],
+    errors: ['not_found', 'forbidden', 'gpu_in_use', 'gpu_connected'],
   }),
   reclaim: endpoint('POST /api/gpus/{gpu_id}/reclaim', {
     summary: 'Take your GPU back at once',

@@ -5,7 +5,7 @@ import { Attempt, GpuKind, GpuStatus } from './gpus.ts'
 import { idOf } from './ids.ts'
 import { NonNegativeAmount, PositiveAmount } from './money.ts'
 import { End, TaskStatus } from './task-states.ts'
-import { TaskType } from './task-types.ts'
+import { durationMsMaxByType, TaskType } from './task-types.ts'
 
 /** What a GPU must be like. Everything that is left out may be anything. */
 export const Requirements = z
@@ -42,7 +42,13 @@ export const NewTask = z
     auto_pay: z.boolean().default(true).describe('false: you have a review window before the provider is paid.'),
     priority: z.int().min(0).max(9).default(5).describe('Orders your own tasks: 9 goes first.'),
   })
+  .refine(({ task_type, max_duration_ms = 0 }) => max_duration_ms <= durationMsMaxByType[task_type], {
+    path: ['max_duration_ms'],
+    error: ({ input }) => longestOf((input as { task_type: TaskType }).task_type),
+  })
   .meta({ id: 'NewTask' })
+const longestOf = (type: TaskType) =>
+  `A task of type ${type} may run for at most ${durationMsMaxByType[type]} ms. Give that or less, or leave it out.`
 export type NewTask = z.output<typeof NewTask>
 
 export const TaskFile = z

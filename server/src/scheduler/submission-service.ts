@@ -71,8 +71,7 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
   function bounds(task: NewTask, fitting: readonly Verdict[]) {
     const dearest = fitting.length > 0 ? micros(Math.max(...fitting.map(({ gpu }) => gpu.priceMicrosPerHour))) : null
     const maxPrice = task.max_price_per_hour ?? dearest
-    const typeMs = durationMsMaxByType[task.task_type]
-    const maxDurationMs = Math.min(task.max_duration_ms ?? typeMs, typeMs)
+    const maxDurationMs = task.max_duration_ms ?? durationMsMaxByType[task.task_type]
     const whole = maxPrice === null ? null : costOf(maxPrice, maxDurationMs)
     const hold = whole === null ? null : micros(Math.min(whole, task.max_cost ?? whole))
     return { maxPrice, maxDurationMs, hold }
