@@ -13,6 +13,7 @@ import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
 import { createMatchmaker } from './matchmaker.ts'
+import { createRenterShares } from './renter-shares.ts'
 import type { QueuedTask } from './task-queue.ts'
 
 /** Writes a message to an agent's socket. False: the agent is not connected. */
@@ -38,11 +39,12 @@ const sweepMs = 1_000
 export async function createScheduler(context: Context, { gpus, models, payments, attempts, agents }: Parts) {
   const { clock, config, database, events } = context
   const { registry } = gpus
-  const book = createAttemptBook()
+  const shares = await createRenterShares(context, attempts)
+  const book = createAttemptBook({ added: shares.hold, removed: shares.free })
   const pause = await database.read(readPause)
   const { send } = agents
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
-  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, pause, offer })
+  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, shares, pause, offer })
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, { book, registry, gpus, payments, attempts, send, requeue, wake })
   const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
@@ -98,6 +100,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
     const nowMs = clock.now()
     const tooLate = [...queue.all()].filter(({ waitUntilMs }) => waitUntilMs <= nowMs)
     await Promise.all(tooLate.map(giveUp))
+    shares.forgetOld()
     wake()
   }
 
@@ -166,6 +169,12 @@ export async function createScheduler(context: Context, { gpus, models, payments
         Object.assign(pause, next)
         wake()
       })
+    },
+    /** Who has had how much of the GPUs lately, and what an administrator says of it. */
+    shares: {
+      view: () => shares.view(queue),
+      viewOf: (renterId: string) => shares.viewOf(renterId, queue),
+      setWeight: shares.setWeight,
     },
     counts: () => ({ pending: queue.size(), running: book.countOpen() }),
     stop() {
