@@ -13,6 +13,7 @@ import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
 import { createMatchmaker } from './matchmaker.ts'
+import { createRecentDemand } from './recent-demand.ts'
 import { createRenterShares } from './renter-shares.ts'
 import type { QueuedTask } from './task-queue.ts'
 
@@ -42,9 +43,10 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const shares = await createRenterShares(context, attempts)
   const book = createAttemptBook({ added: shares.hold, removed: shares.free })
   const pause = await database.read(readPause)
+  const demand = createRecentDemand()
   const { send } = agents
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
-  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, shares, pause, offer })
+  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, shares, pause, demand, offer })
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, { book, registry, gpus, payments, attempts, send, requeue, wake })
   const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
@@ -118,8 +120,10 @@ export async function createScheduler(context: Context, { gpus, models, payments
     }
   }
 
-  /** Tasks that others ended: the queue forgets them, their agents stop. */
+  /** How long a task ran that completed. Tasks that others ended: the queue forgets them, their agents stop. */
   function hear(event: StoredEvent) {
+    if (event.type === 'task.completed')
+      for (const { queued } of book.ofTask(event.task_id!)) demand.completed(queued.wanted, event.data.run_ms as number)
     if (event.type !== 'task.cancelled' && event.type !== 'task.failed') return
     if (event.task_id === null) return
     queue.remove(event.task_id)
@@ -157,6 +161,8 @@ export async function createScheduler(context: Context, { gpus, models, payments
   return {
     reports,
     queue,
+    demand,
+    wantedOf: matchmaker.wantedOf,
     pause,
     enqueue,
     wake,
