@@ -36,8 +36,8 @@ export function watchWaiting({ clock, store, config, current, wellMs, broken }: 
   }
 
   function checkWaiting({ id, max_wait_ms, created_at }: TaskFacts, generation: Generation) {
-    const { submissions, scheduler } = generation.market
-    const why = submissions.waiting({ id, status: 'pending' })
+    const { explanations, scheduler } = generation.market
+    const why = explanations.waiting({ id, status: 'pending' })
     if (!why?.code || !why.message) return broken('what waits can say why', `${id} waits, and nothing says why`)
     const isQueued = scheduler.queue.get(id) !== undefined
     if (isQueued && ageMs(created_at, generation) > max_wait_ms + promptMs)
