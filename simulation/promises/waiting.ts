@@ -5,7 +5,7 @@ import type { AttemptFacts, TaskFacts } from './promise-store.ts'
 const finalStatuses = ['completed', 'failed', 'cancelled']
 /** What comes at once may take this long: a sweep a second, a few commits, an answer. */
 const promptMs = 15_000
-/** A task that is said to be matched at once, or to be on offer, is so at three looks in a row only if it is forgotten. */
+/** A task that is matched at once, or about to be given up, or nowhere, is so at three looks in a row only if it is forgotten. */
 const looksMax = 3
 
 /** Nothing waits forever, nothing waits without a reason, and everything ends with one. */
@@ -19,33 +19,29 @@ export function watchWaiting({ clock, store, config, current, wellMs, broken }: 
   const waits = (what: string) => broken('nothing waits forever', what)
   const ageMs = (at: string, generation: Generation) => generation.context.clock.now() - Date.parse(at)
 
-  function judgeEnd({
-    id,
-    status,
-    end_code,
-    end_message,
-    end_decided_by,
-    created_at,
-    completed_at,
-    max_wait_ms,
-  }: TaskFacts) {
+  /** Since it was submitted, or since the last attempt that had begun has ended. */
+  function waitsSinceMs({ id, created_at }: TaskFacts): number {
+    const begun = store.attemptsOfTask(id).filter(({ accepted_at }) => accepted_at !== null)
+    return Math.max(...[created_at, ...begun.map(({ ended_at }) => ended_at ?? created_at)].map((at) => Date.parse(at)))
+  }
+
+  function judgeEnd(task: TaskFacts) {
+    const { id, status, end_code, end_message, end_decided_by, completed_at, max_wait_ms } = task
     if (!end_code || !end_message || !end_decided_by)
       broken('everything ends with a reason', `${id} is ${status}, and nobody says why`)
-    if (end_code === 'no_gpu_found' && Date.parse(completed_at!) - Date.parse(created_at) < max_wait_ms)
+    if (end_code === 'no_gpu_found' && Date.parse(completed_at!) - waitsSinceMs(task) < max_wait_ms)
       broken('a task waits as long as it was asked to', `${id} was given up too early`)
   }
 
-  function checkWaiting({ id, max_wait_ms, created_at }: TaskFacts, generation: Generation) {
-    const { explanations, scheduler } = generation.market
-    const why = explanations.waiting({ id, status: 'pending' })
+  function checkWaiting(task: TaskFacts, { market, context }: Generation) {
+    const { id } = task
+    const why = market.explanations.waiting({ id, status: 'pending' })
     if (!why?.code || !why.message) return broken('what waits can say why', `${id} waits, and nothing says why`)
-    const isQueued = scheduler.queue.get(id) !== undefined
-    if (isQueued && ageMs(created_at, generation) > max_wait_ms + promptMs)
-      waits(`${id} waits longer than the ${max_wait_ms} ms that it was to`)
-    if (why.code !== 'matching' && (isQueued || why.code !== 'offered')) return looks.delete(id)
-    if (why.code === 'offered' && store.attemptsOfTask(id).some(({ ended_at }) => ended_at === null))
-      return looks.delete(id)
-    looks.set(id, (looks.get(id) ?? 0) + 1)
+    const isQueued = market.scheduler.queue.get(id) !== undefined
+    const isOnOffer = store.attemptsOfTask(id).some(({ ended_at }) => ended_at === null)
+    const isOverdue = isQueued && context.clock.now() - waitsSinceMs(task) > task.max_wait_ms + promptMs
+    const isForgotten = isOverdue || why.code === 'matching' || (!isQueued && !isOnOffer)
+    looks.set(id, isForgotten ? (looks.get(id) ?? 0) + 1 : 0)
     if (looks.get(id)! >= looksMax) waits(`${id} is forgotten: it is said to be ${why.code}, and nothing happens`)
   }
 
@@ -106,10 +102,7 @@ export function watchWaiting({ clock, store, config, current, wellMs, broken }: 
       for (const { id, status } of store.openTasks()) waits(`${id} is still ${status}`)
       for (const { id, status } of store.openAttempts()) waits(`${id} is still ${status}`)
       for (const { id, status } of store.unsettledPayments()) waits(`${id} is still ${status}`)
-      for (const task of store.tasks()) {
-        if (!finalStatuses.includes(task.status)) continue
-        judgeEnd(task)
-      }
+      for (const task of store.tasks()) if (finalStatuses.includes(task.status)) judgeEnd(task)
     },
   }
 }

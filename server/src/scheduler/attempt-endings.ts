@@ -132,7 +132,7 @@ export function createAttemptEndings(context: Context, parts: Parts) {
         await gpus.recordAttemptEnd(tx, attempt.gpu_id, { outcome: 'provider_failed', nowMs: context.clock.now() })
       // In the place of this commit, so that a cancel which is committed after it finds the task in the queue.
       const failedAt = hadBegun || failure.status === 'refused' ? nowIso(context) : null
-      if (again) tx.afterCommit(() => requeue(active, { failedAt }))
+      if (again) tx.afterCommit(() => requeue(active, { failedAt, hadBegun }))
       return true
     })
   }

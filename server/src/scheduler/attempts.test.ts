@@ -284,6 +284,25 @@ test('a task that finds no GPU in the time that it waits fails, and its money is
   expect(agent.untaken('attempt.start')).toEqual([])
 })
 
+test('a task that was tried for longer than it was to wait may wait as long again', async () => {
+  const [only] = await machines(1)
+  const { id } = await market.submit(alice, { max_wait_ms: 60_000 })
+  const start = await only!.begin()
+  const pass = async (seconds: number) => {
+    for (let passed = 0; passed < seconds; passed += 10) {
+      market.clock.advance(10_000)
+      await only!.heartbeat([{ start, run_ms: 0 }])
+    }
+  }
+  await pass(70)
+  await only!.result(start, { outcome: 'failed' })
+  await pass(20)
+  expect(await market.task(alice, id)).toMatchObject({ status: 'pending', waiting: { code: 'cooling_down' } })
+  await pass(10)
+  await only!.result(await only!.begin())
+  expect(await market.task(alice, id)).toMatchObject({ status: 'completed', attempts_count: 2 })
+})
+
 test('an agent that dies before the maximum of its task is not paid for time after its death', async () => {
   const both = await machines(2)
   const starts = both.map((agent) => agent.next('attempt.start'))
