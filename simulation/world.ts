@@ -168,6 +168,7 @@ function createTemptation({ clock, random, trace, faults, renters }: Temptation)
   const chance = random.pick([0, 0, 0.005, 0.02])!
   return ({ type, attempt_id, task_id, user_id }) => {
     trace(`EVENT ${type} ${attempt_id ?? task_id ?? ''}`)
+    if (faults.isOver()) return
     if (random.chance(chance)) faults.tempt()
     if (type === 'attempt.ready' && random.chance(chance) && user_id !== null)
       clock.after(random.waitMs(100), () => renters.cancel(user_id, task_id!))

@@ -63,6 +63,7 @@ export function createFaults(parts: Parts) {
 
   return {
     counts,
+    isOver: () => isOver,
     forged: () => count('message forged'),
 
     /** Each seed has some kinds of trouble, each as often as it likes: all at once would hide what one alone shows. */

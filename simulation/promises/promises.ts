@@ -8,7 +8,7 @@ import { watchCharges } from './charges.ts'
 import { watchDurability } from './durability.ts'
 import type { Evidence, Violation, Watch } from './evidence.ts'
 import { watchGpus } from './gpus.ts'
-import { watchMoney } from './money.ts'
+import { watchBalances } from './balances.ts'
 import { watchOwners } from './owners.ts'
 import { createPromiseStore } from './promise-store.ts'
 import { watchWaiting } from './waiting.ts'
@@ -39,7 +39,7 @@ export function createPromises({ clock, disk, runs, market, callerOf }: Parts) {
   const owners = watchOwners(evidence)
   const waiting = watchWaiting(evidence)
   const watches: readonly Watch[] = [
-    watchMoney(evidence, callerOf),
+    watchBalances(evidence, callerOf),
     watchCharges(evidence),
     watchGpus(evidence),
     attempts,

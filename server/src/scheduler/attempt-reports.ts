@@ -2,7 +2,14 @@ import { type AgentMessageOf, type End, taskOutputs } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
-import { type ActiveAttempt, type AttemptBook, isOpen, outputBytesOf, stopTimers } from './attempt-book.ts'
+import {
+  type ActiveAttempt,
+  type AttemptBook,
+  type AttemptRef,
+  isOpen,
+  outputBytesOf,
+  stopTimers,
+} from './attempt-book.ts'
 import type { AttemptEndings } from './attempt-endings.ts'
 import { takeFileChunk } from './attempt-files.ts'
 
@@ -18,9 +25,20 @@ type Parts = { book: AttemptBook; registry: GpuRegistry; attempts: AttemptServic
 export function createAttemptReports(context: Context, { book, registry, attempts, endings }: Parts) {
   const { clock, config } = context
 
-  async function accepted(agentId: string, message: AgentMessageOf<'attempt.accepted'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'offered') return
+  /**
+   * Handles a message about an attempt that is open; of any other it is stale. An end that is on its way is waited for: should it
+   * fail, what the agent has said meanwhile counts.
+   */
+  function whileOpen<M extends AttemptRef>(handle: (active: ActiveAttempt, message: M) => Promise<void>) {
+    return async (agentId: string, message: M): Promise<void> => {
+      const active = book.find(agentId, message)
+      while (active?.ending) await active.ending.catch(() => {})
+      if (isOpen(active)) await handle(active, message)
+    }
+  }
+
+  async function accepted(active: ActiveAttempt) {
+    if (active.status !== 'offered') return
     const { attempt } = active
     stopTimers(active)
     if (!registry.reserve(attempt.gpu_id, attempt.id)) {
@@ -80,25 +98,22 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     active.timers.push(clock.after(config.timing.unknownMs, () => endings.persist(active, () => overran(active))))
   }
 
-  async function refused(agentId: string, message: AgentMessageOf<'attempt.refused'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'offered') return
+  async function refused(active: ActiveAttempt, message: AgentMessageOf<'attempt.refused'>) {
+    if (active.status !== 'offered') return
     const end: End = { code: message.code, message: message.message, decided_by: 'agent' }
     await endings.failProvider(active, { status: 'refused', end })
     endings.free(active)
   }
 
-  async function preparing(agentId: string, message: AgentMessageOf<'attempt.preparing'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || !['accepted', 'preparing'].includes(active.status)) return
+  async function preparing(active: ActiveAttempt, message: AgentMessageOf<'attempt.preparing'>) {
+    if (!['accepted', 'preparing'].includes(active.status)) return
     active.status = 'preparing'
     await attempts.prepare(active, message.progress)
   }
 
   /** The meter starts here, at the server's own time of hearing it. */
-  async function ready(agentId: string, message: AgentMessageOf<'attempt.ready'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || !['accepted', 'preparing'].includes(active.status)) return
+  async function ready(active: ActiveAttempt) {
+    if (!['accepted', 'preparing'].includes(active.status)) return
     const { status } = active
     active.status = 'running'
     active.readyAtMs = clock.now()
@@ -120,9 +135,8 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     endings.stop(active, problem)
   }
 
-  async function output(agentId: string, message: AgentMessageOf<'attempt.output'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'running') return
+  async function output(active: ActiveAttempt, message: AgentMessageOf<'attempt.output'>) {
+    if (active.status !== 'running') return
     const text = message.text.slice(Math.max(0, active.outputLength - message.offset))
     if (message.offset > active.outputLength || text === '') return
     const bytes = Buffer.byteLength(text)
@@ -142,9 +156,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     }
   }
 
-  async function log(agentId: string, message: AgentMessageOf<'attempt.log'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active)) return
+  async function log(active: ActiveAttempt, message: AgentMessageOf<'attempt.log'>) {
     const offset = active.logLines
     const lines = message.lines.slice(
       Math.max(0, offset - message.offset),
@@ -163,9 +175,8 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     }
   }
 
-  function file(agentId: string, message: AgentMessageOf<'attempt.file'>): Promise<void> {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'running') return Promise.resolve()
+  function file(active: ActiveAttempt, message: AgentMessageOf<'attempt.file'>): Promise<void> {
+    if (active.status !== 'running') return Promise.resolve()
     const { name } = message
     const earlier = active.filesOnTheirWay.get(name) ?? Promise.resolve()
     const kept = earlier.then(() => keepFile(active, message))
@@ -223,5 +234,16 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     return found.filter(({ active }) => active?.standing === 'open').map(({ ref }) => ref)
   }
 
-  return { accepted, refused, preparing, ready, output, log, file, result, ticks, watch }
+  return {
+    accepted: whileOpen<AgentMessageOf<'attempt.accepted'>>(accepted),
+    refused: whileOpen(refused),
+    preparing: whileOpen(preparing),
+    ready: whileOpen<AgentMessageOf<'attempt.ready'>>(ready),
+    output: whileOpen(output),
+    log: whileOpen(log),
+    file: whileOpen(file),
+    result,
+    ticks,
+    watch,
+  }
 }

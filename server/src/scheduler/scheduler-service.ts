@@ -2,6 +2,7 @@ import { type AgentMessageOf, attemptHoldsGpu, type End, type ServerMessage } fr
 import { type Context, every } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { StoredEvent } from '../event-store.ts'
+import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import type { ModelService } from '../models/model-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
@@ -89,7 +90,11 @@ export async function createScheduler(context: Context, { gpus, models, payments
     return kept.map(({ attempt_id, fencing_token }) => ({ attempt_id, fencing_token, deadline_in_ms }))
   }
 
-  /** Also of what was only asked for: its agent could still take it. */
+  /** Also what was only asked for: its agent could still take it. */
+  function reclaimed({ id }: MarketGpu) {
+    for (const active of book.ofGpu(id)) endings.persist(active, () => reclaim(active))
+  }
+
   async function reclaim(active: ActiveAttempt) {
     await active.ending
     const message = 'The owner took the GPU back.'
@@ -149,13 +154,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
 
   await recover()
   const stopSweeping = every(context, sweepMs, sweep)
-  const unsubscribe = [
-    events.subscribe(hear),
-    registry.onChange(wake),
-    gpus.onReclaim(({ id }) => {
-      for (const active of book.ofGpu(id)) endings.persist(active, () => reclaim(active))
-    }),
-  ]
+  const unsubscribe = [events.subscribe(hear), registry.onChange(wake), gpus.onReclaim(reclaimed)]
 
   return {
     reports,

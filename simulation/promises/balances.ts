@@ -14,7 +14,7 @@ const genesis: BatchFacts = { batch: 0, first_seq: 0, last_seq: 0, previous_hash
  * Money is conserved: the sum of all accounts is zero, nothing is below zero but the world outside, balances are what the
  * transfers say and what is held is what the holds say. What the ledger has once said it says for ever.
  */
-export function watchMoney({ disk, store, current, broken }: Evidence, callerOf: (userId: string) => Caller): Watch {
+export function watchBalances({ disk, store, current, broken }: Evidence, callerOf: (userId: string) => Caller): Watch {
   /** What the transfers so far add up to, kept apart from what the market keeps. */
   const balances = new Map<string, number>()
   let lastSeq = 0
