@@ -12,6 +12,9 @@ type Parts = {
   onForged(): void
 }
 
+/** What it says these instead of: nobody misses them. */
+const carriers = ['"type":"attempt.preparing"', '"type":"attempt.log"']
+
 /** What a forged result says, so that it is known wherever it turns up. */
 export const forgedMark = 'forged'
 
@@ -22,7 +25,7 @@ export const forgedMark = 'forged'
 export function forging(network: Network, { random, machine, victims, onForged }: Parts): Network {
   function forge(text: string): string {
     const victim = random.pick(victims())
-    if (!victim || !random.chance(0.3)) return text
+    if (!victim || !random.chance(0.7)) return text
     onForged()
     const seq = (JSON.parse(text) as { seq: number }).seq
     const isOwn = victim.machine === machine
@@ -39,7 +42,7 @@ export function forging(network: Network, { random, machine, victims, onForged }
       const socket = network.connect(url, listener)
       return {
         ...socket,
-        send: (text) => socket.send(text.includes('"type":"attempt.preparing"') ? forge(text) : text),
+        send: (text) => socket.send(carriers.some((type) => text.includes(type)) ? forge(text) : text),
       }
     },
   }

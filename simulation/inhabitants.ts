@@ -57,9 +57,11 @@ export function createInhabitants(parts: Parts) {
       answered({ token }) {
         const name = `machine-${number}`
         const { network, runs } = parts
+        const isForger = size.hasForger && number === 1
         const machine = createSimulatedMachine({
           ...{ clock, random: random.fork(name), network, trace, runs, name, ownerId, token },
-          tamper: (honest) => (size.hasForger && number === 1 ? tampered(name, honest) : honest),
+          isCheap: isForger,
+          tamper: (honest) => (isForger ? tampered(name, honest) : honest),
           onAcknowledged: promises.durability.acknowledged,
           onResultForgotten: promises.durability.resultForgotten,
         })

@@ -29,6 +29,8 @@ export type SimulatedMachine = {
   freeze(how: 'process' | 'machine', forMs: number): void
   setWallClock(offMs: number): void
   isUp(): boolean
+  /** Its owner has given up: it is gone, and does not come back. */
+  retire(): void
 }
 
 export type MachineParts = {
@@ -40,6 +42,8 @@ export type MachineParts = {
   readonly name: string
   readonly ownerId: string
   readonly token: string
+  /** Among the cheapest, so that it gets work. */
+  readonly isCheap: boolean
   /** What becomes of the network that an agent process on it sees. */
   tamper(network: Network): Network
   onAcknowledged(said: Said): void
@@ -63,11 +67,12 @@ export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
       count: random.pick([1, 1, 1, 2, 4])!,
     },
   ]
-  const price = formatOrb(random.integer(300_000, 4_000_000))
+  const price = formatOrb(random.integer(300_000, parts.isCheap ? 500_000 : 4_000_000))
   const clockRate = random.chance(0.25) ? random.pick(wrongClockRates)! : 1
   let process: SimulatedProcess | null = null
   let agent: Agent | null = null
   let boots = 0
+  let isRetired = false
   let wallClockOffMs = random.chance(0.2) ? random.integer(-3_600_000, 3_600_000) : random.integer(-500, 500)
 
   function clockOf(owner: SimulatedProcess): MonotonicClock {
@@ -125,8 +130,12 @@ export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
     disk,
     agent: () => agent,
     isUp: () => process !== null,
+    retire() {
+      kill('power')
+      isRetired = true
+    },
     start() {
-      if (process) return
+      if (process || isRetired) return
       const starting = (process = simulatedProcess(clock, `${name}.${++boots}`))
       trace(`${starting.name} starts`)
       const options = { server: 'http://market', token: parts.token, name: null, region: null, pricePerHour: price }

@@ -38,45 +38,29 @@ const lateCopyMsMax = 20_000
 const alonenessMsMax = 2_000
 
 export function createPipe({ clock, random, latencyMs, isCut, mishap, deliver }: Parts): Pipe {
-  const held: Item[] = []
-  const onTheirWay = new Set<Item>()
-  let heldBytes = 0
+  /** What is on its way, each with when it is due. Only the first may arrive. */
+  const queue: { readonly item: Item; readonly dueMs: number }[] = []
   let lastDueMs = 0
   let stalls = 0
   let isLost = false
   let behindTheNext: Item | null = null
 
-  const waits = () => isCut() || stalls > 0 || held.length > 0
-  const sizeOf = (item: Item) => ('text' in item ? item.text.length : 0)
-
-  function hold(item: Item) {
-    held.push(item)
-    heldBytes += sizeOf(item)
+  function arrive() {
+    const first = queue[0]
+    if (!first || first.dueMs > clock.nowMs() || isCut() || stalls > 0) return
+    queue.shift()
+    deliver(first.item)
+    // What was held up for so long that its time has passed comes right after it.
+    if (queue[0] && queue[0].dueMs < clock.nowMs()) clock.after(0, arrive)
   }
 
-  function goOn() {
-    while (held.length > 0 && !isCut() && stalls === 0) {
-      const item = held.shift()!
-      heldBytes -= sizeOf(item)
-      send(item)
-    }
-  }
-
-  /** It arrives after what was sent before it. */
   function send(item: Item) {
     lastDueMs = Math.max(lastDueMs, clock.nowMs() + latencyMs())
-    onTheirWay.add(item)
-    clock.after(lastDueMs - clock.nowMs(), () => {
-      if (isLost || !onTheirWay.delete(item)) return
-      if (waits()) hold(item)
-      else deliver(item)
-    })
+    queue.push({ item, dueMs: lastDueMs })
+    clock.after(lastDueMs - clock.nowMs(), arrive)
   }
 
-  function enter(item: Item) {
-    if (waits()) hold(item)
-    else send(item)
-  }
+  const goOn = () => void clock.after(latencyMs(), arrive)
 
   function stall(forMs: number) {
     stalls++
@@ -89,7 +73,7 @@ export function createPipe({ clock, random, latencyMs, isCut, mishap, deliver }:
   function release() {
     const item = behindTheNext
     behindTheNext = null
-    if (item && !isLost) enter(item)
+    if (item && !isLost) send(item)
   }
 
   function put(item: Item) {
@@ -102,7 +86,7 @@ export function createPipe({ clock, random, latencyMs, isCut, mishap, deliver }:
       return
     }
     if (happens === 'delayed') stall(random.integer(1_000, stallMsMax))
-    enter(item)
+    send(item)
     release()
     if (happens === 'duplicated') clock.after(random.integer(0, lateCopyMsMax), () => !isLost && deliver(item))
   }
@@ -112,12 +96,14 @@ export function createPipe({ clock, random, latencyMs, isCut, mishap, deliver }:
     deliver,
     stall,
     goOn,
-    heldBytes: () => heldBytes,
+    heldBytes: () =>
+      queue.reduce((sum, { item, dueMs }) => sum + (dueMs < clock.nowMs() && 'text' in item ? item.text.length : 0), 0),
     lose() {
       isLost = true
+      queue.length = 0
     },
     loseTheLast() {
-      for (const item of [...onTheirWay].slice(random.integer(0, onTheirWay.size))) onTheirWay.delete(item)
+      queue.length = random.integer(0, queue.length)
     },
   }
 }

@@ -187,7 +187,7 @@ function sizeOf(seed: number): Size {
     hasForger: random.chance(0.3),
     hoursFactor: isLarge ? 0.25 : 1,
     speedUp: random.pick(speedUps)!,
-    tasksPerHour: machines / 4,
+    tasksPerHour: machines / 5,
     burstMax: machines,
   }
 }

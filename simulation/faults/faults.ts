@@ -84,14 +84,19 @@ export function createFaults(parts: Parts) {
       })
     },
 
-    /** From now on nothing goes wrong, and everything that is broken is mended. */
+    /**
+     * From now on nothing goes wrong, and what is broken is mended: but for some machines which are away, whose owners have given
+     * up. Often the market has just been restarted, and waits for them.
+     */
     end() {
       isOver = true
-      market.thaw()
-      market.killAfter(Infinity, () => {})
       Object.assign(market.disk.health, healthyDisk)
       market.disk.undecided()
+      market.killAfter(Infinity, () => {})
+      market.thaw()
+      if (random.chance(0.5)) market.kill('for the last time')
       market.start()
+      for (const machine of machines.slice(1)) if (!machine.isUp() && random.chance(0.5)) machine.retire()
       for (const machine of machines) {
         network.heal(machine.name)
         machine.killAfter(Infinity, () => {})

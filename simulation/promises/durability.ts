@@ -14,9 +14,10 @@ export function watchDurability({ store, disk, broken }: Evidence) {
   const isLost = (message: string) => broken('what was acknowledged is durable', message)
 
   function checkAll() {
-    for (const id of submitted) if (!store.task(id)) isLost(`${id} is gone`)
+    const statuses = store.statuses()
+    for (const id of submitted) if (!statuses.has(id)) isLost(`${id} is gone`)
     for (const [id, status] of endedTasks) {
-      const found = store.task(id)?.status
+      const found = statuses.get(id)
       if (found !== status) broken('what has ended stays so', `${id} was ${status}, and is ${found}`)
     }
     for (const [userId, { micros, unanswered }] of moved) {

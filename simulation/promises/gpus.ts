@@ -1,8 +1,6 @@
 import type { TrueRun } from '../simulated-executor.ts'
 import type { Evidence, Watch } from './evidence.ts'
 
-const holdsGpu = ['accepted', 'preparing', 'running']
-
 /** A GPU is sold once at a time, to whom it is reserved for; what is reserved has an owner; and a task runs in one place. */
 export function watchGpus({ clock, store, runs, config, current, broken }: Evidence): Watch {
   /** When the end of an attempt that still has its GPU was first seen. */
@@ -12,19 +10,17 @@ export function watchGpus({ clock, store, runs, config, current, broken }: Evide
   function checkReservations() {
     const registry = current()?.market.gpus.registry
     const holders = new Map<string, string>()
-    for (const { id, gpu_id, task_id, status } of store.openAttempts()) {
-      if (!holdsGpu.includes(status)) continue
+    for (const { id, gpu_id, status, task_id, task_status, task_attempt_id } of store.heldAttempts()) {
       const other = holders.get(gpu_id)
       if (other) broken('a GPU is never sold twice', `${gpu_id} is held by ${other} and ${id}`)
       holders.set(gpu_id, id)
       const reserved = registry?.get(gpu_id)?.attemptId
       if (registry && reserved !== id)
         broken('a running attempt has its GPU', `${gpu_id} runs ${id}, and is reserved for ${reserved ?? 'nobody'}`)
-      const task = store.task(task_id)!
-      if (task.status !== 'running' || task.attempt_id !== id)
+      if (task_status !== 'running' || task_attempt_id !== id)
         broken(
           'a task has one attempt at a time',
-          `${id} is ${status}, and ${task_id} is ${task.status} with ${task.attempt_id}`,
+          `${id} is ${status}; ${task_id} is ${task_status} with ${task_attempt_id}`,
         )
     }
   }

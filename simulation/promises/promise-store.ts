@@ -42,6 +42,10 @@ export type AttemptFacts = Row & {
   ready_at: string | null
   ended_at: string | null
 }
+export type HeldFacts = Pick<AttemptFacts, 'id' | 'gpu_id' | 'status' | 'task_id'> & {
+  task_status: string
+  task_attempt_id: string | null
+}
 export type HoldFacts = Row & { amount_micros: number; settled_micros: number; released_micros: number }
 export type PaymentFacts = Row & {
   id: string
@@ -139,6 +143,8 @@ export function createPromiseStore({ look }: Pick<MarketDisk, 'look'>) {
 
     task: (id: string) => look<TaskFacts>(`SELECT ${taskColumns} FROM tasks WHERE id = ?`, id)[0],
     tasks: () => look<TaskFacts>(`SELECT ${taskColumns} FROM tasks ORDER BY id`),
+    statuses: () =>
+      new Map(look<{ id: string; status: string }>('SELECT id, status FROM tasks').map((row) => [row.id, row.status])),
     openTasks: () =>
       look<TaskFacts>(`SELECT ${taskColumns} FROM tasks WHERE status IN ('pending', 'running') ORDER BY id`),
     titlesOfSeveral: () =>
@@ -168,6 +174,13 @@ export function createPromiseStore({ look }: Pick<MarketDisk, 'look'>) {
     attempt: (id: string) => look<AttemptFacts>(`SELECT ${attemptColumns} FROM attempts WHERE id = ?`, id)[0],
     attemptsOfTask: (taskId: string) =>
       look<AttemptFacts>(`SELECT ${attemptColumns} FROM attempts WHERE task_id = ? ORDER BY number`, taskId),
+    /** Those that have a GPU, each with what its task says. */
+    heldAttempts: () =>
+      look<HeldFacts>(
+        `SELECT a.id, a.gpu_id, a.status, t.id AS task_id, t.status AS task_status, t.attempt_id AS task_attempt_id
+         FROM attempts a JOIN tasks t ON t.id = a.task_id
+         WHERE a.ended_at IS NULL AND a.status IN ('accepted', 'preparing', 'running')`,
+      ),
     openAttempts: () => look<AttemptFacts>(`SELECT ${attemptColumns} FROM attempts WHERE ended_at IS NULL`),
     /** Open attempts, each with the machine that it was given to. */
     openAttemptsByMachine: () =>
