@@ -1,6 +1,6 @@
-import { createConnection } from 'node:net'
+import { createConnection, type Socket } from 'node:net'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { agentMessageBytesMax, api } from '@orbyte/protocol'
+import { agentMessageBytesMax, agentSocketPath, api } from '@orbyte/protocol'
 import { connectAgent, deviceWire, helloOf, type Line, newMachine, openSocket } from './fixture-agent.ts'
 import { type Market, startMarket } from '../fixture-market.ts'
 import { outcome, type TestUser } from '../fixture-server.ts'
@@ -186,3 +186,34 @@ test.for(['/api/agents/connect/elsewhere', '//', '/', '/%'])(
     expect(outcome(await market.call('GET /api/health'))).toBe('200')
   },
 )
+
+test('a caller who hangs up before an upgrade is answered does not take the market down', async () => {
+  const uncaught: unknown[] = []
+  const catchAll = (error: unknown) => void uncaught.push(error)
+  process.on('uncaughtException', catchAll)
+  const upgrades = 20
+  const closed = allClosed(upgrades)
+  for (let index = 0; index < upgrades; index++) {
+    const socket = createConnection(Number(new URL(market.url).port), '127.0.0.1')
+    const path = index % 2 === 0 ? '/elsewhere' : agentSocketPath
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`, () =>
+      socket.resetAndDestroy(),
+    )
+  }
+  await closed
+  process.off('uncaughtException', catchAll)
+  expect(uncaught).toEqual([])
+})
+
+/** Resolves when the next `count` connections have come and closed. */
+function allClosed(count: number): Promise<void> {
+  const { server } = market.app
+  return new Promise((resolve) => {
+    let [come, gone] = [0, 0]
+    const hear = (socket: Socket) => {
+      if (++come === count) server.off('connection', hear)
+      socket.once('close', () => ++gone === count && resolve())
+    }
+    server.on('connection', hear)
+  })
+}

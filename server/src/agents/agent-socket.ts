@@ -9,6 +9,8 @@ export function mountAgentSocket(app: FastifyInstance, context: Context, parts: 
   const sockets = new WebSocketServer({ noServer: true, maxPayload: agentMessageBytesMax, perMessageDeflate: false })
   app.server.on('upgrade', (request, socket, head) => {
     const path = request.url?.split('?')[0]?.replace(/\/$/, '')
+    // HTTP no longer listens on it: a caller who hangs up in this moment must not be an error that nobody hears.
+    socket.on('error', () => socket.destroy())
     if (path !== agentSocketPath) return socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n')
     sockets.handleUpgrade(request, socket, head, (opened) => connect(opened, context, parts))
   })
