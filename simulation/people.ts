@@ -38,7 +38,7 @@ export function createPeople(parts: PeopleParts) {
 
   function callerOf(userId: string, key: string | null): Caller {
     const idempotency = key === null ? null : { key, endpoint: 'simulated', bodyHash: key }
-    return { userId, role: 'user', sessionId: null, address: 'simulated', userAgent: null, idempotency }
+    return { userId, role: 'user', sessionId: null, userAgent: null, idempotency }
   }
 
   /** Asks until there is an answer. `then` hears what it was, if there ever was one. */

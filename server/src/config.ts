@@ -34,8 +34,11 @@ export type Config = {
   logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
   /** PUBLIC_URL, where others reach this server; default http://HOST:PORT. */
   publicUrl: string | null
-  /** TRUST_PROXY: take the client's address from X-Forwarded-For. */
-  trustProxy: boolean
+  /**
+   * TRUST_PROXY, default 0: how many proxies of yours stand before this server, each of which adds the address that it saw to
+   * X-Forwarded-For; `true` is one. Limits count by that address.
+   */
+  trustedProxies: number
   limits: Limits
   /**
    * TIME_SCALE, default 1: heartbeats, deadlines, cool-downs and all other times of this kind are multiplied by it. For trials
@@ -155,7 +158,7 @@ export function loadConfig(environment: Environment): Config {
     downloadsPath: folder(text('DOWNLOADS_PATH'), ['./downloads', '../../dist/downloads']),
     logLevel: logLevel(text('LOG_LEVEL') ?? 'info'),
     publicUrl: text('PUBLIC_URL')?.replace(/\/$/, '') ?? null,
-    trustProxy: boolean(text('TRUST_PROXY'), 'TRUST_PROXY'),
+    trustedProxies: proxies(text('TRUST_PROXY')),
     limits: {
       ...defaultLimits,
       callsPerMinuteMax: integer(text('RATE_LIMIT_PER_MINUTE'), {
@@ -230,6 +233,11 @@ function boolean(text: string | undefined, name: string): boolean {
   if (text === undefined || ['', '0', 'false', 'no', 'off'].includes(text.toLowerCase())) return false
   if (['1', 'true', 'yes', 'on'].includes(text.toLowerCase())) return true
   throw new Error(`${name}: give true or false, not "${text}"`)
+}
+
+function proxies(text: string | undefined): number {
+  if (text !== undefined && /^\d$/.test(text)) return Number(text)
+  return boolean(text, 'TRUST_PROXY') ? 1 : 0
 }
 
 function feeBasisPoints(text: string): number {

@@ -4,6 +4,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { type Endpoint, problem } from '@orbyte/protocol'
 import { z } from 'zod'
 import type { Context } from '../context.ts'
+import { callerNetwork, clientAddress } from './client-address.ts'
 import { errorHandler, notFoundHandler } from './problems.ts'
 import type { Authenticate, Caller, Idempotency, Principal, Route } from './route.ts'
 
@@ -19,7 +20,6 @@ type HttpContext = Pick<Context, 'config' | 'log'>
 export async function createHttpServer(context: HttpContext): Promise<FastifyInstance> {
   const app = Fastify({
     logger: false,
-    trustProxy: context.config.trustProxy,
     bodyLimit: 1_000_000,
     requestTimeout: 60_000,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 500 },
@@ -116,7 +116,6 @@ function callerOf(endpoint: Endpoint, request: FastifyRequest): Caller {
     userId: request.principal?.userId ?? '',
     role: request.principal?.role ?? 'user',
     sessionId: request.principal?.sessionId ?? null,
-    address: request.ip,
     userAgent: request.headers['user-agent']?.slice(0, 300) ?? null,
     idempotency: endpoint.idempotent ? idempotencyOf(endpoint, request) : null,
   }
@@ -135,7 +134,7 @@ function idempotencyOf(endpoint: Endpoint, request: FastifyRequest): Idempotency
   }
 }
 
-function rateLimitOf(endpoint: Endpoint, { config: { limits } }: HttpContext) {
+function rateLimitOf(endpoint: Endpoint, { config: { limits, trustedProxies } }: HttpContext) {
   const own = endpoint.callsPerMinuteMax
   const max = own === null ? limits.callsPerMinuteMax : own * limits.callLimitFactor
   if (max === 0) return false as const
@@ -143,7 +142,9 @@ function rateLimitOf(endpoint: Endpoint, { config: { limits } }: HttpContext) {
     max,
     timeWindow: 60_000,
     groupId: own === null ? 'general' : endpoint.path,
-    keyGenerator: (request: FastifyRequest) => request.principal?.userId ?? request.ip,
+    // Whoever may call without a token gains nothing by showing those of accounts that they have made.
+    keyGenerator: ({ principal, raw }: FastifyRequest) =>
+      (endpoint.access === 'public' ? null : principal?.userId) ?? callerNetwork(clientAddress(raw, trustedProxies)),
   }
 }
 
