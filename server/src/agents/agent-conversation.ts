@@ -26,6 +26,8 @@ export type Conversation = {
   /** Null: what arrived is no text. */
   received(text: string | null): void
   closed(): void
+  /** Whether it is known who speaks. */
+  isLetIn(): boolean
 }
 
 export type ConversationParts = { agents: AgentService; scheduler: Scheduler }
@@ -119,6 +121,7 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
       noHello()
       if (agent) agents.disconnected(agent.id, connection)
     },
+    isLetIn: () => agent !== null,
   }
 }
 

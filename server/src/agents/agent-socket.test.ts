@@ -217,3 +217,37 @@ function allClosed(count: number): Promise<void> {
     server.on('connection', hear)
   })
 }
+
+test('before its hello nobody makes the market keep more than a hello', async () => {
+  const line = openSocket(market.url)
+  await line.next('challenge')
+  line.sendRaw('x'.repeat(agentMessageBytesMax))
+  expect(await line.closed).toBe(1006)
+})
+
+test('sockets on which nobody says hello do not take the place of others', async () => {
+  const small = await startMarket({ config: { trustedProxies: 1 } })
+  const open = (from: string) => openSocket(small.url, undefined, { 'x-forwarded-for': from })
+  const isTaken = (line: Line) =>
+    line.next('challenge').then(
+      () => true,
+      () => false,
+    )
+  const silent = Array.from({ length: 200 }, () => open('203.0.113.1'))
+  const taken = await Promise.all(silent.map(isTaken))
+  expect(taken.filter(Boolean)).toHaveLength(128)
+  expect(await isTaken(open('203.0.113.1'))).toBe(false)
+  expect(await isTaken(open('203.0.113.2'))).toBe(true)
+  await Promise.all(silent.map((line) => line.disconnect()))
+  await small.until(() => isTaken(open('203.0.113.1')), Boolean)
+  await small.close()
+})
+
+test('an agent that was let in is none of those that are counted', async () => {
+  const agents = []
+  for (let index = 0; index < 130; index++) {
+    agents.push(await market.connect(newMachine(token), []))
+    await agents.at(-1)!.heartbeat()
+  }
+  expect(agents.every((agent) => agent.isOpen())).toBe(true)
+})

@@ -147,8 +147,8 @@ function resultOf(ref: object, fields: Record<string, unknown>) {
 export type Line = ReturnType<typeof openSocket>
 
 /** A socket to the agents' door, before anybody has said who it is. */
-export function openSocket(url: string, path: string = agentSocketPath) {
-  const socket = new WebSocket(`${url.replace('http', 'ws')}${path}`)
+export function openSocket(url: string, path: string = agentSocketPath, headers: Record<string, string> = {}) {
+  const socket = new WebSocket(`${url.replace('http', 'ws')}${path}`, { headers })
   const arrived: ServerMessage[] = []
   let lastAck = 0
   let unacknowledged: { seq: number; resolve: () => void; reject: (error: Error) => void }[] = []
