@@ -169,6 +169,8 @@ test.each([
   ['an unknown type', '{"type":"party"}'],
   ['a start without what it needs', '{"type":"attempt.start","attempt_id":"att_1"}'],
   ['an array', '[]'],
+  ['lists within lists', `{"type":"ack","seq":${'['.repeat(100_000)}${']'.repeat(100_000)}}`],
+  ['an input of lists within lists', deepStart()],
   ['bytes', Buffer.from([0, 255, 3])],
   ['nothing', ''],
 ])('%s from the server is survived', async (_what, data) => {
@@ -281,6 +283,14 @@ test('fetching a model is told as it goes, and is not charged', async () => {
   await clock.advance(4_000)
   expect(await market.next('attempt.result')).toMatchObject({ code: 'model_unavailable', fault: 'provider' })
 })
+
+/** A start of which only the input is not as it should be. */
+function deepStart(): string {
+  const id = '0'.repeat(26)
+  const names = `"attempt_id":"att_${id}","fencing_token":"f","task_id":"task_${id}","device_uuid":"d","task_type":"other"`
+  const numbers = '"model":null,"duration_ms_max":1000,"deadline_in_ms":1000,"output_bytes_max":1000'
+  return `{"type":"attempt.start",${names},${numbers},"input":{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}}`
+}
 
 /** Moves the clock until the agent has said hello once more. */
 async function reconnected(): Promise<void> {

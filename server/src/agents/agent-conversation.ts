@@ -1,4 +1,4 @@
-import { AgentMessage, agentProtocolVersion, ServerMessage } from '@orbyte/protocol'
+import { AgentMessage, agentProtocolVersion, isTooDeep, ServerMessage } from '@orbyte/protocol'
 import { z } from 'zod'
 import type { Context } from '../context.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
@@ -127,8 +127,9 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
 
 function parse(text: string): AgentMessage | null {
   try {
-    const parsed = AgentMessage.safeParse(JSON.parse(text))
-    return parsed.success ? parsed.data : null
+    const document: unknown = JSON.parse(text)
+    const parsed = isTooDeep(document) ? null : AgentMessage.safeParse(document)
+    return parsed?.success ? parsed.data : null
   } catch {
     return null
   }

@@ -86,6 +86,7 @@ describe('a line is closed', () => {
     ['garbage', 'this is not JSON'],
     ['JSON that is no message', '{"type":"attempt.start"}'],
     ['a list', '[]'],
+    ['lists within lists', `{"type":"hello","devices":${'['.repeat(100_000)}${']'.repeat(100_000)}}`],
     ['binary', Buffer.from([0, 1, 2, 255])],
     ['a message before hello', JSON.stringify({ type: 'heartbeat', id: 1, devices: [], attempts: [] })],
   ] as const)('after %s', async ([, data]) => {

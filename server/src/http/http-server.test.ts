@@ -47,6 +47,16 @@ describe('a body that cannot be read is refused with the reason', () => {
     expect(await market.balance(alice)).toBe('0')
   })
 
+  test('one that is nested too deeply', async () => {
+    const nested = (levels: number) =>
+      `{"task_type":"other","input_data":{"a":${'['.repeat(levels)}${']'.repeat(levels)}}}`
+    for (const levels of [99, 5_000, 400_000])
+      expect((await problemOf(await post('/api/tasks/', nested(levels), 'application/json')))[0]).toBe(
+        '400 malformed_json',
+      )
+    expect((await problemOf(await post('/api/tasks/', nested(98), 'application/json')))[0]).toBe('409 no_gpu_fits')
+  })
+
   test('one that is too large', async () => {
     const [code] = await problemOf(
       await post('/api/tasks/', JSON.stringify({ title: 'x'.repeat(1_000_001) }), 'application/json'),

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import rateLimit from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import { type Endpoint, problem } from '@orbyte/protocol'
+import { type Endpoint, isTooDeep, problem } from '@orbyte/protocol'
 import { z } from 'zod'
 import type { Context } from '../context.ts'
 import { callerNetwork, clientAddress } from './client-address.ts'
@@ -105,6 +105,7 @@ function fieldsOf(endpoint: Endpoint, request: FastifyRequest): Record<string, u
     throw problem('unsupported_media_type', 'Send the body as application/json.')
   if (body !== undefined && body !== null && (typeof body !== 'object' || Array.isArray(body)))
     throw problem('invalid_request', 'The body must be a JSON object.')
+  if (isTooDeep(body)) throw problem('malformed_json', 'The body is nested too deeply: at most 100 levels.')
   const [unexpected] = Object.keys(request.query as object)
   if (unexpected !== undefined)
     throw problem('invalid_request', `${unexpected}: this endpoint takes its fields in the body.`)
