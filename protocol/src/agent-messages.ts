@@ -5,6 +5,7 @@ import { idOf } from './ids.ts'
 import { Model } from './models.ts'
 import { PositiveAmount, NonNegativeAmount } from './money.ts'
 import { TaskType } from './task-types.ts'
+import { TaskFileName } from './tasks.ts'
 
 /**
  * The dialogue between an agent and the server: JSON messages over one WebSocket at `/api/agents/connect`, opened by the agent.
@@ -129,7 +130,7 @@ export const AgentMessage = z.discriminatedUnion('type', [
     type: z.literal('attempt.file'),
     seq,
     ...attempt,
-    name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/),
+    name: TaskFileName,
     mime_type: z.string().regex(/^[a-z]+\/[a-z0-9.+-]+$/),
     sha256: z.string().regex(/^[0-9a-f]{64}$/),
     size_bytes: z.int().nonnegative(),

@@ -51,9 +51,12 @@ const longestOf = (type: TaskType) =>
   `A task of type ${type} may run for at most ${durationMsMaxByType[type]} ms. Give that or less, or leave it out.`
 export type NewTask = z.output<typeof NewTask>
 
+/** A name within one folder, on every system: no separator, no leading dot, nothing that a header or a shell would read. */
+export const TaskFileName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/)
+
 export const TaskFile = z
   .object({
-    name: z.string(),
+    name: TaskFileName,
     mime_type: z.string(),
     size_bytes: z.int().nonnegative(),
     sha256: z.string(),

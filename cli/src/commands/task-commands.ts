@@ -12,7 +12,7 @@ import { bytes, count, duration, localTime, orb, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { failUnlessCompleted } from '../run-task-command.ts'
 import { type Column, details, table } from '../table.ts'
-import { saveFile } from '../task-files.ts'
+import { localName, saveFile } from '../task-files.ts'
 import { newTaskFrom, tasksFromFile } from '../task-input.ts'
 import { printable, truncate } from '../text-width.ts'
 
@@ -179,7 +179,7 @@ async function runFiles(cli: Cli, taskId: string, { names, output }: { names: st
   const wanted = names.length === 0 ? files : files.filter(({ name }) => names.includes(name))
   if (output !== undefined) {
     await mkdir(output, { recursive: true })
-    for (const file of wanted) await saveFile(cli, file, join(output, file.name))
+    for (const file of wanted) await saveFile(cli, file, join(output, localName(file.name)))
   }
   cli.showList(
     { items: wanted },
