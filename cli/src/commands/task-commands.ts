@@ -14,7 +14,7 @@ import { failUnlessCompleted } from '../run-task-command.ts'
 import { type Column, details, table } from '../table.ts'
 import { localName, saveFile } from '../task-files.ts'
 import { newTaskFrom, tasksFromFile } from '../task-input.ts'
-import { printable, truncate } from '../text-width.ts'
+import { truncate } from '../text-width.ts'
 
 type Summary = OutputOf<typeof api.tasks.create>
 type Filters = Pick<InputOf<typeof api.tasks.list>, 'status' | 'task_type'>
@@ -83,9 +83,7 @@ function addResults(tasks: Command, cli: Cli) {
     .action(async (given: string, { logs }: { logs?: boolean }) => {
       const input = { task_id: await taskIdOf(cli, given) }
       const text = await (logs ? cli.client.tasks.logs(input) : cli.client.tasks.output(input))
-      cli.show({ [logs ? 'logs' : 'output']: text }, () =>
-        (cli.terminal.isTty ? printable(text) : text).replace(/\n$/, ''),
-      )
+      cli.show({ [logs ? 'logs' : 'output']: text }, () => text.replace(/\n$/, ''))
     })
   tasks
     .command('files')
