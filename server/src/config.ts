@@ -59,7 +59,8 @@ export type Limits = {
   callsPerMinuteMax: number
   /** Factor on every endpoint's own limit. Not from the environment: tests and benches raise it. */
   callLimitFactor: number
-  eventStreamsPerUserMax: number
+  /** Event streams and downloads of what tasks have produced, open at a time. */
+  streamsPerUserMax: number
   gpusPerOwnerMax: number
   agentsPerOwnerMax: number
 }
@@ -99,7 +100,7 @@ export const defaultLimits: Limits = {
   logLinesPerTaskMax: 10_000,
   callsPerMinuteMax: 6_000,
   callLimitFactor: 1,
-  eventStreamsPerUserMax: 50,
+  streamsPerUserMax: 50,
   gpusPerOwnerMax: 1_000,
   agentsPerOwnerMax: 1_000,
 }

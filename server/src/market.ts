@@ -51,7 +51,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const models = createModelService(catalogue, gpus.registry)
   const taskFiles = createTaskFiles(context)
   const tasks = createTaskService(context, { payments, accounts, files: taskFiles })
-  const streams = createTaskStreams(context, tasks)
+  const streams = createTaskStreams(context, { tasks, authentication })
   const attempts = createAttemptService(context, taskFiles)
   const connections = createAgentConnections()
   const scheduler = await createScheduler(context, { gpus, models, payments, attempts, agents: connections })
