@@ -136,6 +136,7 @@ export const auth = {
   export: endpoint('GET /api/auth/export', {
     summary: 'Everything that is stored about you, as one JSON document',
     access: 'user',
+    callsPerMinuteMax: 10,
     output: JsonObject,
   }),
   close: endpoint('POST /api/auth/close', {

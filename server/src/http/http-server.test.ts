@@ -124,6 +124,7 @@ test('every reply says that it is what it says it is', async () => {
     'content-type': 'application/json; charset=utf-8',
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'no-referrer',
+    'x-frame-options': 'DENY',
   })
 })
 

@@ -22,6 +22,8 @@ export async function createHttpServer(context: HttpContext): Promise<FastifyIns
     logger: false,
     bodyLimit: 1_000_000,
     requestTimeout: 60_000,
+    // Of a socket on which nothing moves: longer than the copy of a database that a backup begins with.
+    connectionTimeout: 360_000,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 500 },
     forceCloseConnections: true,
   })
@@ -33,6 +35,7 @@ export async function createHttpServer(context: HttpContext): Promise<FastifyIns
   )
   app.addHook('onSend', async (_request, reply) => {
     void reply.header('x-content-type-options', 'nosniff').header('referrer-policy', 'no-referrer')
+    void reply.header('x-frame-options', 'DENY')
   })
   await app.register(rateLimit, {
     global: false,
