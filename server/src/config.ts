@@ -55,6 +55,10 @@ export type Limits = {
   outputBytesMax: number
   filesPerTaskMax: number
   logLinesPerTaskMax: number
+  /** Of an attempt's log, in all: what comes after it is not kept. */
+  logBytesPerAttemptMax: number
+  /** Pieces of output and log and words of progress of one attempt: each is an event, however short. */
+  piecesPerAttemptMax: number
   /** RATE_LIMIT_PER_MINUTE of calls by one address or user; 0: none. */
   callsPerMinuteMax: number
   /** Factor on every endpoint's own limit. Not from the environment: tests and benches raise it. */
@@ -98,6 +102,8 @@ export const defaultLimits: Limits = {
   outputBytesMax: 10_000_000,
   filesPerTaskMax: 64,
   logLinesPerTaskMax: 10_000,
+  logBytesPerAttemptMax: 10_000_000,
+  piecesPerAttemptMax: 200_000,
   callsPerMinuteMax: 6_000,
   callLimitFactor: 1,
   streamsPerUserMax: 50,

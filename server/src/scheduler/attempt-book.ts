@@ -22,6 +22,10 @@ export type ActiveAttempt = {
   /** Size of each file that has begun to arrive, as its first chunk said. */
   readonly fileBytes: Map<string, number>
   logLines: number
+  /** Since this process knows the attempt. */
+  logBytes: number
+  /** As above. */
+  pieces: number
   /** The files that are being written: the last chunk of each. A result waits for them. */
   readonly filesOnTheirWay: Map<string, Promise<void>>
   /** The transaction that ends it, while it is on its way. */

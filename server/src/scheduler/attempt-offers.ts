@@ -102,6 +102,8 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
       outputBytes: attempt.output_bytes,
       fileBytes,
       logLines: attempt.log_lines,
+      logBytes: 0,
+      pieces: 0,
       filesOnTheirWay: new Map(),
       ending: null,
       standing: 'open',

@@ -90,7 +90,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
 
   async function preparing(agentId: string, message: AgentMessageOf<'attempt.preparing'>) {
     const active = book.find(agentId, message)
-    if (!isOpen(active) || !['accepted', 'preparing'].includes(active.status)) return
+    if (!isOpen(active) || !['accepted', 'preparing'].includes(active.status) || !isKeepable(active)) return
     active.status = 'preparing'
     await attempts.prepare(active, message.progress)
   }
@@ -114,6 +114,9 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     }
   }
 
+  /** Each piece is an event: a million short ones would fill the disk with next to nothing. */
+  const isKeepable = (active: ActiveAttempt) => active.pieces++ < config.limits.piecesPerAttemptMax
+
   async function tooLarge(active: ActiveAttempt, claimedMs: number, problem: string) {
     const end: End = { code: 'output_too_large', message: `Stopped: ${problem}.`, decided_by: 'platform' }
     await endings.failRenter(active, { claimedMs, end })
@@ -125,6 +128,8 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     if (!isOpen(active) || active.status !== 'running') return
     const text = message.text.slice(Math.max(0, active.outputLength - message.offset))
     if (message.offset > active.outputLength || text === '') return
+    if (!isKeepable(active))
+      return tooLarge(active, message.run_ms, `the output is more than ${config.limits.piecesPerAttemptMax} pieces`)
     const bytes = Buffer.byteLength(text)
     if (outputBytesOf(active) + bytes > config.limits.outputBytesMax)
       return tooLarge(active, message.run_ms, `the output is larger than ${config.limits.outputBytesMax} bytes`)
@@ -151,7 +156,10 @@ export function createAttemptReports(context: Context, { book, registry, attempt
       config.limits.logLinesPerTaskMax - message.offset,
     )
     if (message.offset > offset || lines.length === 0) return
+    const bytes = Buffer.byteLength(lines.join('\n'))
+    if (active.logBytes + bytes > config.limits.logBytesPerAttemptMax || !isKeepable(active)) return
     active.logLines += lines.length
+    active.logBytes += bytes
     const runMs = endings.noteRun(active, message.run_ms)
     try {
       const isKept = await attempts.log(active, { offset, lines, runMs })
@@ -159,6 +167,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
         throw new Error(`the log of ${active.attempt.id} before line ${offset} is not kept`)
     } catch (error) {
       active.logLines = Math.min(active.logLines, offset)
+      active.logBytes -= bytes
       throw error
     }
   }
