@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { Problem } from '@orbyte/protocol'
+import { api, Problem } from '@orbyte/protocol'
 import { type Market, startMarket } from '../fixture-market.ts'
 import { outcome, type TestUser } from '../fixture-server.ts'
+import { createHttpServer, mountRoutes } from './http-server.ts'
+import { route } from './route.ts'
 
 let market: Market
 let alice: TestUser
@@ -126,6 +128,15 @@ test('every reply says that it is what it says it is', async () => {
     'referrer-policy': 'no-referrer',
     'x-frame-options': 'DENY',
   })
+})
+
+test('a reply that does not fit its own schema is a fault of the market', async () => {
+  const app = await createHttpServer(market.context)
+  const broken = route(api.ledger.head, async () => ({ head: null, public_key: '', transfers: -1, sum: '0' }))
+  mountRoutes(app, market.context, { routes: [broken], authenticate: () => Promise.reject(new Error('nobody')) })
+  const reply = await app.inject({ url: '/api/ledger/head' })
+  expect([reply.statusCode, reply.json<Problem>().code]).toEqual([500, 'internal_error'])
+  expect(reply.body).not.toContain('transfers')
 })
 
 test('limits on calls are told with the time after which it goes on', async () => {

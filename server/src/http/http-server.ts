@@ -68,10 +68,17 @@ export function mountRoutes(
         const input = endpoint.input.parse(fieldsOf(endpoint, request))
         const output = await handle(input, callerOf(endpoint, request), reply)
         if (endpoint.reply !== 'json') return output
-        return sendJson(reply.code(endpoint.status), z.encode(endpoint.output, output as never))
+        return sendJson(reply.code(endpoint.status), encoded(endpoint, output))
       },
     })
   }
+}
+
+/** A reply that does not fit its schema is a fault of the market, and not of the request. */
+function encoded({ output: schema, method, path }: Endpoint, output: unknown): unknown {
+  const reply = z.safeEncode(schema, output as never)
+  if (!reply.success) throw new Error(`the reply of ${method} ${path} does not fit its schema`, { cause: reply.error })
+  return reply.data
 }
 
 async function admit(
