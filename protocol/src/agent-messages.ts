@@ -49,7 +49,7 @@ export const ReportedDevice = z.object({
   index: z.int().nonnegative(),
   kind: GpuKind,
   model: z.string().min(1).max(200),
-  vram_mib: z.number().positive(),
+  vram_mib: z.number().positive().max(16_777_216).describe('At most 16 TiB.'),
   specs: DeviceSpecs,
   task_types: z.array(TaskType),
   model_formats: z.array(z.string().max(100)).max(100).describe('Formats that its executors can load.'),

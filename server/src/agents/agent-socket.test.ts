@@ -39,6 +39,11 @@ describe('an agent is not let in', () => {
     ['a key that is no key', { public_key: 'not a key' }, { code: 'bad_signature', retry: false }],
     ['no token', { agent_token: null }, { code: 'not_enrolled', retry: false }],
     ['a token that nobody made', { agent_token: 'orbyte_agent_invented' }, { code: 'token_unknown', retry: false }],
+    [
+      'a device larger than any',
+      { devices: [deviceWire({ uuid: 'GPU-x', vram_mib: 1e308 })] },
+      { code: 'invalid_message', retry: true },
+    ],
     ['a field of the wrong type', { devices: 'all of them' }, { code: 'invalid_message', retry: true }],
   ] as const)('with %s', async ([, fields, expected]) => {
     expect(await refusal(await greet(fields))).toEqual(expected)
@@ -101,6 +106,13 @@ describe('a line is closed', () => {
     agent.sendRaw('{"type":"attempt.result"}')
     expect(await refusal(agent)).toEqual({ code: 'invalid_message', retry: true })
     expect((await market.reconnect(agent)).id).toBe(agent.id)
+  })
+
+  test('after a measure that no device has, so that the sum of all stays one', async () => {
+    const agent = await market.connect(newMachine(token), [deviceWire({ uuid: 'GPU-hot' })])
+    const telemetry = { utilization_percent: 1, vram_used_gb: 1, temperature_celsius: 60, power_watts: 1.7e308 }
+    agent.send({ type: 'heartbeat', id: 1, devices: [{ uuid: 'GPU-hot', telemetry }], attempts: [] })
+    expect((await refusal(agent)).code).toBe('invalid_message')
   })
 
   test('after a message that is larger than one may be', async () => {
