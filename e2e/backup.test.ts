@@ -69,7 +69,7 @@ test('a market that is backed up while tasks run is the same after a restore, an
   expect(later.transfers.length).toBeGreaterThan(copied.transfers.length)
 
   const elsewhere = await freePort()
-  expect(await run('restore', 'backup', '--database', 'restored/orbyte.db')).toMatchObject({ code: 0 })
+  expect(await run(['restore', 'backup', '--database', 'restored/orbyte.db'])).toMatchObject({ code: 0 })
   await startMarket({ folder: join(folder, 'restored'), port: elsewhere })
   const again = createClient({ url: urlOf(elsewhere) })
   await again.setTokens(await again.auth.token({ username: 'renter@example.org', password: 'a password for tests' }))
@@ -93,17 +93,20 @@ test('a damaged backup is neither verified nor restored, and nothing is overwrit
   const renter = await newUser(urlOf(port), 'renter')
   await renter.wallet.deposit({ amount: '5' })
   const { public_key: key } = await renter.ledger.head()
+  const { key: token } = await renter.apiKeys.create({ name: 'of one who is no administrator' })
   expect(await backUp('--secret-file', 'orbyte.db.secret', '--key', key)).toMatchObject({ code: 0 })
   for (const path of ['backup', 'backup/orbyte.db'])
-    expect(await run('ledger', 'verify', path), path).toMatchObject({ code: 0 })
+    expect(await run(['ledger', 'verify', path]), path).toMatchObject({ code: 0 })
   const before = read('orbyte.db')
   for (const [command, says] of [
     [['restore', 'backup', '--database', 'orbyte.db'], 'Nothing is overwritten'],
     [['backup', 'backup', '--secret-file', 'orbyte.db.secret'], 'give another name'],
   ] as const) {
-    const { code, said } = await run(...command)
+    const { code, said } = await run(command)
     expect({ code, said }).toEqual({ code: 2, said: expect.stringContaining(says) })
   }
+  const forbidden = await run(['backup', 'another'], { ORBYTE_TOKEN: token })
+  expect(forbidden).toEqual({ code: 1, said: expect.stringContaining('--secret-file') })
   expect(read('orbyte.db')).toEqual(before)
 
   truncateSync(join(folder, 'backup/orbyte.db'), statSync(join(folder, 'backup/orbyte.db')).size - 4_096)
@@ -111,7 +114,7 @@ test('a damaged backup is neither verified nor restored, and nothing is overwrit
     ['ledger', 'verify', 'backup'],
     ['restore', 'backup', '--database', 'restored/orbyte.db'],
   ]) {
-    const { code, said } = await run(...command)
+    const { code, said } = await run(command)
     expect({ code, said }).toEqual({ code: 1, said: expect.stringMatching(/orbyte\.db has \d+ of \d+ bytes/) })
   }
   expect(existsSync(join(folder, 'restored'))).toBe(false)
@@ -120,7 +123,7 @@ test('a damaged backup is neither verified nor restored, and nothing is overwrit
 test('a market restored without its ledger key says that it needs it, and starts with it', async () => {
   await newUser(urlOf(port), 'renter').then((renter) => renter.wallet.deposit({ amount: '5' }))
   expect(await backUp('--secret-file', 'orbyte.db.secret')).toMatchObject({ code: 0 })
-  const restored = await run('restore', 'backup', '--database', 'restored/orbyte.db')
+  const restored = await run(['restore', 'backup', '--database', 'restored/orbyte.db'])
   expect(restored.said).toContain('restored/orbyte.db.ledger-key')
   await expect(startMarket({ folder: join(folder, 'restored'), port: await freePort() })).rejects.toThrow('ledger-key')
   writeFileSync(join(folder, 'restored/orbyte.db.ledger-key'), read('orbyte.db.ledger-key'))
@@ -158,12 +161,12 @@ async function startAgent(provider: Client, at: number): Promise<Process> {
 const withStatus = async (client: Client, status: 'pending' | 'running' | 'completed') =>
   (await client.tasks.list({ status, limit: 200 })).items
 
-const backUp = (...words: string[]) => run('backup', 'backup', ...words)
+const backUp = (...words: string[]) => run(['backup', 'backup', ...words])
 
-async function run(...words: string[]): Promise<{ code: number | null; said: string }> {
+async function run(words: readonly string[], env: Record<string, string> = {}) {
   const command = orbyte(words, {
     cwd: folder,
-    env: { ORBYTE_URL: urlOf(port), ORBYTE_CONFIG: join(folder, 'config.json') },
+    env: { ORBYTE_URL: urlOf(port), ORBYTE_CONFIG: join(folder, 'config.json'), ...env },
   })
   const [code] = (await once(command.child, 'close')) as [number | null]
   return { code, said: command.said() }
