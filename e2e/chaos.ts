@@ -14,7 +14,6 @@ const { values } = parseArgs({
     keep: { type: 'boolean', default: false },
   },
 })
-const number = (name: 'seconds' | 'seed' | 'agents' | 'time-scale') => Number(values[name])
 const options = { seed: number('seed'), seconds: number('seconds'), agents: number('agents') }
 const timeScale = number('time-scale')
 const startedMs = Date.now()
@@ -51,3 +50,10 @@ const figures = {
 say(JSON.stringify({ figure: 'chaos.seconds', value: Math.round((Date.now() - startedMs) / 1_000), unit: 's' }))
 for (const [name, value] of Object.entries(figures)) say(JSON.stringify({ figure: `chaos.${name}`, value, unit: '' }))
 process.exitCode = violations.length === 0 ? 0 : 1
+
+function number(name: 'seed' | 'seconds' | 'agents' | 'time-scale'): number {
+  const value = Number(values[name])
+  if (value > 0) return value
+  console.error(`--${name}: give a number above 0, not "${values[name]}"`)
+  process.exit(2)
+}
