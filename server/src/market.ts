@@ -14,6 +14,7 @@ import { modelsOfGpu } from './models/model-fit.ts'
 import { createModelService } from './models/model-service.ts'
 import { createDisputeService, type DisputeService } from './payments/dispute-service.ts'
 import { createPaymentService, type PaymentService } from './payments/payment-service.ts'
+import { createExplanationService } from './scheduler/explanation-service.ts'
 import { createScheduler } from './scheduler/scheduler-service.ts'
 import { createSubmissionService } from './scheduler/submission-service.ts'
 import { createAttemptService } from './tasks/attempt-service.ts'
@@ -54,7 +55,8 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const attempts = createAttemptService(context, taskFiles)
   const connections = createAgentConnections()
   const scheduler = await createScheduler(context, { gpus, models, payments, attempts, agents: connections })
-  const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler })
+  const explanations = createExplanationService(context, { gpus, scheduler })
+  const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler, explanations })
   const admission = createAgentAdmission(context, { users, credentials })
   const agents = await createAgentService(context, { users, admission, gpus, scheduler, connections })
   const admin = createAdminService(context, { users, passwords, payments, disputes, tasks, scheduler, agents })
@@ -76,6 +78,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
     tasks,
     streams,
     scheduler,
+    explanations,
     submissions,
     agents,
     admin,
