@@ -24,6 +24,13 @@ export const GpuKind = z.enum(['gpu', 'cpu', 'emulated']).meta({
 })
 export type GpuKind = z.infer<typeof GpuKind>
 
+export const GpuHealth = z.enum(['good', 'cooling_down', 'on_trial']).meta({
+  id: 'GpuHealth',
+  description:
+    'good: it takes tasks; cooling_down: it has failed or not answered, and is offered nothing for a while; on_trial: it has failed several times in a row, and gets one task at a time, and only where no other GPU is free.',
+})
+export type GpuHealth = z.infer<typeof GpuHealth>
+
 export const Telemetry = z
   .object({
     utilization_percent: z.number().min(0).max(100).nullable(),
@@ -67,6 +74,11 @@ export const Gpu = z
     telemetry: Telemetry.nullable(),
     tasks_completed: z.int().nonnegative(),
     tasks_failed: z.int().nonnegative().describe('Failures that were the provider’s.'),
+    tasks_slow: z.int().nonnegative().describe('Tasks that took far longer than they take on other GPUs of its kind.'),
+    audits_passed: z.int().nonnegative().describe('Checks by the market in which it agreed with GPUs of other owners.'),
+    audits_failed: z.int().nonnegative().describe('Checks in which it was found wrong.'),
+    health: GpuHealth,
+    cool_down_until: Timestamp.nullable().describe('While it is cooling down: until when.'),
     created_at: Timestamp,
     last_seen_at: Timestamp.nullable(),
   })
@@ -109,6 +121,15 @@ export const Attempt = z
     run_ms: z.int().nonnegative().describe('Charged run time so far.'),
     cost: NonNegativeAmount,
     end: End.nullable(),
+    trial: z
+      .boolean()
+      .describe('The GPU had failed several times in a row, and this was its trial: it is no attempt of the task’s.'),
+    expected_run_ms: z
+      .int()
+      .nonnegative()
+      .nullable()
+      .describe('What such work takes on such a GPU, as measured on others; null: not known, or it was not completed.'),
+    slow: z.boolean().describe('It took far longer than that.'),
     offered_at: Timestamp,
     accepted_at: Timestamp.nullable(),
     ready_at: Timestamp.nullable().describe('When the meter started.'),

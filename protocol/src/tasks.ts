@@ -77,7 +77,7 @@ const taskFields = {
   hold: NonNegativeAmount.describe('What was reserved at submission: the task never costs more.'),
   cost: NonNegativeAmount.nullable().describe('What it cost; null until it has ended.'),
   run_ms: z.int().nonnegative().describe('Charged run time.'),
-  attempts_count: z.int().nonnegative(),
+  attempts_count: z.int().nonnegative().describe('Attempts that have begun, without trials.'),
   end: End.nullable().describe('Why it ended, and who decided; null until it has.'),
   created_at: Timestamp,
   updated_at: Timestamp,

@@ -47,6 +47,7 @@ const pureFiles = [
   'agent-states',
   'fair-share',
   'gpu-names',
+  'gpu-standing',
   'gpu-states',
   'gpu-status',
   'ledger-hash',

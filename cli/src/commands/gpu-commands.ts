@@ -159,7 +159,17 @@ function gpuColumns(cli: Cli): Column<Gpu>[] {
   ]
 }
 
-const statusOf = ({ status, draining }: Gpu) => (draining ? `${status}, draining` : status)
+function statusOf({ status, draining, health }: Gpu): string {
+  if (draining) return `${status}, draining`
+  return status !== 'available' || health === 'good' ? status : `${status}, ${health.replace('_', ' ')}`
+}
+
+function healthOf({ health, cool_down_until }: Gpu): string | null {
+  if (health === 'good') return null
+  if (health === 'cooling_down')
+    return `cooling down: it has failed, and is offered nothing until ${localTime(cool_down_until)}`
+  return 'on trial: it has failed several times in a row, and gets a task only where no other GPU is free'
+}
 
 function showGpu(cli: Cli, gpu: Gpu) {
   cli.show(gpu, () =>
@@ -169,6 +179,7 @@ function showGpu(cli: Cli, gpu: Gpu) {
       ['Hardware', hardware(gpu)],
       ['Price', perHour(gpu.price_per_hour)],
       ['Status', statusOf(gpu)],
+      ['Health', healthOf(gpu)],
       ['Agent', gpu.agent_id && `${gpu.agent_id} (${gpu.liveness ?? 'never heard'})`],
       ['Region', gpu.region],
       ['Task types', gpu.task_types.join(', ')],
@@ -179,7 +190,11 @@ function showGpu(cli: Cli, gpu: Gpu) {
         gpu.specs &&
           `${gpu.specs.cpu_model}, ${count(gpu.specs.cpu_cores, 'core')}, ${gpu.specs.ram_gb} GiB RAM, ${gpu.specs.os}`,
       ],
-      ['Tasks', `${gpu.tasks_completed} completed, ${gpu.tasks_failed} failed by its fault`],
+      [
+        'Tasks',
+        `${gpu.tasks_completed} completed, ${gpu.tasks_failed} failed by its fault, ${gpu.tasks_slow} far too slow`,
+      ],
+      ['Checks', `${gpu.audits_passed} passed, ${gpu.audits_failed} failed`],
       ['Owner', gpu.owner_id],
       ['Last seen', localTime(gpu.last_seen_at)],
     ]),

@@ -4,6 +4,8 @@ import type { Context } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
+import { isOnTrial } from '../gpus/gpu-status.ts'
+import { type AssignedGpu, assignedGpu } from '../gpus/gpu-view.ts'
 import { pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
@@ -46,7 +48,7 @@ export async function createAgentService(context: Context, { users, admission, g
     const attempts = await scheduler.reconcile(agent.id, hello.attempts)
     await replaceConnection(agent.id)
     if (acked.get(agent.id)?.instance !== hello.instance) acked.set(agent.id, { instance: hello.instance, seq: 0 })
-    for (const gpu of bound.gpus) assigned.set(gpu.gpu_id, JSON.stringify(gpu))
+    noteAssigned(bound.gpus)
     connection.send({
       type: 'welcome',
       agent_id: agent.id,
@@ -84,7 +86,7 @@ export async function createAgentService(context: Context, { users, admission, g
   async function devices(agent: store.StoredAgent, message: AgentMessageOf<'devices'>) {
     const bound = await database.transaction((tx) => gpus.bindDevices(tx, report(agent, message.devices)))
     registry.setLiveness(agent.id, 'alive', true)
-    for (const gpu of bound.gpus) assigned.set(gpu.gpu_id, JSON.stringify(gpu))
+    noteAssigned(bound.gpus)
     connections.send(agent.id, { type: 'gpus', gpus: bound.gpus })
     scheduler.wake()
   }
@@ -99,15 +101,19 @@ export async function createAgentService(context: Context, { users, admission, g
     connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, attempts })
   }
 
-  /** Tells the agent of a GPU's new name, price or maintenance. */
+  /** Tells the agent of a GPU's new name, price, maintenance or cool-down. */
   function tellAssigned(gpu: MarketGpu) {
-    if (gpu.agentId === null || gpu.deviceUuid === null || !assigned.has(gpu.id)) return
-    const { deviceUuid: uuid, id: gpu_id, name, priceMicrosPerHour: price_per_hour, maintenance } = gpu
-    const now = { uuid, gpu_id, name, price_per_hour, maintenance }
-    if (assigned.get(gpu.id) === JSON.stringify(now)) return
-    assigned.set(gpu.id, JSON.stringify(now))
-    connections.send(gpu.agentId, { type: 'gpus', gpus: [now] })
+    const { agentId, deviceUuid } = gpu
+    if (agentId === null || deviceUuid === null || !assigned.has(gpu.id)) return
+    if (assigned.get(gpu.id) === newsOf(gpu)) return
+    assigned.set(gpu.id, newsOf(gpu))
+    connections.send(agentId, { type: 'gpus', gpus: [assignedGpu({ ...gpu, deviceUuid }, context.clock.now())] })
   }
+  function noteAssigned(gpus: readonly AssignedGpu[]) {
+    for (const { gpu_id } of gpus) assigned.set(gpu_id, newsOf(registry.get(gpu_id)!))
+  }
+  const newsOf = ({ name, priceMicrosPerHour, maintenance, coolDownUntilMs, failuresInARow }: MarketGpu) =>
+    JSON.stringify([name, priceMicrosPerHour, maintenance, coolDownUntilMs, isOnTrial({ failuresInARow })])
   const unsubscribe = registry.onChange(tellAssigned)
   users.onStatusChanged((userId, status) => {
     if (status === 'active') return

@@ -19,7 +19,8 @@ export type GpuServiceDeps = {
   /** Names of the models that a GPU can run, for whoever looks at it. */
   readonly modelsOf: (gpu: MarketGpu) => string[]
 }
-export type AttemptEnd = { readonly outcome: 'completed' | 'provider_failed'; readonly nowMs: number }
+/** unanswered: its agent was asked to take it and said nothing. */
+export type AttemptEnd = { readonly outcome: 'completed' | 'provider_failed' | 'unanswered'; readonly nowMs: number }
 type ReclaimListener = (gpu: MarketGpu, attemptId: string) => void
 type Owner = Pick<Caller, 'userId'>
 type Market = Context &
@@ -90,13 +91,17 @@ async function loadRegistry({ clock, database }: Context, users: GpuServiceDeps[
 
 function listView(market: Market, gpus: readonly MarketGpu[], query: GpuQuery): Page<Gpu> {
   const { items, next_cursor } = listGpus(gpus, query)
-  return { items: items.map((gpu) => viewGpu(gpu, market.modelsOf(gpu))), next_cursor }
+  return { items: items.map((gpu) => shown(market, gpu)), next_cursor }
 }
 
 function view(market: Market, gpuId: string): Gpu {
   const gpu = market.registry.get(gpuId)
   if (!gpu) throw noSuchGpu(gpuId)
-  return viewGpu(gpu, market.modelsOf(gpu))
+  return shown(market, gpu)
+}
+
+function shown(market: Market, gpu: MarketGpu): Gpu {
+  return viewGpu(gpu, { models: market.modelsOf(gpu), nowMs: market.clock.now() })
 }
 
 function noSuchGpu(gpuId: string) {
@@ -259,7 +264,7 @@ async function recordAttemptEnd(market: Market, tx: Transaction, { gpuId, outcom
     if (counters) tx.afterCommit(() => market.registry.patch(gpuId, counters))
     return
   }
-  const counted = await store.countFailedAttempt(tx, gpuId)
+  const counted = await store.countFailure(tx, gpuId, { isTask: outcome === 'provider_failed' })
   if (!counted) return
   const { coolDownMs, coolDownMaxMs } = market.config.timing
   const coolDownUntilMs = nowMs + Math.min(coolDownMs * 2 ** (counted.failuresInARow - 1), coolDownMaxMs)

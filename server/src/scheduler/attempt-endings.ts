@@ -7,7 +7,7 @@ import type { PaymentService } from '../payments/payment-service.ts'
 import { chargedMs } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { type AttemptFailure, endTask, type Ending } from '../tasks/task-ending.ts'
-import { type ActiveAttempt, type AttemptBook, isOpen, stopTimers } from './attempt-book.ts'
+import { type ActiveAttempt, type AttemptBook, hasShownWork, isOpen, stopTimers } from './attempt-book.ts'
 import type { Matchmaker } from './matchmaker.ts'
 import type { SendToAgent } from './scheduler-service.ts'
 
@@ -109,9 +109,17 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     free(active)
   }
 
-  /** The renter's work failed: charged for the time it ran, not tried again. */
+  /**
+   * The renter's work failed: charged for the time it ran, not tried again. Where the work would have shown and has not, there
+   * is no evidence for the charge; and that it ran to its maximum for nothing is the provider's failure.
+   */
   function failRenter(active: ActiveAttempt, failure: { claimedMs: number; end: End }) {
-    const runMs = evidence(active, failure.claimedMs)
+    const isShown = hasShownWork(active)
+    if (!isShown && failure.end.code === 'max_duration') {
+      const message = `It ran for the ${Math.round(active.durationMsMax / 1_000)} s that it may and put out nothing.`
+      return failProvider(active, { status: 'failed', end: { ...failure.end, code: 'no_output', message } })
+    }
+    const runMs = isShown ? evidence(active, failure.claimedMs) : 0
     return end(active, (tx) => settle(tx, active, { status: 'failed', end: failure.end, runMs, outputData: null }))
   }
 
@@ -121,15 +129,16 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     return end(active, async (tx) => {
       const count = await attempts.attemptsCountOf(tx, task.id)
       const hadBegun = active.status !== 'offered'
-      const again = !hadBegun || count < context.config.limits.attemptsPerTaskMax
+      const again = !hadBegun || attempt.trial || count < context.config.limits.attemptsPerTaskMax
       const message = `Tried ${count} times without success; the last time: ${failure.end.message} Nothing was charged.`
       const exhausted: End = { code: 'attempts_exhausted', message, decided_by: 'platform' }
       const changed = again
         ? await attempts.requeue(tx, active, failure)
         : await settle(tx, active, { status: 'failed', end: exhausted, runMs: 0, outputData: null, attempt: failure })
       if (!changed) return false
-      if (hadBegun)
-        await gpus.recordAttemptEnd(tx, attempt.gpu_id, { outcome: 'provider_failed', nowMs: context.clock.now() })
+      const isSilent = failure.end.code === 'accept_timeout'
+      const outcome = hadBegun ? 'provider_failed' : isSilent ? 'unanswered' : null
+      if (outcome) await gpus.recordAttemptEnd(tx, attempt.gpu_id, { outcome, nowMs: context.clock.now() })
       // In the place of this commit, so that a cancel which is committed after it finds the task in the queue.
       const failedAt = hadBegun || failure.status === 'refused' ? nowIso(context) : null
       if (again) tx.afterCommit(() => requeue(active, { failedAt }))

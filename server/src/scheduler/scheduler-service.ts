@@ -9,6 +9,7 @@ import type { AttemptService } from '../tasks/attempt-service.ts'
 import { endTask } from '../tasks/task-ending.ts'
 import { type ActiveAttempt, type AttemptRef, createAttemptBook, deadlineInMs } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
+import { createAttemptLimits } from './attempt-limits.ts'
 import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
@@ -46,7 +47,8 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, { book, registry, gpus, payments, attempts, send, requeue, wake })
   const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
-  const reports = createAttemptReports(context, { book, registry, attempts, endings })
+  const limits = createAttemptLimits(context, { registry, endings })
+  const reports = createAttemptReports(context, { book, registry, attempts, endings, limits })
 
   /** Nothing runs on the agent's machine any more that the market knows of: it was silent for too long. */
   function agentDied(agentId: string, reason: string) {
@@ -75,6 +77,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
       const keep = active !== null && (active.standing === 'open' || status === 'ended')
       // It has taken it, and what says so is on its way.
       if (active?.status === 'offered' && active.standing === 'open') offers.expectAnswer(active)
+      else if (active?.standing === 'open' && status === 'ended') limits.expectResult(active)
       const action = keep ? ('keep' as const) : ('stop' as const)
       return { attempt_id, fencing_token, action, deadline_in_ms: deadlineInMs(config.timing) }
     })
@@ -135,7 +138,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
       }
       const { id, gpu_id, status } = known.attempt
       if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)
-      reports.watch(offers.activate(waiting(task, history), known))
+      limits.watch(offers.activate(waiting(task, history), known))
     }
     wake()
   }

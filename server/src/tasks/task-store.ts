@@ -151,7 +151,7 @@ export async function inputOfWaiting(reader: Reader, id: string): Promise<Task['
   return row ? fromJson(row.input_data) : null
 }
 
-/** How many attempts at it have begun. */
+/** How many attempts at it have begun, without trials. */
 export async function attemptsCountOf(reader: Reader, id: string): Promise<number> {
   return (await reader.get<{ count: number }>('SELECT attempts_count AS count FROM tasks WHERE id = ?', id))!.count
 }
@@ -168,17 +168,23 @@ export async function pendingOfRenter(
   return row!
 }
 
-/** The task's current attempt becomes this one. False: the task is not waiting any more. */
+/** What a task is to work on, whatever has become of it; null: it was deleted. */
+export async function inputOf(reader: Reader, id: string): Promise<Task['input_data']> {
+  const row = await reader.get<{ input_data: string | null }>('SELECT input_data FROM tasks WHERE id = ?', id)
+  return fromJson(row?.input_data ?? null)
+}
+
+/** The task's current attempt becomes this one; a trial does not count. False: the task is not waiting any more. */
 export async function startTask(
   tx: Transaction,
   id: string,
-  attempt: { id: string; gpuId: string; at: string },
+  attempt: { id: string; gpuId: string; trial: boolean; at: string },
 ): Promise<boolean> {
   const from = taskStatusesBefore('running')
   const changed = await tx.run(
-    `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + 1, updated_at = ?
+    `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + ?, updated_at = ?
      WHERE id = ? AND status IN (${placeholders(from)})`,
-    ...[attempt.id, attempt.gpuId, attempt.at, id, ...from],
+    ...[attempt.id, attempt.gpuId, flag(!attempt.trial), attempt.at, id, ...from],
   )
   return changed === 1
 }
