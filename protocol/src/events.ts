@@ -14,6 +14,7 @@ export const eventTypes = [
   'attempt.preparing',
   'attempt.ready',
   'attempt.ended',
+  'attempt.slow',
   'output.reset',
   'output.appended',
   'log.appended',

@@ -146,6 +146,18 @@ export const TelemetryPoint = Telemetry.extend({
   status: GpuStatus,
 }).meta({ id: 'TelemetryPoint' })
 
+export const GpuSpeed = z
+  .object({
+    model: z.string(),
+    task_type: TaskType,
+    unit: z.string().describe('What is counted: "tokens", "sampling steps", "characters" of the texts to embed.'),
+    per_second: z.number().nullable().describe('Lately; null: too few tasks to say.'),
+    attempts: z.int().positive().describe('Completed tasks that were measured.'),
+    run_ms: z.int().nonnegative().describe('How long they ran together.'),
+  })
+  .meta({ id: 'GpuSpeed' })
+export type GpuSpeed = z.output<typeof GpuSpeed>
+
 const gpuId = z.strictObject({ gpu_id: idOf('gpu') })
 
 export const gpus = {
@@ -231,6 +243,13 @@ export const gpus = {
     access: 'public',
     input: gpuId,
     output: z.object({ items: z.array(PricePoint) }),
+    errors: ['not_found'],
+  }),
+  speeds: endpoint('GET /api/gpus/{gpu_id}/speeds', {
+    summary: 'How fast a GPU really is, by model, as measured on the tasks that it completed',
+    access: 'public',
+    input: gpuId,
+    output: z.object({ items: z.array(GpuSpeed) }),
     errors: ['not_found'],
   }),
   telemetry: endpoint('GET /api/gpus/{gpu_id}/telemetry', {

@@ -33,7 +33,9 @@ const serverFeatures = [
   'gpus',
   'models',
   'tasks',
+  'speeds',
   'scheduler',
+  'audits',
   'agents',
   'inference',
   'admin',
@@ -57,8 +59,11 @@ const pureFiles = [
   'model-fit',
   'money',
   'openai-translation',
+  'output-check',
   'pricing',
   'receipts',
+  'speed-estimate',
+  'speed-work',
   'task-states',
 ]
 const purePackages = ['zod', 'node:crypto', 'node:assert', 'node:assert/strict']

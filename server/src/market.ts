@@ -16,6 +16,7 @@ import { createDisputeService, type DisputeService } from './payments/dispute-se
 import { createPaymentService, type PaymentService } from './payments/payment-service.ts'
 import { createScheduler } from './scheduler/scheduler-service.ts'
 import { createSubmissionService } from './scheduler/submission-service.ts'
+import { createSpeedService } from './speeds/speed-service.ts'
 import { createAttemptService } from './tasks/attempt-service.ts'
 import { createTaskFiles, type TaskFiles } from './tasks/task-files.ts'
 import { createTaskService, type TaskService } from './tasks/task-service.ts'
@@ -52,8 +53,9 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const tasks = createTaskService(context, { payments, accounts, files: taskFiles })
   const streams = createTaskStreams(context, tasks)
   const attempts = createAttemptService(context, taskFiles)
+  const speeds = await createSpeedService(context, gpus.registry)
   const connections = createAgentConnections()
-  const scheduler = await createScheduler(context, { gpus, models, payments, attempts, agents: connections })
+  const scheduler = await createScheduler(context, { gpus, models, payments, attempts, speeds, agents: connections })
   const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler })
   const admission = createAgentAdmission(context, { users, credentials })
   const agents = await createAgentService(context, { users, admission, gpus, scheduler, connections })
@@ -75,6 +77,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
     models,
     tasks,
     streams,
+    speeds,
     scheduler,
     submissions,
     agents,

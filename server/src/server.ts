@@ -22,6 +22,7 @@ import { loadCatalogue } from './models/model-catalogue.ts'
 import { modelRoutes } from './models/model-routes.ts'
 import { paymentRoutes } from './payments/payment-routes.ts'
 import { schedulerRoutes } from './scheduler/scheduler-routes.ts'
+import { speedRoutes } from './speeds/speed-routes.ts'
 import { systemClock, systemLog, systemRandom } from './system-context.ts'
 import { folderFileStore, memoryFileStore } from './system-file-store.ts'
 import { taskRoutes } from './tasks/task-routes.ts'
@@ -67,6 +68,7 @@ async function compose(context: Context): Promise<Server> {
     ...gpuRoutes(gpus),
     ...modelRoutes(market.models),
     ...taskRoutes(tasks, market.streams, gpus),
+    ...speedRoutes(market.speeds),
     ...schedulerRoutes(submissions, tasks),
     ...agentRoutes(agents),
     ...adminRoutes(market.admin, market.backups),

@@ -140,9 +140,9 @@ export const migrations: readonly string[][] = [
     `ALTER TABLE gpus ADD COLUMN audits_in_a_row INTEGER NOT NULL DEFAULT 0`,
     `ALTER TABLE gpus ADD COLUMN audited_at TEXT`,
     `CREATE TABLE gpu_speeds (
-      gpu_id TEXT NOT NULL, model TEXT NOT NULL, attempts INTEGER NOT NULL, work REAL NOT NULL, run_ms INTEGER NOT NULL,
-      recent_work REAL NOT NULL, recent_run_ms REAL NOT NULL, updated_at TEXT NOT NULL,
-      PRIMARY KEY (gpu_id, model)) STRICT, WITHOUT ROWID`,
+      gpu_id TEXT NOT NULL, model TEXT NOT NULL, task_type TEXT NOT NULL, attempts INTEGER NOT NULL, work REAL NOT NULL,
+      run_ms INTEGER NOT NULL, recent_work REAL NOT NULL, recent_run_ms REAL NOT NULL, updated_at TEXT NOT NULL,
+      PRIMARY KEY (gpu_id, model, task_type)) STRICT, WITHOUT ROWID`,
 
     `ALTER TABLE tasks ADD COLUMN allow_reexecution INTEGER NOT NULL DEFAULT 0`,
     `ALTER TABLE tasks ADD COLUMN reexecution TEXT`,

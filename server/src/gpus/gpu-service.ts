@@ -64,6 +64,11 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
     /** For the scheduler: within the transaction that ends an attempt. Only ends that say something about the provider. */
     recordAttemptEnd: (tx: Transaction, gpuId: string, end: AttemptEnd) =>
       recordAttemptEnd(market, tx, { gpuId, ...end }),
+    /** Within the transaction that ends an attempt which took far too long. */
+    async recordSlowTask(tx: Transaction, gpuId: string) {
+      const counters = await store.countSlowTask(tx, gpuId)
+      if (counters) tx.afterCommit(() => registry.patch(gpuId, counters))
+    },
     /** `listen` hears, after the commit, that an attempt has to stop at once, uncharged. It must not throw. */
     onReclaim(listen: ReclaimListener): () => void {
       reclaimListeners.add(listen)

@@ -110,12 +110,14 @@ export function outputBytesOf({ outputBytes, fileBytes }: ActiveAttempt): number
   return [...fileBytes.values()].reduce((sum, bytes) => sum + bytes, outputBytes)
 }
 
-/** What they make shows that they work: text as it comes, files, or vectors with the result. Others may run in silence. */
-const generations: readonly TaskType[] = ['text_generation', 'image_generation', 'embedding']
+/** What they make can be looked at: text as it comes, files, vectors with the result. Others may do anything, in silence. */
+export function isGeneration({ task }: { task: { task_type: TaskType } }): boolean {
+  return ['text_generation', 'image_generation', 'embedding'].includes(task.task_type)
+}
 
 /** Whether there is any evidence, beside its agent's word, that it does what was asked. */
-export function hasShownWork({ task, outputLength, fileBytes }: ActiveAttempt): boolean {
-  return !generations.includes(task.task_type) || outputLength > 0 || fileBytes.size > 0
+export function hasShownWork(active: ActiveAttempt): boolean {
+  return !isGeneration(active) || active.outputLength > 0 || active.fileBytes.size > 0
 }
 
 /** Whether the market still waits for what the agent makes of it. */

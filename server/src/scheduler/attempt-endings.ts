@@ -5,6 +5,7 @@ import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import { chargedMs } from '../payments/pricing.ts'
+import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { type AttemptFailure, endTask, type Ending } from '../tasks/task-ending.ts'
 import { type ActiveAttempt, type AttemptBook, hasShownWork, isOpen, stopTimers } from './attempt-book.ts'
@@ -19,9 +20,16 @@ type Parts = {
   gpus: GpuService
   payments: PaymentService
   attempts: AttemptService
+  speeds: SpeedService
   send: SendToAgent
   requeue: Matchmaker['requeue']
   wake: () => void
+}
+type Result = {
+  claimedMs: number
+  outputData: Task['output_data']
+  /** How much was done (speed-work.ts); null: nothing that can be counted. */
+  work: number | null
 }
 
 /** How long until what could not be written (a full disk) is tried again. */
@@ -29,7 +37,7 @@ const retryMs = 1_000
 
 /** How attempts end, and what that means for their task, its money and the GPU. */
 export function createAttemptEndings(context: Context, parts: Parts) {
-  const { book, registry, gpus, payments, attempts, send, requeue, wake } = parts
+  const { book, registry, gpus, payments, attempts, speeds, send, requeue, wake } = parts
   const { database } = context
 
   /**
@@ -96,7 +104,22 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   const settle = (tx: Transaction, { task, attempt }: ActiveAttempt, ending: Ending) =>
     endTask(context, tx, { payments, task, attempt, ending })
 
-  async function complete(active: ActiveAttempt, result: { claimedMs: number; outputData: Task['output_data'] }) {
+  /** The run, as it is measured: only of the catalogue's models, which are the same on all GPUs. */
+  function measure({ attempt, task, queued }: ActiveAttempt, done: { work: number | null; runMs: number }) {
+    const { model } = queued.wanted
+    if (model === null || done.work === null) return null
+    return { gpuId: attempt.gpu_id, model: model.name, taskType: task.task_type, work: done.work, runMs: done.runMs }
+  }
+
+  /** Notes what the run should have taken, and whether it took far longer: that is kept with the attempt and the GPU. */
+  async function noteSpeed(tx: Transaction, active: ActiveAttempt, run: NonNullable<ReturnType<typeof measure>>) {
+    const verdict = speeds.judge(run)
+    if (!verdict) return
+    await attempts.noteSpeed(tx, active, { ...verdict, runMs: run.runMs })
+    if (verdict.slow) await gpus.recordSlowTask(tx, run.gpuId)
+  }
+
+  async function complete(active: ActiveAttempt, result: Result) {
     const runMs = evidence(active, result.claimedMs)
     const message = `Completed after ${(runMs / 1_000).toFixed(3)} s of run time.`
     const outcome: End = { code: 'completed', message, decided_by: 'agent' }
@@ -104,6 +127,9 @@ export function createAttemptEndings(context: Context, parts: Parts) {
       const ending: Ending = { status: 'completed', end: outcome, runMs, outputData: result.outputData }
       if (!(await settle(tx, active, ending))) return false
       await gpus.recordAttemptEnd(tx, active.attempt.gpu_id, { outcome: 'completed', nowMs: context.clock.now() })
+      const run = measure(active, { work: result.work, runMs })
+      if (run) await noteSpeed(tx, active, run)
+      if (run) await speeds.record(tx, run)
       return true
     })
     free(active)
@@ -120,7 +146,14 @@ export function createAttemptEndings(context: Context, parts: Parts) {
       return failProvider(active, { status: 'failed', end: { ...failure.end, code: 'no_output', message } })
     }
     const runMs = isShown ? evidence(active, failure.claimedMs) : 0
-    return end(active, (tx) => settle(tx, active, { status: 'failed', end: failure.end, runMs, outputData: null }))
+    // Text that was still coming when its time was over: no more tokens than bytes.
+    const run =
+      failure.end.code === 'max_duration' ? measure(active, { work: active.outputBytes || null, runMs }) : null
+    return end(active, async (tx) => {
+      if (!(await settle(tx, active, { status: 'failed', end: failure.end, runMs, outputData: null }))) return false
+      if (run) await noteSpeed(tx, active, run)
+      return true
+    })
   }
 
   /** The provider's side failed: not charged, tried elsewhere as long as there are attempts left. */

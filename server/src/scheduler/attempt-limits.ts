@@ -26,8 +26,7 @@ export function createAttemptLimits({ clock, config }: Context, { registry, endi
       if (!isOpen(active) || !what.isOver()) return
       // Who is silent may have stopped it in time, or be gone: it comes back with what it has, or it is taken for dead.
       const isHeard = registry.get(active.attempt.gpu_id)?.liveness === 'alive'
-      if (!isHeard && active.status === 'running')
-        return limit(active, { dueMs: clock.now() + unknownMs, ...what })
+      if (!isHeard && active.status === 'running') return limit(active, { dueMs: clock.now() + unknownMs, ...what })
       await what.end()
       endings.stop(active, what.reason)
     }

@@ -32,7 +32,11 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
    * task has ended meanwhile, neither happens.
    */
   function offer(queued: QueuedTask, gpu: MarketGpu) {
-    const active = activate(queued, { attempt: newAttempt(queued, gpu), fileBytes: new Map(), unfinishedFiles: new Set() })
+    const active = activate(queued, {
+      attempt: newAttempt(queued, gpu),
+      fileBytes: new Map(),
+      unfinishedFiles: new Set(),
+    })
     attempts.offer(active).then(
       (isWritten) => !isWritten && endings.stop(active, 'the task has ended'),
       (error: unknown) => notWritten(active, error),

@@ -1,11 +1,20 @@
-import { type AgentMessageOf, type End, taskOutputs } from '@orbyte/protocol'
+import type { AgentMessageOf, End } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
+import { workOf } from '../speeds/speed-work.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
-import { type ActiveAttempt, type AttemptBook, isOpen, outputBytesOf, stopTimers } from './attempt-book.ts'
+import {
+  type ActiveAttempt,
+  type AttemptBook,
+  isGeneration,
+  isOpen,
+  outputBytesOf,
+  stopTimers,
+} from './attempt-book.ts'
 import type { AttemptEndings } from './attempt-endings.ts'
 import { takeFileChunk } from './attempt-files.ts'
 import type { AttemptLimits } from './attempt-limits.ts'
+import { outputProblem } from './output-check.ts'
 
 export type AttemptReports = ReturnType<typeof createAttemptReports>
 
@@ -175,13 +184,17 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     if (active.status === 'offered') return endings.failProvider(active, { status: 'refused', end })
     if (outcome === 'failed' && fault === 'renter') return endings.failRenter(active, { claimedMs, end })
     if (outcome !== 'completed') return endings.failProvider(active, { status: 'failed', end })
+    const { task_type: taskType } = active.task
+    const { input, files } = isGeneration(active) ? await attempts.workOf(active) : { input: null, files: [] }
+    await active.ending
+    if (!isOpen(active)) return
+    const { output_data: outputData } = message
     const problem =
       active.status !== 'running'
         ? 'The result came before the GPU was ready.'
-        : taskOutputs[active.task.task_type].safeParse(message.output_data).success
-          ? null
-          : 'The result does not have the form that its task type promises.'
-    if (problem === null) return endings.complete(active, { claimedMs, outputData: message.output_data })
+        : outputProblem({ taskType, input, output: outputData, files })
+    const work = input && outputData && problem === null ? workOf({ taskType, input, output: outputData }) : null
+    if (problem === null) return endings.complete(active, { claimedMs, outputData, work })
     const invalid: End = { code: 'invalid_output', message: problem, decided_by: 'platform' }
     return endings.failProvider(active, { status: 'failed', end: invalid })
   }

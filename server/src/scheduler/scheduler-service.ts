@@ -5,6 +5,7 @@ import type { StoredEvent } from '../event-store.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import type { ModelService } from '../models/model-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
+import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { endTask } from '../tasks/task-ending.ts'
 import { type ActiveAttempt, type AttemptRef, createAttemptBook, deadlineInMs } from './attempt-book.ts'
@@ -26,6 +27,7 @@ type Parts = {
   models: ModelService
   payments: PaymentService
   attempts: AttemptService
+  speeds: SpeedService
   agents: AgentLink
 }
 export type Scheduler = Awaited<ReturnType<typeof createScheduler>>
@@ -36,7 +38,7 @@ const sweepMs = 1_000
  * Brings waiting tasks and free GPUs together: an offer at a time for each task, to the best GPU that fits (matching.ts), and
  * to the next one if the agent refuses or does not answer. Rebuilds itself from the database.
  */
-export async function createScheduler(context: Context, { gpus, models, payments, attempts, agents }: Parts) {
+export async function createScheduler(context: Context, { gpus, models, payments, attempts, speeds, agents }: Parts) {
   const { clock, config, database, events } = context
   const { registry } = gpus
   const book = createAttemptBook()
@@ -45,7 +47,10 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
   const matchmaker = createMatchmaker(context, { gpus, models, agents, book, pause, offer })
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
-  const endings = createAttemptEndings(context, { book, registry, gpus, payments, attempts, send, requeue, wake })
+  const endings = createAttemptEndings(context, {
+    ...{ book, registry, gpus, payments, attempts, speeds },
+    ...{ send, requeue, wake },
+  })
   const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
   const limits = createAttemptLimits(context, { registry, endings })
   const reports = createAttemptReports(context, { book, registry, attempts, endings, limits })

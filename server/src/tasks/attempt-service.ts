@@ -168,6 +168,14 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       })
     },
 
+    /** Keeps what its run time was measured against, in the transaction that ends it, and tells where it was far too long. */
+    async noteSpeed(tx: Transaction, subject: Subject, speed: { runMs: number; expectedRunMs: number; slow: boolean }) {
+      const { runMs, expectedRunMs, slow } = speed
+      await store.writeSpeed(tx, subject.attempt.id, { expectedRunMs, slow })
+      const data = { gpu_id: subject.attempt.gpu_id, run_ms: runMs, expected_run_ms: expectedRunMs }
+      if (slow) await events.append(tx, { type: 'attempt.slow', ...about(subject), data })
+    },
+
     /** Ends the attempt uncharged and puts its task back into the queue. */
     async requeue(tx: Transaction, subject: Subject, failure: AttemptFailure) {
       const { attempt, task } = subject
