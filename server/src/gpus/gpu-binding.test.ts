@@ -35,6 +35,8 @@ describe('a device that nobody has registered', () => {
         name: 'NVIDIA GeForce RTX 4090 on box',
         price_per_hour: orb(0.34),
         maintenance: false,
+        cool_down_ms: 0,
+        on_trial: false,
       },
     ])
     expect(await view(gpus[0]!.gpu_id)).toMatchObject({
