@@ -9,6 +9,7 @@ export const eventTypes = [
   'task.completed',
   'task.failed',
   'task.cancelled',
+  'task.refuted',
   'attempt.offered',
   'attempt.accepted',
   'attempt.preparing',
@@ -24,6 +25,7 @@ export const eventTypes = [
   'payment.refunded',
   'dispute.opened',
   'dispute.decided',
+  'audit.failed',
 ] as const
 export const EventType = z.enum(eventTypes).meta({ id: 'EventType' })
 export type EventType = z.infer<typeof EventType>

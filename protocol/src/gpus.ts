@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { GpuAudit } from './audits.ts'
 import { Done, endpoint, pageInput, pageOf, queryBoolean, Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
 import { NonNegativeAmount, PositiveAmount } from './money.ts'
@@ -236,6 +237,13 @@ export const gpus = {
     access: 'user',
     input: gpuId.extend(pageInput),
     output: pageOf(Attempt),
+    errors: ['not_found', 'forbidden'],
+  }),
+  audits: endpoint('GET /api/gpus/{gpu_id}/audits', {
+    summary: 'What the market’s checks have said of your GPU, newest first',
+    access: 'user',
+    input: gpuId.extend(pageInput),
+    output: pageOf(GpuAudit),
     errors: ['not_found', 'forbidden'],
   }),
   prices: endpoint('GET /api/gpus/{gpu_id}/prices', {

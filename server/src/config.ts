@@ -27,7 +27,7 @@ export type Config = {
   /** FAUCET_PER_DAY in ORB, default 1000. */
   faucetMicrosPerDay: Micros
   /**
-   * AUDIT_BUDGET_PER_DAY in ORB, default 1: the most that the market spends in 24 hours on checks of its own (canaries and
+   * AUDIT_BUDGET_PER_DAY in ORB, default 10: the most that the market spends in 24 hours on checks of its own (canaries and
    * re-executions). 0: there are none.
    */
   auditMicrosPerDay: Micros
@@ -185,7 +185,7 @@ export function loadConfig(environment: Environment): Config {
     feeBasisPoints: percent(text('FEE_PERCENT') ?? '0', 'FEE_PERCENT'),
     allowEmulatedGpus: boolean(text('ALLOW_EMULATED_GPUS'), 'ALLOW_EMULATED_GPUS'),
     faucetMicrosPerDay: orb(text('FAUCET_PER_DAY') ?? '1000', 'FAUCET_PER_DAY'),
-    auditMicrosPerDay: orb(text('AUDIT_BUDGET_PER_DAY') ?? '1', 'AUDIT_BUDGET_PER_DAY'),
+    auditMicrosPerDay: orb(text('AUDIT_BUDGET_PER_DAY') ?? '10', 'AUDIT_BUDGET_PER_DAY'),
     auditShare: percent(text('AUDIT_SHARE_PERCENT') ?? '2', 'AUDIT_SHARE_PERCENT') / 10_000,
     modelsPath: folder(text('MODELS_PATH'), ['../models', '../../models']) ?? resolve('./models'),
     downloadsPath: folder(text('DOWNLOADS_PATH'), ['./downloads', '../../dist/downloads']),

@@ -3,6 +3,7 @@ import { createBackupService } from './admin/backup-service.ts'
 import { createAgentAdmission } from './agents/agent-admission.ts'
 import { createAgentConnections } from './agents/agent-connections.ts'
 import { createAgentService } from './agents/agent-service.ts'
+import { createAuditService } from './audits/audit-service.ts'
 import { type Context, every, isoFromMs } from './context.ts'
 import { createGpuService } from './gpus/gpu-service.ts'
 import { deleteOldIdempotencyKeys } from './http/idempotency-store.ts'
@@ -57,8 +58,12 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const connections = createAgentConnections()
   const scheduler = await createScheduler(context, { gpus, models, payments, attempts, speeds, agents: connections })
   const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler })
+  const audits = await createAuditService(context, {
+    ...{ users, ledger, payments, disputes, gpus, models },
+    ...{ tasks, speeds, scheduler, submissions },
+  })
   const admission = createAgentAdmission(context, { users, credentials })
-  const agents = await createAgentService(context, { users, admission, gpus, scheduler, connections })
+  const agents = await createAgentService(context, { users, admission, gpus, scheduler, audits, connections })
   const admin = createAdminService(context, { users, passwords, payments, disputes, tasks, scheduler, agents })
   const backups = createBackupService(context, { ledger })
   const stopHousekeeping = keepHouse(context, { payments, disputes, tasks, taskFiles })
@@ -80,12 +85,14 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
     speeds,
     scheduler,
     submissions,
+    audits,
     agents,
     admin,
     backups,
     /** Nothing happens by itself any more. Resolves once what was waiting to be written is. */
     async stop() {
       stopHousekeeping()
+      audits.stop()
       scheduler.stop()
       agents.stop()
       await gpus.stop()

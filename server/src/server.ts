@@ -5,6 +5,7 @@ import { adminRoutes } from './admin/admin-routes.ts'
 import { healthRoute } from './admin/health-routes.ts'
 import { agentRoutes } from './agents/agent-routes.ts'
 import { mountAgentSocket } from './agents/agent-socket.ts'
+import { auditRoutes } from './audits/audit-routes.ts'
 import type { Config } from './config.ts'
 import type { Clock, Context, Log, Random } from './context.ts'
 import type { Database } from './db/database.ts'
@@ -70,6 +71,7 @@ async function compose(context: Context): Promise<Server> {
     ...taskRoutes(tasks, market.streams, gpus),
     ...speedRoutes(market.speeds),
     ...schedulerRoutes(submissions, tasks),
+    ...auditRoutes(market.audits),
     ...agentRoutes(agents),
     ...adminRoutes(market.admin, market.backups),
     healthRoute(context, { gpus, scheduler, isStopping: () => stopping }),

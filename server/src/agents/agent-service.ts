@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type Agent, type AgentMessageOf, problem, type ServerMessageOf } from '@orbyte/protocol'
+import type { AuditService } from '../audits/audit-service.ts'
 import type { Context } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
@@ -21,12 +22,15 @@ type Parts = {
   admission: AgentAdmission
   gpus: GpuService
   scheduler: Scheduler
+  audits: AuditService
   connections: AgentConnections
 }
+type Standing = { status: 'active' | 'suspended'; reason: string | null }
 type Hello = AgentMessageOf<'hello'>
 
 /** Who the agents are, whether they are alive, and what their messages mean. The dialogue is agent-conversation.ts's. */
-export async function createAgentService(context: Context, { users, admission, gpus, scheduler, connections }: Parts) {
+export async function createAgentService(context: Context, parts: Parts) {
+  const { users, admission, gpus, scheduler, audits, connections } = parts
   const { database, config } = context
   const { registry } = gpus
   const acked = new Map<string, { instance: string; seq: number }>()
@@ -79,6 +83,7 @@ export async function createAgentService(context: Context, { users, admission, g
     agentId: agent.id,
     ownerId: agent.owner_id,
     hostname: agent.hostname,
+    version: agent.version,
     region: agent.region,
     devices,
   })
@@ -139,6 +144,16 @@ export async function createAgentService(context: Context, { users, admission, g
     scheduler.agentDied(agentId, reason)
   }
 
+  async function setStanding(tx: Transaction, agentId: string, { status, reason }: Standing) {
+    await store.setAgentStatus(tx, agentId, { status, reason })
+    const message = reason ?? 'The agent is suspended.'
+    if (status === 'suspended') tx.afterCommit(() => expel(agentId, { code: 'agent_suspended', message, retry: false }))
+  }
+  audits.onFaultTooMuch(async (tx, { agentId, reason }) => {
+    const agent = await store.agentById(tx, agentId)
+    if (agent?.status === 'active') await setStanding(tx, agentId, { status: 'suspended', reason })
+  })
+
   function view(agent: store.StoredAgent): Agent {
     return {
       ...agent,
@@ -190,20 +205,14 @@ export async function createAgentService(context: Context, { users, admission, g
     },
 
     /** For administrators, within their transaction. */
-    async setStatus(
-      tx: Transaction,
-      agentId: string,
-      change: { status: 'active' | 'suspended'; reason: string | null },
-    ): Promise<Agent> {
+    async setStatus(tx: Transaction, agentId: string, change: Standing): Promise<Agent> {
       const agent = await store.agentById(tx, agentId)
       if (!agent || agent.status === 'revoked')
         throw problem('not_found', `There is no agent ${agentId}, or its key was revoked.`)
-      await store.setAgentStatus(tx, agentId, change)
-      const message = change.reason ?? 'The agent is suspended.'
-      if (change.status === 'suspended')
-        tx.afterCommit(() => expel(agentId, { code: 'agent_suspended', message, retry: false }))
-      const seen = view(agent)
-      return { ...seen, status: change.status, connected: seen.connected && change.status === 'active' }
+      await setStanding(tx, agentId, change)
+      if (change.status === 'active') await audits.forgive(tx, agentId)
+      const seen = view({ ...agent, status: change.status, suspended_reason: change.reason })
+      return { ...seen, connected: seen.connected && change.status === 'active' }
     },
 
     stop() {

@@ -81,6 +81,7 @@ export function marketGpu(fields: Partial<MarketGpu> = {}): MarketGpu {
     connected: true,
     liveness: 'alive',
     suspended: false,
+    agentVersion: '0.1.0',
     attemptId: null,
     taskTypes: ['text_generation', 'embedding'],
     modelFormats: ['gguf', 'wordvec'],

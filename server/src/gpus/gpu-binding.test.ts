@@ -194,7 +194,14 @@ test('emulated GPUs are refused unless the market admits them, and are then call
 
 test('a report that does not commit changes nothing', async () => {
   const before = await byHand()
-  const report = { agentId: agentId(1), ownerId: market.bob, hostname: 'box', region: null, devices: [] }
+  const report = {
+    agentId: agentId(1),
+    ownerId: market.bob,
+    hostname: 'box',
+    version: '0.1.0',
+    region: null,
+    devices: [],
+  }
   await expect(
     market.database.transaction(async (tx) => {
       await market.gpus.bindDevices(tx, report)

@@ -14,6 +14,7 @@ export type AgentReport = {
   readonly agentId: string
   readonly ownerId: string
   readonly hostname: string
+  readonly version: string
   readonly region: string | null
   readonly devices: readonly ReportedDevice[]
 }
@@ -52,7 +53,7 @@ export async function bindDevices(binding: Binding, report: AgentReport): Promis
     gpus.push(assignedGpu({ ...gpu, deviceUuid: uuid }, binding.clock.now()))
     tx.afterCommit(() => registry.put(gpu))
   }
-  tx.afterCommit(() => registry.connect(report.agentId, connected))
+  tx.afterCommit(() => registry.connect(report.agentId, connected, report.version))
   return { gpus, refused }
 }
 

@@ -69,6 +69,17 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
       const counters = await store.countSlowTask(tx, gpuId)
       if (counters) tx.afterCommit(() => registry.patch(gpuId, counters))
     },
+    /** Within the transaction in which a check asks it. */
+    async recordAudited(tx: Transaction, gpuId: string) {
+      const auditedAtMs = context.clock.now()
+      await store.writeAuditedAt(tx, gpuId, auditedAtMs)
+      tx.afterCommit(() => registry.patch(gpuId, { auditedAtMs }))
+    },
+    /** Within the transaction that decides a check. */
+    async recordAudit(tx: Transaction, gpuId: string, outcome: store.AuditOutcome) {
+      const counters = await store.countAudit(tx, gpuId, outcome)
+      if (counters) tx.afterCommit(() => registry.patch(gpuId, counters))
+    },
     /** `listen` hears, after the commit, that an attempt has to stop at once, uncharged. It must not throw. */
     onReclaim(listen: ReclaimListener): () => void {
       reclaimListeners.add(listen)

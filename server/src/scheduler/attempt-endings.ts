@@ -24,6 +24,8 @@ type Parts = {
   send: SendToAgent
   requeue: Matchmaker['requeue']
   wake: () => void
+  /** Once that is durable. */
+  completed: (active: ActiveAttempt) => void
 }
 type Result = {
   claimedMs: number
@@ -37,7 +39,7 @@ const retryMs = 1_000
 
 /** How attempts end, and what that means for their task, its money and the GPU. */
 export function createAttemptEndings(context: Context, parts: Parts) {
-  const { book, registry, gpus, payments, attempts, speeds, send, requeue, wake } = parts
+  const { book, registry, gpus, payments, attempts, speeds, send, requeue, wake, completed } = parts
   const { database } = context
 
   /**
@@ -130,6 +132,7 @@ export function createAttemptEndings(context: Context, parts: Parts) {
       const run = measure(active, { work: result.work, runMs })
       if (run) await noteSpeed(tx, active, run)
       if (run) await speeds.record(tx, run)
+      tx.afterCommit(() => completed(active))
       return true
     })
     free(active)

@@ -6,6 +6,7 @@ import {
   problem,
   ProblemError,
   taskInputs,
+  type TaskType,
   durationMsMaxByType,
 } from '@orbyte/protocol'
 import { z } from 'zod'
@@ -34,6 +35,7 @@ type Parts = {
 export type SubmissionService = ReturnType<typeof createSubmissionService>
 
 const offersShown = 20
+const seededTypes: readonly TaskType[] = ['text_generation', 'image_generation', 'model_training']
 
 /** How a task comes into the market: what fits and what it costs, then the hold and the task in one transaction. */
 export function createSubmissionService(context: Context, { gpus, models, ledger, attempts, scheduler }: Parts) {
@@ -41,7 +43,7 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
   function understand(task: NewTask) {
     const parsed = taskInputs[task.task_type].safeParse(task.input_data)
     if (!parsed.success) throw invalidInput(parsed.error)
-    const input = parsed.data as NewTask['input_data']
+    const input = withSeed(task.task_type, parsed.data as NewTask['input_data'])
     const asked =
       typeof input.model === 'string'
         ? input.model
@@ -58,6 +60,15 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
     const { task_type, requirements, max_price_per_hour = null } = task
     const asking = { task_type, requirements, model: modelName, max_price_per_hour }
     return { input, wanted: wantedOf(asking, model), group: keyOf(asking) }
+  }
+
+  /**
+   * Where chance is involved, a task has a seed: drawn here if its renter names none. So any result can be had again, and the
+   * market's own checks, which need one, look like everybody's tasks.
+   */
+  function withSeed(taskType: TaskType, input: NewTask['input_data']): NewTask['input_data'] {
+    if (!seededTypes.includes(taskType) || input.seed !== undefined) return input
+    return { ...input, seed: Buffer.from(context.random.bytes(4)).readUInt32BE() }
   }
 
   function survey(wanted: Wanted) {
@@ -103,6 +114,7 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
       max_duration_ms: maxDurationMs,
       max_wait_ms: task.max_wait_ms,
       auto_pay: task.auto_pay,
+      allow_reexecution: task.allow_reexecution,
       priority: task.priority,
       hold: micros(Math.max(1, hold)),
       cost: null,
@@ -115,11 +127,12 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
       started_at: null,
       completed_at: null,
       data_deleted_at: null,
+      reexecution: null,
     }
   }
 
   /** Holds the money and stores the tasks: all of them or none. They wait in memory once that is durable. */
-  async function submit(tx: Transaction, caller: Caller, tasks: NewTask[]): Promise<StoredTask[]> {
+  async function submit(tx: Transaction, caller: Pick<Caller, 'userId'>, tasks: NewTask[]): Promise<StoredTask[]> {
     if (scheduler.pause.paused)
       throw problem(
         'market_paused',
@@ -160,6 +173,7 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
   }
 
   return {
+    submit,
     create: (caller: Caller, task: NewTask) =>
       transactionOnce(context, caller, async (tx) => summaryOf((await submit(tx, caller, [task]))[0]!)),
     createBatch: (caller: Caller, tasks: NewTask[]) =>

@@ -71,14 +71,21 @@ export function createTaskQueue() {
     groups: () => inGroup.size,
     all: () => byId.values(),
 
-    /** One task of each renter, then the next one of each, … : a snapshot, so it may change meanwhile. */
+    /**
+     * One task of each renter, then the next one of each, … : a snapshot, so it may change meanwhile. What the market asks for
+     * itself (a priority below all others) comes after everybody.
+     */
     inTurns(): QueuedTask[] {
       const lists = [...byRenter.values()]
       const longest = lists.reduce((most, { length }) => Math.max(most, length), 0)
       const turns: QueuedTask[] = []
+      const last: QueuedTask[] = []
       for (let turn = 0; turn < longest; turn++)
-        for (const list of lists) if (turn < list.length) turns.push(list[turn]!)
-      return turns
+        for (const list of lists) {
+          const queued = list[turn]
+          if (queued) (queued.task.priority < 0 ? last : turns).push(queued)
+        }
+      return [...turns, ...last]
     },
   }
 }

@@ -59,6 +59,10 @@ export async function createSpeedService(context: Context, registry: GpuRegistry
       return rate === null ? null : judgeRun({ work, runMs }, rate)
     },
 
+    /** Whether it has completed a task with this model. */
+    hasRun: (gpuId: string, model: string) =>
+      [...byWork].some(([key, speeds]) => key.endsWith(` ${model}`) && speeds.has(gpuId)),
+
     /** How long so much work would run on this GPU: by its own speed, else by that of others of its kind; null: not known. */
     expectedRunMs(gpu: MarketGpu, { work, ...withModel }: WithModel & { work: number }): number | null {
       const rate = rateOf(speedsWith(withModel).get(gpu.id)) ?? rateOfOthers(gpu, withModel)
