@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander'
 import { amount, decimal, examples, fieldsOf, pageOptions, type PageOptions } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
-import { count, hardware, localTime, perHour } from '../format.ts'
+import { count, duration, hardware, localTime, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { type Column, details } from '../table.ts'
 
@@ -25,6 +25,7 @@ export function addGpuCommands(program: Command, cli: Cli) {
   addMarketCommands(gpus, cli)
   addOwnerCommands(gpus, cli)
   addAvailabilityCommands(gpus, cli)
+  addChecks(gpus, cli)
 }
 
 function addMarketCommands(gpus: Command, cli: Cli) {
@@ -64,6 +65,24 @@ function addMarketCommands(gpus: Command, cli: Cli) {
     .summary('everything about a GPU')
     .argument('<gpu_id>')
     .action(async (gpuId: string) => showGpu(cli, await cli.client.gpus.get({ gpu_id: gpuId })))
+
+  gpus
+    .command('speeds')
+    .summary('how fast a GPU really is, by model, as measured on its tasks')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string) =>
+      cli.showList(await cli.client.gpus.speeds({ gpu_id: gpuId }), {
+        empty: 'It has completed no task with a model of the catalogue yet.',
+        columns: [
+          { title: 'model', value: ({ model }) => model },
+          { title: 'task type', value: ({ task_type }) => task_type },
+          { title: 'speed', value: ({ per_second }) => per_second, right: true },
+          { title: 'unit', value: ({ unit }) => `${unit}/s` },
+          { title: 'tasks', value: ({ attempts }) => attempts, right: true },
+          { title: 'ran', value: ({ run_ms }) => duration(run_ms), right: true },
+        ],
+      }),
+    )
 
   gpus
     .command('prices')
@@ -116,6 +135,26 @@ function addOwnerCommands(gpus: Command, cli: Cli) {
       if (price === undefined && Object.keys(rest).length === 0)
         throw new CliError('Say what to change: --price, --name or --region.', exitCodes.usage)
       showGpu(cli, await cli.client.gpus.update({ gpu_id: gpuId, price_per_hour: price, ...rest }))
+    })
+}
+
+function addChecks(gpus: Command, cli: Cli) {
+  pageOptions(gpus.command('audits'))
+    .summary('what the market’s checks have said of your GPU')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string, options: PageOptions) => {
+      const list = (page: object) => cli.client.gpus.audits({ gpu_id: gpuId, ...page })
+      cli.showList(await fetchItems(list, {}, options), {
+        empty: 'It has not been checked yet.',
+        columns: [
+          { title: 'time', value: ({ judged_at }) => localTime(judged_at) },
+          { title: 'task', value: ({ task_id }) => task_id },
+          { title: 'kind', value: ({ kind }) => kind },
+          { title: 'model', value: ({ model }) => model, shrinks: true },
+          { title: 'verdict', value: ({ verdict }) => verdict.replace('_', ' ') },
+          { title: 'what came out', value: ({ message }) => message, shrinks: true },
+        ],
+      })
     })
 }
 

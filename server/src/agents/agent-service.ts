@@ -3,16 +3,14 @@ import { type Agent, type AgentMessageOf, problem, type ServerMessageOf } from '
 import type { AuditService } from '../audits/audit-service.ts'
 import type { Context } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
-import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
-import { isOnTrial } from '../gpus/gpu-status.ts'
-import { type AssignedGpu, assignedGpu } from '../gpus/gpu-view.ts'
 import { pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { UserService } from '../users/user-service.ts'
 import type { AgentAdmission } from './agent-admission.ts'
 import type { AgentConnections, Connection } from './agent-connections.ts'
+import { createAssignedNews } from './assigned-news.ts'
 import { createLiveness } from './agent-liveness.ts'
 import * as store from './agent-store.ts'
 
@@ -34,7 +32,7 @@ export async function createAgentService(context: Context, parts: Parts) {
   const { database, config } = context
   const { registry } = gpus
   const acked = new Map<string, { instance: string; seq: number }>()
-  const assigned = new Map<string, string>()
+  const assigned = createAssignedNews(context, { registry, connections })
 
   const liveness = createLiveness(context, (agentId, state) => {
     registry.setLiveness(agentId, state, connections.isConnected(agentId))
@@ -52,7 +50,7 @@ export async function createAgentService(context: Context, parts: Parts) {
     const attempts = await scheduler.reconcile(agent.id, hello.attempts)
     await replaceConnection(agent.id)
     if (acked.get(agent.id)?.instance !== hello.instance) acked.set(agent.id, { instance: hello.instance, seq: 0 })
-    noteAssigned(bound.gpus)
+    assigned.note(bound.gpus)
     connection.send({
       type: 'welcome',
       agent_id: agent.id,
@@ -91,7 +89,7 @@ export async function createAgentService(context: Context, parts: Parts) {
   async function devices(agent: store.StoredAgent, message: AgentMessageOf<'devices'>) {
     const bound = await database.transaction((tx) => gpus.bindDevices(tx, report(agent, message.devices)))
     registry.setLiveness(agent.id, 'alive', true)
-    noteAssigned(bound.gpus)
+    assigned.note(bound.gpus)
     connections.send(agent.id, { type: 'gpus', gpus: bound.gpus })
     scheduler.wake()
   }
@@ -106,20 +104,7 @@ export async function createAgentService(context: Context, parts: Parts) {
     connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, attempts })
   }
 
-  /** Tells the agent of a GPU's new name, price, maintenance or cool-down. */
-  function tellAssigned(gpu: MarketGpu) {
-    const { agentId, deviceUuid } = gpu
-    if (agentId === null || deviceUuid === null || !assigned.has(gpu.id)) return
-    if (assigned.get(gpu.id) === newsOf(gpu)) return
-    assigned.set(gpu.id, newsOf(gpu))
-    connections.send(agentId, { type: 'gpus', gpus: [assignedGpu({ ...gpu, deviceUuid }, context.clock.now())] })
-  }
-  function noteAssigned(gpus: readonly AssignedGpu[]) {
-    for (const { gpu_id } of gpus) assigned.set(gpu_id, newsOf(registry.get(gpu_id)!))
-  }
-  const newsOf = ({ name, priceMicrosPerHour, maintenance, coolDownUntilMs, failuresInARow }: MarketGpu) =>
-    JSON.stringify([name, priceMicrosPerHour, maintenance, coolDownUntilMs, isOnTrial({ failuresInARow })])
-  const unsubscribe = registry.onChange(tellAssigned)
+  const unsubscribe = registry.onChange(assigned.tell)
   users.onStatusChanged((userId, status) => {
     if (status === 'active') return
     const message = `The account of this machine’s owner is ${status}.`

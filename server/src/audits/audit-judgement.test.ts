@@ -38,7 +38,7 @@ test('who does not answer is replaced, and is not at fault', () => {
 
 const anyAnswer = fc.oneof(fc.constantFrom('open' as const, 'none' as const), fc.constantFrom(a, b, c))
 
-test('a majority is never at fault, and a minority only where two others agree', () => {
+test('nobody is at fault but where two others agree, and more than agree with them', () => {
   fc.assert(
     fc.property(fc.array(anyAnswer, { minLength: 1, maxLength: askedMax }), fc.boolean(), (answers, canAsk) => {
       const judgement = judge(answers, canAsk)
@@ -46,7 +46,8 @@ test('a majority is never at fault, and a minority only where two others agree',
       const found = [...judgement.verdicts.values()]
       const withVerdict = (verdict: string) => answers.filter((_, index) => found[index] === verdict)
       if (found.includes('at_fault')) expect(withVerdict('agreed').length).toBeGreaterThanOrEqual(2)
-      expect(withVerdict('at_fault').length).toBeLessThan(Math.max(1, withVerdict('agreed').length))
+      for (const wrong of withVerdict('at_fault'))
+        expect(answers.filter((answer) => answer === wrong).length).toBeLessThan(withVerdict('agreed').length)
       expect(new Set(withVerdict('agreed')).size).toBeLessThanOrEqual(1)
       for (const answer of withVerdict('unanswered')) expect(answer).toBe('none')
       expect(answers).not.toContain('open')

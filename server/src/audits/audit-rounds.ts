@@ -116,13 +116,19 @@ export function createAuditRounds(context: Context, { funds, gpus, tasks, submis
       })
     },
 
-    /** A renter's task is the first answer; others are asked for theirs by and by. */
-    openReexecution(audit: Omit<NewAudit, 'kind'>, first: { taskId: string; gpu: MarketGpu }): Promise<string> {
+    /** A renter's task, which `gpu` has completed, is the first answer; another GPU is asked the same. False: as above. */
+    openReexecution(
+      audit: Omit<NewAudit, 'kind'>,
+      { taskId, gpu, ...question }: { taskId: string; gpu: MarketGpu } & Question,
+    ): Promise<boolean> {
       return database.transaction(async (tx) => {
+        const terms = await termsFor(tx, audit.task_type, question.chosen)
+        if (!terms) return false
         const opened = await open(tx, { ...audit, kind: 'reexecution' })
-        await store.insertAnswer(tx, opened.id, answerOf(first.gpu, { taskId: first.taskId, paidByMarket: false }))
-        await tasks.noteReexecution(tx, first.taskId, 'waiting')
-        return opened.id
+        await store.insertAnswer(tx, opened.id, answerOf(gpu, { taskId, paidByMarket: false }))
+        await tasks.noteReexecution(tx, taskId, 'waiting')
+        await ask(tx, opened, { ...question, ...terms })
+        return true
       })
     },
 

@@ -1,6 +1,6 @@
-import { type AuditStatus, type Model, ProblemError } from '@orbyte/protocol'
+import type { AuditStatus, Model } from '@orbyte/protocol'
 import { type Context, every, nowIso } from '../context.ts'
-import type { Transaction } from '../db/database.ts'
+import type { Reader, Transaction } from '../db/database.ts'
 import type { StoredEvent } from '../event-store.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
@@ -10,7 +10,8 @@ import type { Ledger } from '../ledger/ledger-service.ts'
 import type { ModelService } from '../models/model-service.ts'
 import type { DisputeService } from '../payments/dispute-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
-import type { Completed, Scheduler } from '../scheduler/scheduler-service.ts'
+import type { Completed } from '../scheduler/attempt-endings.ts'
+import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { SubmissionService } from '../scheduler/submission-service.ts'
 import type { SpeedService } from '../speeds/speed-service.ts'
 import type { TaskService } from '../tasks/task-service.ts'
@@ -19,10 +20,12 @@ import { canaryInput } from './audit-canaries.ts'
 import { createAuditChoice } from './audit-choice.ts'
 import { isRepeatable } from './audit-comparison.ts'
 import { createAuditDecisions, type FaultListener } from './audit-decisions.ts'
-import { createAuditFunds } from './audit-funds.ts'
+import { type AuditFunds, createAuditFunds } from './audit-funds.ts'
 import { checkChance } from './audit-judgement.ts'
+import { createAuditProgress } from './audit-progress.ts'
 import { type AskedGpu, createAuditRounds } from './audit-rounds.ts'
 import * as store from './audit-store.ts'
+import { createOpenAudits } from './open-audits.ts'
 
 export type AuditService = Awaited<ReturnType<typeof createAuditService>>
 
@@ -54,9 +57,7 @@ export async function createAuditService(context: Context, parts: AuditParts) {
   const isOff = config.auditMicrosPerDay === 0 || models.deterministic().length === 0
   const faultListeners: FaultListener[] = []
   const dues = new Set(await database.read(store.readDues))
-  /** What open audits ask, by task. */
-  const asked = new Map<string, { auditId: string; gpuId: string }>()
-  const open = new Set<string>()
+  const open = createOpenAudits()
 
   const funds = createAuditFunds(context, parts)
   const choice = createAuditChoice(context, { registry: gpus.registry, models, speeds, scheduler, dues, chance })
@@ -67,57 +68,22 @@ export async function createAuditService(context: Context, parts: AuditParts) {
       for (const listen of faultListeners) await listen(tx, fault)
     },
   })
+  const { pause } = scheduler
+  const progress = createAuditProgress(context, { choice, rounds, decisions, open, models, tasks, pause })
 
-  function noteAsked({ auditId, taskId, gpuId }: AskedGpu) {
-    open.add(auditId)
-    asked.set(taskId, { auditId, gpuId })
-    dues.delete(gpuId)
-  }
-
-  /** Takes it as far as it goes now. */
-  async function goOn(auditId: string): Promise<void> {
-    const next = await decisions.consider(auditId)
-    if (next === 'over') await end(auditId)
-    if (next === 'ask' && !scheduler.pause.paused) await askAnother(auditId)
-    if (next === 'withdraw') await cancelTasks(tasksOf(auditId))
-  }
-
-  const tasksOf = (auditId: string) => [...asked].filter(([, one]) => one.auditId === auditId).map(([taskId]) => taskId)
-
-  const auditWithAnswers = (auditId: string) =>
-    database.read(
-      async (reader) => [await store.auditById(reader, auditId), await store.answersOf(reader, auditId)] as const,
-    )
-
-  async function askAnother(auditId: string) {
-    const [audit, answers] = await auditWithAnswers(auditId)
-    const model = models.deterministic().find(({ name }) => name === audit?.model)
-    if (!audit || !model) return
-    const [gpu] = choice.peers({
-      deviceClass: audit.device_class,
-      question: { taskType: audit.task_type, model },
-      owners: new Set(answers.map(({ provider_id }) => provider_id)),
-    })
-    if (gpu) await rounds.askAnother(auditId, gpu)
-  }
-
-  /** It is over; copies of what a renter had asked for are kept no longer than that. */
-  async function end(auditId: string) {
-    open.delete(auditId)
-    for (const taskId of tasksOf(auditId)) asked.delete(taskId)
-    const [audit, answers] = await auditWithAnswers(auditId)
-    if (audit?.kind !== 'reexecution') return
-    for (const { task_id, paid_by_market } of answers) if (paid_by_market) await tasks.clear(task_id)
+  function noteAsked(asked: AskedGpu) {
+    open.note(asked)
+    dues.delete(asked.gpuId)
   }
 
   let isSwept = false
   async function look() {
     // What an earlier process has left can only be there once.
-    if (!isSwept) for (const taskId of await database.read(store.copiesLeft)) await tasks.clear(taskId)
+    if (!isSwept) await progress.sweep()
     isSwept = true
-    for (const auditId of [...open]) await goOn(auditId)
-    await makeRoom()
-    if (!isOff && !scheduler.pause.paused && open.size < openMax) await openCanary()
+    for (const auditId of open.ids()) await progress.goOn(auditId)
+    await progress.makeRoom()
+    if (!isOff && !pause.paused && open.size() < openMax) await openCanary()
   }
 
   async function openCanary() {
@@ -134,30 +100,13 @@ export async function createAuditService(context: Context, parts: AuditParts) {
     await rounds.openCanary(about, { chosen: [gpu, peer], input })
   }
 
-  /** A check in progress gives way to a renter who waits for its GPU. */
-  async function makeRoom() {
-    const wanted = new Set(choice.wanted([...asked.values()].map(({ gpuId }) => gpuId)))
-    await cancelTasks([...asked].filter(([, { gpuId }]) => wanted.has(gpuId)).map(([taskId]) => taskId))
-  }
-
-  async function cancelTasks(taskIds: readonly string[]) {
-    const userId = taskIds.length === 0 ? null : await database.read(store.readAccount)
-    if (userId === null) return
-    const caller: Caller = { userId, role: 'user', sessionId: null, address: '', userAgent: null, idempotency: null }
-    for (const taskId of taskIds)
-      await tasks.cancel(caller, taskId).catch((error: unknown) => {
-        // It has ended by itself, or is the renter's own.
-        if (!(error instanceof ProblemError)) throw error
-      })
-  }
-
   /** A renter's task has run here: its GPU may be due, or the task itself be asked of another. */
   async function taskCompleted({ task, model, gpuId }: Completed): Promise<void> {
     const gpu = gpus.registry.get(gpuId)
-    if (!gpu || asked.has(task.id) || chance() >= checkChance(gpu, config.auditShare)) return
+    if (!gpu || open.ofTask(task.id) !== null || chance() >= checkChance(gpu, config.auditShare)) return
     const canRerun =
       task.allow_reexecution &&
-      open.size < openMax &&
+      open.size() < openMax &&
       model?.deterministic === true &&
       gpu.modelFormats.includes(model.format)
     if (canRerun && (await reexecute(task.id, { gpu, model }))) return
@@ -172,29 +121,28 @@ export async function createAuditService(context: Context, parts: AuditParts) {
     if (!task?.input_data || !isRepeatable(task.task_type, task.input_data)) return false
     const question = { taskType: task.task_type, model }
     const deviceClass = choice.classOf(gpu)
-    if (choice.peers({ deviceClass, question, owners: new Set([gpu.ownerId]) }).length === 0) return false
+    // A renter is no judge of their own tasks.
+    const owners = new Set([gpu.ownerId, task.renter_id])
+    const [peer] = choice.peers({ deviceClass, question, owners })
+    if (!peer) return false
     const about = { task_type: task.task_type, model: model.name, device_class: deviceClass }
-    const auditId = await rounds.openReexecution(about, { taskId, gpu })
-    noteAsked({ auditId, taskId, gpuId: gpu.id })
-    await goOn(auditId)
-    return true
+    return rounds.openReexecution(about, { taskId, gpu, chosen: [peer], input: task.input_data })
   }
 
   const attempt = (work: () => Promise<void>) => {
     work().catch((error: unknown) => log.error({ error }, 'a check of a GPU could not go on'))
   }
 
-  let isRoomDue = false
-  function hear({ type, task_id }: StoredEvent) {
-    if (task_id === null || asked.size === 0) return
-    const own = asked.get(task_id)
-    if (own && /^task\.(completed|failed|cancelled)$/.test(type)) attempt(() => goOn(own.auditId))
-    if (own || type !== 'task.queued' || isRoomDue) return
-    isRoomDue = true
+  let cancelRoom: (() => void) | null = null
+  function hear({ type, task_id: taskId }: StoredEvent) {
+    if (taskId === null || open.size() === 0) return
+    const own = open.ofTask(taskId)
+    if (own !== null && /^task\.(completed|failed|cancelled)$/.test(type)) attempt(() => progress.goOn(own))
+    if (own !== null || type !== 'task.queued') return
     // Once it has been offered to whoever is free.
-    context.clock.after(0, () => {
-      isRoomDue = false
-      attempt(makeRoom)
+    cancelRoom ??= context.clock.after(0, () => {
+      cancelRoom = null
+      attempt(progress.makeRoom)
     })
   }
 
@@ -202,7 +150,8 @@ export async function createAuditService(context: Context, parts: AuditParts) {
   const stops = [
     context.events.subscribe(hear),
     ...(isOff ? [] : [scheduler.onCompleted((completed) => attempt(() => taskCompleted(completed)))]),
-    ...(isOff && asked.size === 0 ? [] : [every(context, config.timing.auditEveryMs, look)]),
+    ...(isOff && open.size() === 0 ? [] : [every(context, config.timing.auditEveryMs, look)]),
+    () => cancelRoom?.(),
   ]
 
   return {
@@ -211,13 +160,7 @@ export async function createAuditService(context: Context, parts: AuditParts) {
     /** Within the transaction that lifts its suspension: what it was found wrong in counts no more. */
     forgive: (tx: Transaction, agentId: string) => store.forgiveFaults(tx, agentId),
 
-    list(query: PageInput & { status?: AuditStatus | undefined; gpu_id?: string | undefined }) {
-      return database.read(async (reader) => {
-        const { status = null, gpu_id: gpuId = null, limit } = query
-        const rows = await store.listAudits(reader, { status, gpuId, before: startOf(query), limit: limit + 1 })
-        return { ...pageFrom(rows, limit), spent: await funds.spent(reader), budget_per_day: funds.budget }
-      })
-    },
+    list: (query: AuditQuery) => database.read((reader) => listAudits(reader, query, funds)),
 
     async ofGpu(caller: Caller, { gpu_id: gpuId, ...page }: PageInput & { gpu_id: string }) {
       await gpus.assertOwner(caller, gpuId)
@@ -229,4 +172,12 @@ export async function createAuditService(context: Context, parts: AuditParts) {
       for (const stop of stops) stop()
     },
   }
+}
+
+type AuditQuery = PageInput & { status?: AuditStatus | undefined; gpu_id?: string | undefined }
+
+async function listAudits(reader: Reader, query: AuditQuery, funds: AuditFunds) {
+  const { status = null, gpu_id: gpuId = null, limit } = query
+  const rows = await store.listAudits(reader, { status, gpuId, before: startOf(query), limit: limit + 1 })
+  return { ...pageFrom(rows, limit), spent: await funds.spent(reader), budget_per_day: funds.budget }
 }

@@ -46,11 +46,11 @@ export function auditById(reader: Reader, id: string): Promise<StoredAudit | und
   return reader.get<AuditRow>(`SELECT ${auditColumns} FROM audits WHERE id = ?`, id)
 }
 
-/** What open audits ask. */
+/** The market's tasks of open audits. */
 export async function openQuestions(reader: Reader): Promise<{ auditId: string; taskId: string; gpuId: string }[]> {
   const rows = await reader.all<{ audit_id: string; task_id: string; gpu_id: string }>(
     `SELECT a.audit_id, a.task_id, a.gpu_id FROM audits au JOIN audit_answers a ON a.audit_id = au.id
-     WHERE au.status = 'open' ORDER BY a.task_id`,
+     WHERE au.status = 'open' AND a.paid_by_market = 1 ORDER BY a.task_id`,
   )
   return rows.map(({ audit_id, task_id, gpu_id }) => ({ auditId: audit_id, taskId: task_id, gpuId: gpu_id }))
 }

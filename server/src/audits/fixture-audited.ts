@@ -53,9 +53,9 @@ export async function startAuditedMarket(options: { config?: Partial<Config>; ou
     ownerOf: (agent: ScriptedAgent) => owners.get(agent)!,
     gpu: ({ gpuId }: ScriptedAgent) => market.ask(null, api.gpus.get, { gpu_id: gpuId }),
 
-    /** A GPU of a new owner's that only generates text. */
-    async newGpu(device: Partial<DeviceWire> = {}) {
-      const owner = await market.person()
+    /** A GPU of a new owner's, unless it is somebody's, that only generates text. */
+    async newGpu(device: Partial<DeviceWire> = {}, given?: TestUser) {
+      const owner = given ?? (await market.person())
       const text = { task_types: ['text_generation' as const], model_formats: ['gguf'], price_per_hour: '3.6' }
       const agent = await market.machine(owner, [{ ...text, ...device }])
       agents.push(agent)

@@ -1,4 +1,4 @@
-import type { End, Task } from '@orbyte/protocol'
+import type { End, Model, Task } from '@orbyte/protocol'
 import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
@@ -8,6 +8,7 @@ import { chargedMs } from '../payments/pricing.ts'
 import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { type AttemptFailure, endTask, type Ending } from '../tasks/task-ending.ts'
+import type { OpenTask } from '../tasks/task-store.ts'
 import { type ActiveAttempt, type AttemptBook, hasShownWork, isOpen, stopTimers } from './attempt-book.ts'
 import type { Matchmaker } from './matchmaker.ts'
 import type { SendToAgent } from './scheduler-service.ts'
@@ -24,9 +25,9 @@ type Parts = {
   send: SendToAgent
   requeue: Matchmaker['requeue']
   wake: () => void
-  /** Once that is durable. */
-  completed: (active: ActiveAttempt) => void
 }
+/** A task that has completed: what was asked for, with which model of the catalogue, and where it ran. */
+export type Completed = { readonly task: OpenTask; readonly model: Model | null; readonly gpuId: string }
 type Result = {
   claimedMs: number
   outputData: Task['output_data']
@@ -39,8 +40,9 @@ const retryMs = 1_000
 
 /** How attempts end, and what that means for their task, its money and the GPU. */
 export function createAttemptEndings(context: Context, parts: Parts) {
-  const { book, registry, gpus, payments, attempts, speeds, send, requeue, wake, completed } = parts
+  const { book, registry, gpus, payments, attempts, speeds, send, requeue, wake } = parts
   const { database } = context
+  const completionListeners = new Set<(completed: Completed) => void>()
 
   /**
    * Runs the transaction that ends an attempt. If the database says that it has ended otherwise meanwhile (a cancel that was
@@ -121,6 +123,10 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     if (verdict.slow) await gpus.recordSlowTask(tx, run.gpuId)
   }
 
+  function tellCompleted({ task, attempt, queued }: ActiveAttempt) {
+    for (const listen of completionListeners) listen({ task, model: queued.wanted.model, gpuId: attempt.gpu_id })
+  }
+
   async function complete(active: ActiveAttempt, result: Result) {
     const runMs = evidence(active, result.claimedMs)
     const message = `Completed after ${(runMs / 1_000).toFixed(3)} s of run time.`
@@ -132,7 +138,7 @@ export function createAttemptEndings(context: Context, parts: Parts) {
       const run = measure(active, { work: result.work, runMs })
       if (run) await noteSpeed(tx, active, run)
       if (run) await speeds.record(tx, run)
-      tx.afterCommit(() => completed(active))
+      tx.afterCommit(() => tellCompleted(active))
       return true
     })
     free(active)
@@ -182,5 +188,12 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     })
   }
 
-  return { complete, failRenter, failProvider, stop, free, noteRun, persist }
+  return {
+    ...{ complete, failRenter, failProvider, stop, free, noteRun, persist },
+    /** `listen` hears after the commit, and must not throw. */
+    onCompleted(listen: (completed: Completed) => void): () => void {
+      completionListeners.add(listen)
+      return () => completionListeners.delete(listen)
+    },
+  }
 }

@@ -1,4 +1,4 @@
-import { type AgentMessageOf, attemptHoldsGpu, type End, type Model, type ServerMessage } from '@orbyte/protocol'
+import { type AgentMessageOf, attemptHoldsGpu, type End, type ServerMessage } from '@orbyte/protocol'
 import { type Context, every } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { StoredEvent } from '../event-store.ts'
@@ -7,7 +7,6 @@ import type { ModelService } from '../models/model-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
-import type { OpenTask } from '../tasks/task-store.ts'
 import { endTask } from '../tasks/task-ending.ts'
 import { type ActiveAttempt, type AttemptRef, createAttemptBook, deadlineInMs } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
@@ -31,8 +30,6 @@ type Parts = {
   speeds: SpeedService
   agents: AgentLink
 }
-/** A task that has completed: what was asked for, with which model of the catalogue, and where it ran. */
-export type Completed = { readonly task: OpenTask; readonly model: Model | null; readonly gpuId: string }
 export type Scheduler = Awaited<ReturnType<typeof createScheduler>>
 
 const sweepMs = 1_000
@@ -49,14 +46,10 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const { send } = agents
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
   const matchmaker = createMatchmaker(context, { gpus, models, agents, book, pause, offer })
-  const completionListeners = new Set<(completed: Completed) => void>()
-  const completed = ({ task, attempt, queued }: ActiveAttempt) => {
-    for (const listen of completionListeners) listen({ task, model: queued.wanted.model, gpuId: attempt.gpu_id })
-  }
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, {
     ...{ book, registry, gpus, payments, attempts, speeds },
-    ...{ send, requeue, wake, completed },
+    ...{ send, requeue, wake },
   })
   const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
   const limits = createAttemptLimits(context, { registry, endings })
@@ -182,11 +175,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
         wake()
       })
     },
-    /** `listen` hears after the commit, and must not throw. */
-    onCompleted(listen: (completed: Completed) => void): () => void {
-      completionListeners.add(listen)
-      return () => completionListeners.delete(listen)
-    },
+    onCompleted: endings.onCompleted,
     counts: () => ({ pending: queue.size(), running: book.countOpen() }),
     stop() {
       stopSweeping()
