@@ -106,6 +106,12 @@ export type Timing = {
   auditMs: number
   /** How long it is remembered against an agent that it was found wrong. */
   auditMemoryMs: number
+  /** Half of what a renter has used of GPUs is forgotten after this long. */
+  fairShareHalfLifeMs: number
+  /** What a GPU counts at least for its renter, from the moment that it is asked. */
+  fairShareQuantumMs: number
+  /** A step of priority is worth this much waiting. */
+  agePerPriorityMs: number
   reviewMs: number
   disputeMs: number
   idempotencyMs: number
@@ -149,6 +155,9 @@ export const defaultTiming: Timing = {
   auditWaitMs: 20_000,
   auditMs: hourMs,
   auditMemoryMs: 30 * 24 * hourMs,
+  fairShareHalfLifeMs: hourMs,
+  fairShareQuantumMs: 10_000,
+  agePerPriorityMs: 10 * 60_000,
   reviewMs: 24 * hourMs,
   disputeMs: 7 * 24 * hourMs,
   idempotencyMs: 24 * hourMs,

@@ -15,6 +15,7 @@ import { modelsOfGpu } from './models/model-fit.ts'
 import { createModelService } from './models/model-service.ts'
 import { createDisputeService, type DisputeService } from './payments/dispute-service.ts'
 import { createPaymentService, type PaymentService } from './payments/payment-service.ts'
+import { createExplanationService } from './scheduler/explanation-service.ts'
 import { createScheduler } from './scheduler/scheduler-service.ts'
 import { createSubmissionService } from './scheduler/submission-service.ts'
 import { createSpeedService } from './speeds/speed-service.ts'
@@ -57,7 +58,8 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const speeds = await createSpeedService(context, gpus.registry)
   const connections = createAgentConnections()
   const scheduler = await createScheduler(context, { gpus, models, payments, attempts, speeds, agents: connections })
-  const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler })
+  const explanations = createExplanationService(context, { gpus, scheduler })
+  const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler, explanations })
   const audits = await createAuditService(context, {
     ...{ users, ledger, payments, disputes, gpus, models },
     ...{ tasks, speeds, scheduler, submissions },
@@ -84,6 +86,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
     streams,
     speeds,
     scheduler,
+    explanations,
     submissions,
     audits,
     agents,

@@ -58,7 +58,7 @@ async function compose(context: Context): Promise<Server> {
   const catalogue = loadCatalogue(config.modelsPath)
   await migrate(context.database, { backupPath: config.databasePath === ':memory:' ? null : config.databasePath })
   const market = await createMarket(context, { catalogue })
-  const { gpus, tasks, scheduler, submissions, agents } = market
+  const { gpus, tasks, scheduler, agents } = market
 
   let stopping = false
   const app = await createHttpServer(context)
@@ -70,7 +70,7 @@ async function compose(context: Context): Promise<Server> {
     ...modelRoutes(market.models),
     ...taskRoutes(tasks, market.streams, gpus),
     ...speedRoutes(market.speeds),
-    ...schedulerRoutes(submissions, tasks),
+    ...schedulerRoutes(market),
     ...auditRoutes(market.audits),
     ...agentRoutes(agents),
     ...adminRoutes(market.admin, market.backups),

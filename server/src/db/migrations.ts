@@ -131,6 +131,9 @@ export const migrations: readonly string[][] = [
     `CREATE INDEX events_by_task ON events (task_id, cursor) WHERE task_id IS NOT NULL`,
   ],
   [
+    `CREATE TABLE renter_weights (user_id TEXT PRIMARY KEY, weight REAL NOT NULL CHECK (weight > 0)) STRICT, WITHOUT ROWID`,
+  ],
+  [
     `ALTER TABLE attempts ADD COLUMN trial INTEGER NOT NULL DEFAULT 0`,
     `ALTER TABLE attempts ADD COLUMN expected_run_ms INTEGER`,
     `ALTER TABLE attempts ADD COLUMN slow INTEGER NOT NULL DEFAULT 0`,

@@ -1,4 +1,4 @@
-import { type AgentMessageOf, attemptHoldsGpu, type End, type ServerMessage } from '@orbyte/protocol'
+import { attemptHoldsGpu, type End, type ServerMessage } from '@orbyte/protocol'
 import { type Context, every } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { StoredEvent } from '../event-store.ts'
@@ -8,13 +8,16 @@ import type { PaymentService } from '../payments/payment-service.ts'
 import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { endTask } from '../tasks/task-ending.ts'
-import { type ActiveAttempt, type AttemptRef, createAttemptBook, deadlineInMs } from './attempt-book.ts'
+import { createAttemptBook } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
 import { createAttemptLimits } from './attempt-limits.ts'
 import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
+import { createAttemptsOfAgents } from './attempts-of-agents.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
 import { createMatchmaker } from './matchmaker.ts'
+import { createRecentDemand } from './recent-demand.ts'
+import { createRenterShares } from './renter-shares.ts'
 import type { QueuedTask } from './task-queue.ts'
 
 /** Writes a message to an agent's socket. False: the agent is not connected. */
@@ -39,13 +42,15 @@ const sweepMs = 1_000
  * to the next one if the agent refuses or does not answer. Rebuilds itself from the database.
  */
 export async function createScheduler(context: Context, { gpus, models, payments, attempts, speeds, agents }: Parts) {
-  const { clock, config, database, events } = context
+  const { clock, database, events } = context
   const { registry } = gpus
-  const book = createAttemptBook()
+  const shares = await createRenterShares(context, attempts)
+  const book = createAttemptBook({ added: shares.hold, removed: shares.free })
   const pause = await database.read(readPause)
+  const demand = createRecentDemand()
   const { send } = agents
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
-  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, pause, offer })
+  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, shares, pause, demand, offer })
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, {
     ...{ book, registry, gpus, payments, attempts, speeds },
@@ -54,58 +59,13 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
   const limits = createAttemptLimits(context, { registry, endings })
   const reports = createAttemptReports(context, { book, registry, attempts, endings, limits })
-
-  /** Nothing runs on the agent's machine any more that the market knows of: it was silent for too long. */
-  function agentDied(agentId: string, reason: string) {
-    const end: End = { code: 'agent_lost', message: reason, decided_by: 'platform' }
-    for (const active of book.ofAgent(agentId)) endings.persist(active, () => lose(active, end))
-  }
-
-  async function lose(active: ActiveAttempt, end: End) {
-    await active.ending
-    await endings.failProvider(active, { status: 'lost', end })
-    endings.free(active)
-  }
-
-  /**
-   * What an agent that has just connected is to do with the attempts that it has. Attempts of its that it does not know any more
-   * are lost: tried elsewhere, uncharged.
-   */
-  async function reconcile(agentId: string, held: AgentMessageOf<'hello'>['attempts']) {
-    const known = new Set(held.map(({ attempt_id }) => attempt_id))
-    const message = 'The agent came back without it.'
-    for (const active of book.ofAgent(agentId))
-      if (!known.has(active.attempt.id))
-        await lose(active, { code: 'agent_restarted', message, decided_by: 'platform' })
-    return held.map(({ attempt_id, fencing_token, status }) => {
-      const active = book.find(agentId, { attempt_id, fencing_token })
-      const keep = active !== null && (active.standing === 'open' || status === 'ended')
-      // It has taken it, and what says so is on its way.
-      if (active?.status === 'offered' && active.standing === 'open') offers.expectAnswer(active)
-      else if (active?.standing === 'open' && status === 'ended') limits.expectResult(active)
-      const action = keep ? ('keep' as const) : ('stop' as const)
-      return { attempt_id, fencing_token, action, deadline_in_ms: deadlineInMs(config.timing) }
-    })
-  }
-
-  async function heartbeat(agentId: string, reported: AgentMessageOf<'heartbeat'>['attempts']) {
-    const kept: AttemptRef[] = await reports.ticks(agentId, reported)
-    const deadline_in_ms = deadlineInMs(config.timing)
-    return kept.map(({ attempt_id, fencing_token }) => ({ attempt_id, fencing_token, deadline_in_ms }))
-  }
-
-  async function reclaim(active: ActiveAttempt) {
-    await active.ending
-    const message = 'The owner took the GPU back.'
-    const end: End = { code: 'reclaimed', message, decided_by: 'provider' }
-    await endings.failProvider(active, { status: 'failed', end })
-    endings.stop(active, message)
-  }
+  const { reclaim, ...ofAgents } = createAttemptsOfAgents(context, { book, endings, offers, limits, reports })
 
   async function sweep() {
     const nowMs = clock.now()
     const tooLate = [...queue.all()].filter(({ waitUntilMs }) => waitUntilMs <= nowMs)
     await Promise.all(tooLate.map(giveUp))
+    shares.forgetOld()
     wake()
   }
 
@@ -123,8 +83,10 @@ export async function createScheduler(context: Context, { gpus, models, payments
     }
   }
 
-  /** Tasks that others ended: the queue forgets them, their agents stop. */
+  /** How long a task ran that completed. Tasks that others ended: the queue forgets them, their agents stop. */
   function hear(event: StoredEvent) {
+    if (event.type === 'task.completed')
+      for (const { queued } of book.ofTask(event.task_id!)) demand.completed(queued.wanted, event.data.run_ms as number)
     if (event.type !== 'task.cancelled' && event.type !== 'task.failed') return
     if (event.task_id === null) return
     queue.remove(event.task_id)
@@ -162,12 +124,12 @@ export async function createScheduler(context: Context, { gpus, models, payments
   return {
     reports,
     queue,
+    demand,
+    wantedOf: matchmaker.wantedOf,
     pause,
     enqueue,
     wake,
-    agentDied,
-    reconcile,
-    heartbeat,
+    ...ofAgents,
     async setPause(tx: Transaction, next: MarketPause) {
       await writePause(tx, next)
       tx.afterCommit(() => {
@@ -176,6 +138,12 @@ export async function createScheduler(context: Context, { gpus, models, payments
       })
     },
     onCompleted: endings.onCompleted,
+    /** Who has had how much of the GPUs lately, and what an administrator says of it. */
+    shares: {
+      view: () => shares.view(queue),
+      viewOf: (renterId: string) => shares.viewOf(renterId, queue),
+      setWeight: shares.setWeight,
+    },
     counts: () => ({ pending: queue.size(), running: book.countOpen() }),
     stop() {
       stopSweeping()
