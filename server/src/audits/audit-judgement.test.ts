@@ -69,3 +69,17 @@ test('a GPU is checked after each task until it has agreed ten times in a row, t
   const chances = [0, 9, 10, 20, 50, 1_000].map((auditsInARow) => checkChance({ auditsInARow }, 0.02))
   expect(chances).toEqual([1, 1, 0.1, 0.05, 0.02, 0.02])
 })
+
+/** How many tasks, on average, until a liar is caught who cheats on this share of all that they are given. */
+function tasksUntilCaught(cheats: number): number {
+  const share = 0.02
+  let tasks = 1 / share / cheats
+  for (let auditsInARow = 1 / share - 1; auditsInARow >= 0; auditsInARow--)
+    tasks = 1 / checkChance({ auditsInARow }, share) + (1 - cheats) * tasks
+  return tasks
+}
+
+test('who always cheats is caught at once, and who cheats on one task in a hundred after almost four thousand', () => {
+  const caught = [1, 0.5, 0.2, 0.1, 0.05, 0.01].map((cheats) => Math.round(tasksUntilCaught(cheats)))
+  expect(caught).toEqual([1, 2, 12, 72, 326, 3_878])
+})

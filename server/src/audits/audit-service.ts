@@ -101,9 +101,10 @@ export async function createAuditService(context: Context, parts: AuditParts) {
   }
 
   /** A renter's task has run here: its GPU may be due, or the task itself be asked of another. */
-  async function taskCompleted({ task, model, gpuId }: Completed): Promise<void> {
+  async function taskCompleted({ task, model, gpuId, isSlow }: Completed): Promise<void> {
     const gpu = gpus.registry.get(gpuId)
-    if (!gpu || open.ofTask(task.id) !== null || chance() >= checkChance(gpu, config.auditShare)) return
+    if (!gpu || open.ofTask(task.id) !== null) return
+    if (!isSlow && chance() >= checkChance(gpu, config.auditShare)) return
     const canRerun =
       task.allow_reexecution &&
       open.size() < openMax &&

@@ -1,6 +1,6 @@
 import { api, micros } from '@orbyte/protocol'
 import type { DeviceWire, ScriptedAgent, Start } from '../agents/fixture-agent.ts'
-import type { Config } from '../config.ts'
+import type { Config, Limits } from '../config.ts'
 import { startMarket } from '../fixture-market.ts'
 import type { TestUser } from '../fixture-server.ts'
 import type { Outside } from '../server.ts'
@@ -8,9 +8,11 @@ import type { Outside } from '../server.ts'
 export type AuditedMarket = Awaited<ReturnType<typeof startAuditedMarket>>
 
 /** A market that checks its GPUs, all of one kind and each of another owner, and whose answers the test says. */
-export async function startAuditedMarket(options: { config?: Partial<Config>; outside?: Outside } = {}) {
+type Options = { config?: Partial<Config>; limits?: Partial<Limits>; outside?: Outside }
+
+export async function startAuditedMarket(options: Options = {}) {
   const config = { auditMicrosPerDay: micros(10_000_000), ...options.config }
-  const market = await startMarket({ config, outside: options.outside ?? {} })
+  const market = await startMarket({ config, limits: options.limits ?? {}, outside: options.outside ?? {} })
   const agents: ScriptedAgent[] = []
   const owners = new Map<ScriptedAgent, TestUser>()
 

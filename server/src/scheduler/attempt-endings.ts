@@ -27,7 +27,13 @@ type Parts = {
   wake: () => void
 }
 /** A task that has completed: what was asked for, with which model of the catalogue, and where it ran. */
-export type Completed = { readonly task: OpenTask; readonly model: Model | null; readonly gpuId: string }
+export type Completed = {
+  readonly task: OpenTask
+  readonly model: Model | null
+  readonly gpuId: string
+  /** It took far longer than it should have. */
+  readonly isSlow: boolean
+}
 type Result = {
   claimedMs: number
   outputData: Task['output_data']
@@ -118,13 +124,15 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   /** Notes what the run should have taken, and whether it took far longer: that is kept with the attempt and the GPU. */
   async function noteSpeed(tx: Transaction, active: ActiveAttempt, run: NonNullable<ReturnType<typeof measure>>) {
     const verdict = speeds.judge(run)
-    if (!verdict) return
+    if (!verdict) return false
     await attempts.noteSpeed(tx, active, { ...verdict, runMs: run.runMs })
     if (verdict.slow) await gpus.recordSlowTask(tx, run.gpuId)
+    return verdict.slow
   }
 
-  function tellCompleted({ task, attempt, queued }: ActiveAttempt) {
-    for (const listen of completionListeners) listen({ task, model: queued.wanted.model, gpuId: attempt.gpu_id })
+  function tellCompleted({ task, attempt, queued }: ActiveAttempt, isSlow: boolean) {
+    const completed = { task, model: queued.wanted.model, gpuId: attempt.gpu_id, isSlow }
+    for (const listen of completionListeners) listen(completed)
   }
 
   async function complete(active: ActiveAttempt, result: Result) {
@@ -136,9 +144,9 @@ export function createAttemptEndings(context: Context, parts: Parts) {
       if (!(await settle(tx, active, ending))) return false
       await gpus.recordAttemptEnd(tx, active.attempt.gpu_id, { outcome: 'completed', nowMs: context.clock.now() })
       const run = measure(active, { work: result.work, runMs })
-      if (run) await noteSpeed(tx, active, run)
+      const isSlow = run !== null && (await noteSpeed(tx, active, run))
       if (run) await speeds.record(tx, run)
-      tx.afterCommit(() => tellCompleted(active))
+      tx.afterCommit(() => tellCompleted(active, isSlow))
       return true
     })
     free(active)
