@@ -40,6 +40,12 @@ export const NewTask = z
       .default(false)
       .describe('Accept the task even if no connected GPU could run it now, and wait for one.'),
     auto_pay: z.boolean().default(true).describe('false: you have a review window before the provider is paid.'),
+    allow_reexecution: z
+      .boolean()
+      .default(false)
+      .describe(
+        'true: once it has completed, the market may run it again on another owner’s GPU, at its own cost, to check the result. Your input goes to one more machine, and to two more where the two results differ.',
+      ),
     priority: z.int().min(0).max(9).default(5).describe('Orders your own tasks: 9 goes first.'),
   })
   .refine(({ task_type, max_duration_ms = 0 }) => max_duration_ms <= durationMsMaxByType[task_type], {
@@ -73,11 +79,12 @@ const taskFields = {
   max_duration_ms: z.int(),
   max_wait_ms: z.int(),
   auto_pay: z.boolean(),
+  allow_reexecution: z.boolean(),
   priority: z.int(),
   hold: NonNegativeAmount.describe('What was reserved at submission: the task never costs more.'),
   cost: NonNegativeAmount.nullable().describe('What it cost; null until it has ended.'),
   run_ms: z.int().nonnegative().describe('Charged run time.'),
-  attempts_count: z.int().nonnegative(),
+  attempts_count: z.int().nonnegative().describe('Attempts that have begun, without trials.'),
   end: End.nullable().describe('Why it ended, and who decided; null until it has.'),
   created_at: Timestamp,
   updated_at: Timestamp,
@@ -87,6 +94,13 @@ const taskFields = {
 
 export const TaskSummary = z.object(taskFields).meta({ id: 'TaskSummary' })
 export type TaskSummary = z.output<typeof TaskSummary>
+
+export const Reexecution = z.enum(['waiting', 'confirmed', 'refuted', 'undecided']).meta({
+  id: 'Reexecution',
+  description:
+    'waiting: it is being run again; confirmed: another owner’s GPU gave the same result; refuted: others agree on another result, and what you paid is given back where that is still possible; undecided: nobody can say.',
+})
+export type Reexecution = z.infer<typeof Reexecution>
 
 export const Task = z
   .object({
@@ -101,6 +115,7 @@ export const Task = z
       .nullable()
       .describe('While it is pending: why, and what would change it.'),
     payment_id: idOf('payment').nullable(),
+    reexecution: Reexecution.nullable().describe('What became of running it again; null: it was not.'),
   })
   .meta({ id: 'Task' })
 export type Task = z.output<typeof Task>

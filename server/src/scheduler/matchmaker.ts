@@ -114,7 +114,9 @@ export function createMatchmaker(
       const { queued, gpu } = next.value
       queue.remove(queued.task.id)
       const { id: gpuId, priceMicrosPerHour } = gpu
-      demand.matched({ wanted: queued.wanted, gpuId, priceMicrosPerHour, atMs: clock.now() })
+      // What the market asks for itself says nothing of what renters want.
+      if (queued.task.priority >= 0)
+        demand.matched({ wanted: queued.wanted, gpuId, priceMicrosPerHour, atMs: clock.now() })
       offer(queued, gpu)
     }
     look = null
