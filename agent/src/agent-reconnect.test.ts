@@ -46,6 +46,21 @@ test('what the welcome says is durable is not sent again', async () => {
   expect(market.all('attempt.ready')).toHaveLength(1)
 })
 
+test('the agent says how far it has counted, and takes a lost acknowledgement from the answer to a heartbeat', async () => {
+  const { market, clock } = machine
+  await machine.start()
+  market.acknowledges = false
+  machine.offer()
+  const { seq } = await market.next('attempt.result')
+  market.answersHeartbeats = false
+  while (market.all('heartbeat').at(-1)!.last_seq < seq) await clock.advance(1_000)
+  market.send({ type: 'heartbeat.ack', id: market.all('heartbeat').at(-1)!.id, acked_seq: seq, attempts: [] })
+  market.hangUp()
+  await reconnected()
+  expect(market.all('hello').map(({ acked_seq }) => acked_seq)).toEqual([0, seq])
+  expect(market.all('attempt.result')).toHaveLength(1)
+})
+
 test('an attempt that the market has given away is stopped when the agent is back', async () => {
   const { market } = machine
   await machine.start()

@@ -34,7 +34,12 @@ export const NewTask = z
     ),
     max_duration_ms: z.int().min(1_000).max(604_800_000).optional().describe('Default and maximum: the task type’s.'),
     max_cost: PositiveAmount.optional().describe('Hold this much at most; the task stops when it is used up.'),
-    max_wait_ms: z.int().min(1_000).max(604_800_000).default(86_400_000).describe('Give up after waiting this long.'),
+    max_wait_ms: z
+      .int()
+      .min(1_000)
+      .max(604_800_000)
+      .default(86_400_000)
+      .describe('Give up after waiting this long for a GPU. After an attempt that failed it may wait so long again.'),
     wait: z
       .boolean()
       .default(false)

@@ -72,6 +72,7 @@ export function createAttemptBook({ added, removed }: Listeners) {
     byId: (attemptId: string) => byId.get(attemptId),
     ofAgent: byAgent.of,
     ofTask: byTask.of,
+    ofGpu: byGpu.of,
     /** Whether the GPU has been asked and has not answered. */
     offersTo: (gpuId: string) => byGpu.of(gpuId).some(({ status }) => status === 'offered'),
     countOpen: () => [...byId.values()].filter(({ standing }) => standing === 'open').length,

@@ -155,7 +155,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
     context.log.error({ error, task_id: active.task.id }, 'an offer could not be written')
     if (active.standing !== 'open') return
     endings.stop(active, 'the offer could not be written')
-    requeue(active, { failedAt: nowIso(context) })
+    requeue(active, { failedAt: nowIso(context), hadBegun: false })
   }
 
   return { offer, activate, expectAnswer }

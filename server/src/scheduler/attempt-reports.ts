@@ -6,6 +6,7 @@ import type { AttemptService } from '../tasks/attempt-service.ts'
 import {
   type ActiveAttempt,
   type AttemptBook,
+  type AttemptRef,
   isGeneration,
   isOpen,
   outputBytesOf,
@@ -34,9 +35,20 @@ type Parts = {
 export function createAttemptReports(context: Context, { book, registry, attempts, endings, limits }: Parts) {
   const { clock, config } = context
 
-  async function accepted(agentId: string, message: AgentMessageOf<'attempt.accepted'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'offered') return
+  /**
+   * Handles a message about an attempt that is open; of any other it is stale. An end that is on its way is waited for: should it
+   * fail, what the agent has said meanwhile counts.
+   */
+  function whileOpen<M extends AttemptRef>(handle: (active: ActiveAttempt, message: M) => Promise<void>) {
+    return async (agentId: string, message: M): Promise<void> => {
+      const active = book.find(agentId, message)
+      while (active?.ending) await active.ending.catch(() => {})
+      if (isOpen(active)) await handle(active, message)
+    }
+  }
+
+  async function accepted(active: ActiveAttempt) {
+    if (active.status !== 'offered') return
     const { attempt } = active
     stopTimers(active)
     if (!registry.reserve(attempt.gpu_id, attempt.id)) {
@@ -60,25 +72,22 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     }
   }
 
-  async function refused(agentId: string, message: AgentMessageOf<'attempt.refused'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'offered') return
+  async function refused(active: ActiveAttempt, message: AgentMessageOf<'attempt.refused'>) {
+    if (active.status !== 'offered') return
     const end: End = { code: message.code, message: message.message, decided_by: 'agent' }
     await endings.failProvider(active, { status: 'refused', end })
     endings.free(active)
   }
 
-  async function preparing(agentId: string, message: AgentMessageOf<'attempt.preparing'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || !['accepted', 'preparing'].includes(active.status)) return
+  async function preparing(active: ActiveAttempt, message: AgentMessageOf<'attempt.preparing'>) {
+    if (!['accepted', 'preparing'].includes(active.status)) return
     active.status = 'preparing'
     await attempts.prepare(active, message.progress)
   }
 
   /** The meter starts here, at the server's own time of hearing it. */
-  async function ready(agentId: string, message: AgentMessageOf<'attempt.ready'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || !['accepted', 'preparing'].includes(active.status)) return
+  async function ready(active: ActiveAttempt) {
+    if (!['accepted', 'preparing'].includes(active.status)) return
     const { status } = active
     active.status = 'running'
     active.readyAtMs = clock.now()
@@ -100,9 +109,8 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     endings.stop(active, problem)
   }
 
-  async function output(agentId: string, message: AgentMessageOf<'attempt.output'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'running') return
+  async function output(active: ActiveAttempt, message: AgentMessageOf<'attempt.output'>) {
+    if (active.status !== 'running') return
     const text = message.text.slice(Math.max(0, active.outputLength - message.offset))
     if (message.offset > active.outputLength || text === '') return
     const bytes = Buffer.byteLength(text)
@@ -122,9 +130,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     }
   }
 
-  async function log(agentId: string, message: AgentMessageOf<'attempt.log'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active)) return
+  async function log(active: ActiveAttempt, message: AgentMessageOf<'attempt.log'>) {
     const offset = active.logLines
     const lines = message.lines.slice(
       Math.max(0, offset - message.offset),
@@ -143,9 +149,8 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     }
   }
 
-  function file(agentId: string, message: AgentMessageOf<'attempt.file'>): Promise<void> {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'running') return Promise.resolve()
+  function file(active: ActiveAttempt, message: AgentMessageOf<'attempt.file'>): Promise<void> {
+    if (active.status !== 'running') return Promise.resolve()
     const { name } = message
     const earlier = active.filesOnTheirWay.get(name) ?? Promise.resolve()
     const kept = earlier.then(() => keepFile(active, message))
@@ -211,5 +216,15 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     return found.filter(({ active }) => active?.standing === 'open').map(({ ref }) => ref)
   }
 
-  return { accepted, refused, preparing, ready, output, log, file, result, ticks }
+  return {
+    accepted: whileOpen<AgentMessageOf<'attempt.accepted'>>(accepted),
+    refused: whileOpen(refused),
+    preparing: whileOpen(preparing),
+    ready: whileOpen<AgentMessageOf<'attempt.ready'>>(ready),
+    output: whileOpen(output),
+    log: whileOpen(log),
+    file: whileOpen(file),
+    result,
+    ticks,
+  }
 }
