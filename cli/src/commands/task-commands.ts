@@ -230,6 +230,7 @@ function showTask(cli: Cli, task: Task) {
         ['Cost', task.cost === null ? `at most ${task.hold} ORB, which is held` : orb(task.cost)],
         ['Price', `at most ${perHour(task.max_price_per_hour)}`],
         ['Ran', duration(task.run_ms)],
+        ['Checked', task.reexecution && checkedWords[task.reexecution]],
         ['Submitted', localTime(task.created_at)],
         ['Ended', localTime(task.completed_at)],
         ['Payment', task.payment_id],
@@ -242,8 +243,19 @@ function showTask(cli: Cli, task: Task) {
   )
 }
 
+const checkedWords = {
+  waiting: 'it is being run again on another GPU',
+  confirmed: 'another owner’s GPU gave the same result',
+  refuted: 'others agree on another result: what you paid is given back where that is still possible',
+  undecided: 'it was to be run again, and nobody can say who is right',
+} as const
+
 /** All of it is in --json. */
 const glance = (data: object) => truncate(JSON.stringify(data), 300)
+
+function ranFor({ run_ms, expected_run_ms, slow }: Task['attempts'][number]): string {
+  return slow ? `${duration(run_ms)} (usually ${duration(expected_run_ms ?? 0)})` : duration(run_ms)
+}
 
 const attemptColumns: Column<Task['attempts'][number]>[] = [
   { title: 'attempt', value: ({ number }) => number, right: true },
@@ -251,7 +263,7 @@ const attemptColumns: Column<Task['attempts'][number]>[] = [
   { title: 'hardware', value: ({ gpu_model }) => gpu_model, shrinks: true },
   { title: 'status', value: ({ status }) => status },
   { title: 'price/h', value: ({ price_per_hour }) => price_per_hour, right: true },
-  { title: 'ran', value: ({ run_ms }) => duration(run_ms), right: true },
+  { title: 'ran', value: ranFor, right: true },
   { title: 'cost', value: ({ cost }) => cost, right: true },
   { title: 'why it ended', value: ({ end, progress }) => end?.message ?? progress, shrinks: true },
 ]

@@ -101,6 +101,12 @@ describe('a line is closed', () => {
     expect((await refusal(line)).retry).toBe(true)
   })
 
+  test('after a second hello', async () => {
+    const agent = await market.connect(newMachine(token), [])
+    agent.send(helloOf(agent.machine, 'another nonce'))
+    expect(await refusal(agent)).toEqual({ code: 'hello_expected', retry: true })
+  })
+
   test('after garbage from an agent that was let in, who may come back', async () => {
     const agent = await market.connect(newMachine(token), [])
     agent.sendRaw('{"type":"attempt.result"}')
@@ -126,6 +132,36 @@ describe('a line is closed', () => {
     })
     expect([1006, 1009]).toContain(await agent.closed)
     expect((await market.reconnect(agent)).id).toBe(agent.id)
+  })
+})
+
+describe('a message that is missing', () => {
+  const said = (seq: number) => ({ type: 'devices', seq, devices: [] })
+
+  test('is noticed by the number of the next one: nothing is acknowledged across it, and the agent sends both again', async () => {
+    const agent = await market.connect(newMachine(token), [])
+    agent.send(said(1))
+    await agent.acked(1)
+    agent.send(said(3))
+    expect(await refusal(agent)).toEqual({ code: 'message_missing', retry: true })
+    const back = await market.reconnect(agent)
+    expect(back.welcome.acked_seq).toBe(1)
+    for (const seq of [2, 3]) back.send(said(seq))
+    await back.acked(3)
+  })
+
+  test('is noticed by the next heartbeat, where nothing else follows', async () => {
+    const agent = await market.connect(newMachine(token), [])
+    agent.send({ type: 'heartbeat', id: 0, last_seq: 1, devices: [], attempts: [] })
+    expect(await refusal(agent)).toEqual({ code: 'message_missing', retry: true })
+  })
+
+  test('is none where an earlier market has acknowledged it', async () => {
+    const machine = { ...newMachine(token), seq: 7, acked: 7 }
+    const agent = await market.connect(machine, [])
+    agent.send(said(8))
+    await agent.acked(8)
+    expect(await agent.heartbeat()).toMatchObject({ acked_seq: 8 })
   })
 })
 
@@ -240,7 +276,7 @@ test('before its hello nobody makes the market keep more than a hello', async ()
 
 test('sockets on which nobody says hello do not take the place of others', async () => {
   const small = await startMarket({ config: { trustedProxies: 1 } })
-  const open = (from: string) => openSocket(small.url, undefined, { 'x-forwarded-for': from })
+  const open = (from: string) => openSocket(small.url, { headers: { 'x-forwarded-for': from } })
   const isTaken = (line: Line) =>
     line.next('challenge').then(
       () => true,
