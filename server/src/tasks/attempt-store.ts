@@ -197,7 +197,7 @@ export async function historyOfOpenTasks(reader: Reader): Promise<Map<string, Ta
   const rows = await reader.all<Tries>(
     `SELECT a.task_id, a.gpu_id, max(a.number) AS number, sum(${failure}) AS times,
        max(CASE WHEN ${failure} THEN a.ended_at ELSE '' END) AS last_at,
-       max(CASE WHEN a.accepted_at IS NOT NULL THEN coalesce(a.ended_at, '') ELSE '' END) AS until
+       max(CASE WHEN a.accepted_at IS NOT NULL AND NOT a.trial THEN coalesce(a.ended_at, '') ELSE '' END) AS until
      FROM attempts a JOIN tasks t ON t.id = a.task_id WHERE t.status IN ('pending', 'running') GROUP BY a.task_id, a.gpu_id`,
   )
   const histories = new Map<string, TaskHistory>()
