@@ -1,4 +1,4 @@
-import { Command, CommanderError, Help } from 'commander'
+import { Command, CommanderError, Help, type Option } from 'commander'
 import { addAccountCommands } from './commands/account-commands.ts'
 import { addAdminCommands } from './commands/admin-commands.ts'
 import { addAgentCommands } from './commands/agent-commands.ts'
@@ -32,6 +32,9 @@ export async function runCli(args: readonly string[], streams: NodeJS.Process): 
   }
 }
 
+const globalOptions = Object.assign(new Help(), { showGlobalOptions: true })
+const isForEveryCommand = ({ long }: Option) => long !== '--version'
+
 function describe(program: Command) {
   program
     .description('Orbyte: an open market for GPU time. Rent a GPU by the millisecond, or offer yours.')
@@ -41,8 +44,7 @@ function describe(program: Command) {
     .option('--no-color', 'no colours (also NO_COLOR)')
     .configureHelp({
       showGlobalOptions: true,
-      visibleGlobalOptions: (command) =>
-        new Help().visibleGlobalOptions(command).filter(({ long }) => long !== '--version'),
+      visibleGlobalOptions: (command) => globalOptions.visibleGlobalOptions(command).filter(isForEveryCommand),
     })
     .exitOverride()
     .showHelpAfterError('(--help shows what there is)')

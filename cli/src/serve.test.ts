@@ -61,4 +61,6 @@ test('usage errors end with 2, help with 0, and every command has help', async (
       ' ',
     )
   for (const command of commands) expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'))
+  const { stdout: listHelp } = await orbyte(['gpus', 'list', '--help'])
+  for (const option of ['--url', '--json', '--no-color']) expect(listHelp).toMatch(new RegExp(`^  ${option} `, 'm'))
 })
