@@ -1,6 +1,6 @@
 import { realpathSync } from 'node:fs'
 import { agentFlagsHelp, type AgentOptions, type Environment, loadAgentOptions, UsageError } from './agent-config.ts'
-import type { AgentStatus } from './agent-status.ts'
+import type { AgentStatus, DeviceStatus } from './agent-status.ts'
 import { askAgent, type ControlCommand } from './owner/control.ts'
 import { type DoctorCheck, examine } from './owner/doctor.ts'
 import { serviceFile } from './owner/service.ts'
@@ -31,7 +31,7 @@ export const agentHelp = `Usage: orbyte agent COMMAND [FLAGS]
   service          what starts the agent at boot (systemd, launchd)
   engines          install or repair the engines of this machine
 
-GPU is a number, an id or a name from "status"; without it, all are meant. status and doctor know --json.
+GPU is a number, an id or a name from "status"; without it, all are meant. All but start, service and engines know --json.
 
 Flags of start, doctor and service; the others need --data where it is not the default:
 ${agentFlagsHelp()}
@@ -128,7 +128,8 @@ function statusText(status: AgentStatus): string {
     const price = price_per_hour === null ? '' : `, ${price_per_hour} ORB/h`
     const work =
       attempt === null ? '' : `: ${attempt.task_type}, ${attempt.status}, ${(attempt.run_ms / 1_000).toFixed(1)} s`
-    return `  ${index}  ${name} (${vram_gb.toFixed(1)} GiB${price}) ${gpu_id ?? ''}\n     ${word}${work}`
+    const next = nextStep(word, gpu_id)
+    return `  ${index}  ${name} (${vram_gb.toFixed(1)} GiB${price}) ${gpu_id ?? ''}\n     ${word}${work}${next}`
   })
   const lines = [
     `${status.stopping ? 'stopping' : 'running'}, ${market}`,
@@ -138,6 +139,24 @@ function statusText(status: AgentStatus): string {
     ...status.problems.map((problem) => `! ${problem}`),
   ]
   return lines.join('\n')
+}
+
+function nextStep(status: DeviceStatus['status'], gpuId: string | null): string {
+  switch (status) {
+    case 'drained':
+    case 'reclaimed':
+      return ', takes no tasks until: orbyte agent resume'
+    case 'maintenance':
+      return `, takes no tasks until: orbyte gpus maintenance ${gpuId} off`
+    case 'outside hours':
+      return ': it was started with --hours'
+    case 'offline':
+      return ': the market has not answered yet'
+    case 'not admitted':
+    case 'available':
+    case 'running':
+      return ''
+  }
 }
 
 function doctorText(checks: readonly DoctorCheck[]): string {
