@@ -7,6 +7,7 @@ import { addCredentialCommands } from './commands/credential-commands.ts'
 import { addGpuCommands } from './commands/gpu-commands.ts'
 import { addLedgerCommands } from './commands/ledger-commands.ts'
 import { addModelCommands } from './commands/model-commands.ts'
+import { addOwnAccountCommands } from './commands/own-account-commands.ts'
 import { addPaymentCommands } from './commands/payment-commands.ts'
 import { addRunCommands } from './commands/run-commands.ts'
 import { addServeCommands } from './commands/serve-commands.ts'
@@ -85,6 +86,7 @@ function addCommands(program: Command, cli: Cli) {
   addGpuCommands(program, cli)
   program.commandsGroup('Account and money:')
   addAccountCommands(program, cli)
+  addOwnAccountCommands(program, cli)
   addWalletCommands(program, cli)
   addPaymentCommands(program, cli)
   addCredentialCommands(program, cli)

@@ -4,7 +4,7 @@ import { endpoint, pageInput, pageOf } from './endpoint.ts'
 import { idOf } from './ids.ts'
 import { PositiveAmount } from './money.ts'
 import { Dispute, Payment } from './payments.ts'
-import { User } from './users.ts'
+import { Password, User } from './users.ts'
 
 const Reason = z.string().trim().min(3).max(2_000).describe('Why: it is kept with the decision.')
 const userId = z.strictObject({ user_id: idOf('user') })
@@ -26,7 +26,7 @@ export const admin = {
     summary: 'Create an administrator',
     access: 'admin',
     status: 201,
-    input: z.strictObject({ email: z.email().max(254), password: z.string().min(10).max(200) }),
+    input: z.strictObject({ email: z.email().max(254), password: Password }),
     output: User,
     errors: ['email_taken'],
   }),

@@ -18,7 +18,7 @@ export function addAdminCommands(program: Command, cli: Cli) {
     .command('admin')
     .summary('run a market: users, disputes, pause')
     .description(
-      'Run a market. Log in as an administrator, or work as the operator: with the market’s secret key (--secret-file, SECRET_KEY, or the file beside the database in this folder). The first administrator is made that way.',
+      'Run a market. Log in as an administrator, or work as its operator with --secret-file. `create` makes the first administrator: it takes the market’s secret key from --secret-file, SECRET_KEY, or the file beside the database in this folder.',
     )
     .option('--secret-file <file>', 'the market’s secret key: work as its operator')
   examples(admin, [
@@ -98,6 +98,7 @@ function addUserCommands(admin: Command, cli: Cli, client: AdminClient) {
     .action(async (userId: string) => {
       const reset = await (await client()).admin.resetPassword({ user_id: userId })
       cli.show(reset, () => reset.password)
+      if (!cli.json) cli.terminal.say('Hand it over, and let it be changed: orbyte account password')
     })
 }
 
