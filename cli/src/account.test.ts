@@ -137,5 +137,6 @@ test('the first administrator is made with the market’s secret key, and acts b
   expect((await orbyte(['admin', 'restore', id])).stdout).toBe(`${id} is active.\n`)
   expect((await orbyte(['admin', 'pause', 'moving'])).code).toBe(0)
   expect((await orbyte(['admin', 'resume', '--json'])).stdout).toContain('"paused": false')
+  expect((await orbyte(['admin', 'log'])).stdout).toMatch(/user\.suspend +user_\w+ +sells what is not there/)
   expect((await (await registered('nobody@example.org', real))(['admin', 'users'])).code).toBe(1)
 })

@@ -178,6 +178,20 @@ function addMoneyCommands(admin: Command, cli: Cli, client: AdminClient) {
 }
 
 function addMarketCommands(admin: Command, cli: Cli, client: AdminClient) {
+  pageOptions(admin.command('log'))
+    .summary('what administrators have decided, newest first: who, what and why')
+    .action(async (options: PageOptions) =>
+      cli.showList(await fetchItems((await client()).admin.actions, {}, options), {
+        empty: 'No administrator has decided anything yet.',
+        columns: [
+          { title: 'time', value: ({ created_at }) => localTime(created_at) },
+          { title: 'who', value: ({ admin_id }) => admin_id },
+          { title: 'what', value: ({ action }) => action },
+          { title: 'about', value: ({ subject }) => subject },
+          { title: 'why', value: ({ reason: why }) => why, shrinks: true },
+        ],
+      }),
+    )
   admin
     .command('pause')
     .summary('accept no new tasks and start no new attempts; what runs goes on')
