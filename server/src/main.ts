@@ -60,11 +60,16 @@ async function serve(given: Record<string, string | undefined>) {
 function secretFlag(databasePath: string): string {
   const path = `${databasePath}.secret`
   const isFoundAnyway = resolve(path) === resolve('orbyte.db.secret') || !existsSync(path)
-  return isFoundAnyway ? '' : ` --secret-file ${relative('', path)}`
+  return isFoundAnyway ? '' : ` --secret-file ${shorter(path)}`
 }
 
 /** How this program was called, so that what is printed can be pasted. */
 function programName(): string {
-  const path = relative('', process.argv[1] ?? 'orbyte')
+  const path = shorter(process.argv[1] ?? 'orbyte')
   return path.endsWith('.ts') ? `npx tsx ${path}` : `node ${path}`
+}
+
+function shorter(path: string): string {
+  const fromHere = relative('', path)
+  return fromHere.length < path.length ? fromHere : path
 }

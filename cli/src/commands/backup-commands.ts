@@ -55,8 +55,8 @@ async function runBackup(cli: Cli, given: string | undefined, options: BackupOpt
     throw new CliError(`${folder} exists. A backup is a new folder: give another name.`, exitCodes.usage)
   const client = options.secretFile === undefined ? cli.client : await operatorClient(cli, options.secretFile)
   const partial = `${folder}.partial`
-  await rm(partial, { recursive: true, force: true })
   await makeFolder(dirname(folder))
+  await rm(partial, { recursive: true, force: true })
   await receive(cli, client, partial)
   const { addKeys, BackupError } = await import('@orbyte/server/admin/backup-keys.ts')
   if (options.keysOf !== undefined)
