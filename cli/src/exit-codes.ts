@@ -52,6 +52,7 @@ const exitCodesByError: Partial<Record<OrbyteErrorCode, ExitCode>> = {
   market_paused: exitCodes.unreachable,
   invalid_request: exitCodes.usage,
   price_required: exitCodes.usage,
+  body_too_large: exitCodes.usage,
 }
 
 export function exitCodeOf(error: unknown): ExitCode {

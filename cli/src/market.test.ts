@@ -219,6 +219,8 @@ test('a task that waits says why and what would change it, and a GPU why it earn
   const dear = await alice(['run', 'file', taskFile(alice, {}, { max_price_per_hour: '0.3' })])
   expect(dear.stderr).not.toContain('It would with')
   expect(dear.stderr).toContain('It could run with +0.1 ORB an hour (1 GPU).')
+  const priceless = await alice(['run', 'file', taskFile(alice, {}), '--min-vram', '80', '--wait'])
+  expect(priceless).toMatchObject({ code: 2, stderr: expect.stringContaining('--max-price') })
   const path = taskFile(alice, {}, { max_price_per_hour: '0.3', wait: true })
   const id = (await alice(['tasks', 'submit', path])).stdout.trim()
   const { stdout } = await alice(['tasks', 'explain', 'last'])
