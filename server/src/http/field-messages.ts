@@ -42,5 +42,7 @@ const countedIn: Readonly<Record<string, string>> = { string: 'character', array
 
 function limitMessage(origin: string, bound: string, limit: number | bigint): string {
   const unit = countedIn[origin]
-  return unit === undefined ? `must be ${bound} ${limit}` : `must have ${bound} ${limit} ${unit}${Number(limit) === 1 ? '' : 's'}`
+  return unit === undefined
+    ? `must be ${bound} ${limit}`
+    : `must have ${bound} ${limit} ${unit}${Number(limit) === 1 ? '' : 's'}`
 }
