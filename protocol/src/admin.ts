@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { Agent } from './agents.ts'
 import { endpoint, pageInput, pageOf } from './endpoint.ts'
 import { idOf } from './ids.ts'
-import { PositiveAmount } from './money.ts'
+import { PositiveAmount } from './amounts.ts'
 import { Dispute, Payment } from './payments.ts'
 import { User } from './users.ts'
 

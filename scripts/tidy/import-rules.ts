@@ -36,6 +36,7 @@ const serverFeatures = [
   'scheduler',
   'agents',
   'inference',
+  'live',
   'admin',
 ]
 /** What all features stand on: their stores are for every service. */

@@ -30,6 +30,8 @@ export type Config = {
   modelsPath: string
   /** DOWNLOADS_PATH: folder with the agent's npm tarball, if there is one. */
   downloadsPath: string | null
+  /** WEB_PATH: folder of the built web app, if there is one. */
+  webPath: string | null
   /** LOG_LEVEL: debug, info, warn, error or silent. Default info. */
   logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
   /** PUBLIC_URL, where others reach this server; default http://HOST:PORT. */
@@ -144,6 +146,7 @@ export function loadConfig(environment: Environment): Config {
     faucetMicrosPerDay: faucet(text('FAUCET_PER_DAY') ?? '1000'),
     modelsPath: folder(text('MODELS_PATH'), ['../models', '../../models']) ?? resolve('./models'),
     downloadsPath: folder(text('DOWNLOADS_PATH'), ['./downloads', '../../dist/downloads']),
+    webPath: folder(text('WEB_PATH'), ['./web', '../../dist/web']),
     logLevel: logLevel(text('LOG_LEVEL') ?? 'info'),
     publicUrl: text('PUBLIC_URL')?.replace(/\/$/, '') ?? null,
     trustProxy: boolean(text('TRUST_PROXY'), 'TRUST_PROXY'),

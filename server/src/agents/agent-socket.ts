@@ -1,21 +1,16 @@
 import { agentMessageBytesMax, agentSocketPath } from '@orbyte/protocol'
-import type { FastifyInstance } from 'fastify'
-import { type WebSocket, WebSocketServer } from 'ws'
+import type { WebSocket } from 'ws'
 import type { Context } from '../context.ts'
+import type { SocketDoor } from '../http/web-sockets.ts'
 import { converse, type ConversationParts } from './agent-conversation.ts'
 
 /** The agents' WebSocket. What is said on it is agent-conversation.ts's. */
-export function mountAgentSocket(app: FastifyInstance, context: Context, parts: ConversationParts) {
-  const sockets = new WebSocketServer({ noServer: true, maxPayload: agentMessageBytesMax, perMessageDeflate: false })
-  app.server.on('upgrade', (request, socket, head) => {
-    const path = request.url?.split('?')[0]?.replace(/\/$/, '')
-    if (path !== agentSocketPath) return socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n')
-    sockets.handleUpgrade(request, socket, head, (opened) => connect(opened, context, parts))
-  })
-  app.addHook('preClose', async () => {
-    for (const socket of sockets.clients) socket.terminate()
-    sockets.close()
-  })
+export function agentDoor(context: Context, parts: ConversationParts): SocketDoor {
+  return {
+    path: agentSocketPath,
+    messageBytesMax: agentMessageBytesMax,
+    connect: (socket) => connect(socket, context, parts),
+  }
 }
 
 function connect(socket: WebSocket, context: Context, parts: ConversationParts) {

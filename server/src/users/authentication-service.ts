@@ -26,6 +26,7 @@ export function createAuthenticationService(context: Context) {
   const tokens = createAccessTokens(context)
   const remembered = new Map<string, Remembered>()
   let changes = 0
+  const changeListeners = new Set<(userId: string) => void>()
 
   async function authenticate(credential: string): Promise<Principal> {
     const found = remembered.get(credential) ?? (await recognise(credential))
@@ -79,7 +80,13 @@ export function createAuthenticationService(context: Context) {
         changes++
         for (const [credential, { principal }] of remembered)
           if (principal.userId === userId) remembered.delete(credential)
+        for (const listen of changeListeners) listen(userId)
       })
+    },
+    /** `listen` hears when a credential of the user may have lost its meaning. The result unsubscribes. */
+    onChange(listen: (userId: string) => void): () => void {
+      changeListeners.add(listen)
+      return () => changeListeners.delete(listen)
     },
   }
 }
