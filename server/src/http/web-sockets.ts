@@ -23,8 +23,8 @@ export function mountSockets(app: FastifyInstance, doors: readonly SocketDoor[])
     door.server.handleUpgrade(request, socket, head, (webSocket) => door.connect(webSocket, request))
   })
   app.addHook('preClose', async () => {
-    for (const { server, close } of opened) {
-      for (const socket of server.clients) close ? close(socket) : socket.terminate()
+    for (const { server, close = (socket: WebSocket) => socket.terminate() } of opened) {
+      for (const socket of server.clients) close(socket)
       server.close()
     }
   })
