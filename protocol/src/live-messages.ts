@@ -31,25 +31,6 @@ import { Wallet } from './wallet.ts'
  * A watcher that reads too slowly costs nothing: the log is read again from where it is, states wait and are merged. One that
  * has read nothing for a long time is hung up on with `too_slow`, and may come back.
  */
-export const liveProtocolVersion = 1
-export const livePath = '/api/live'
-/** The largest message that the server reads, in bytes. */
-export const liveMessageBytesMax = 16_384
-export const liveSubjectsMax = 64
-
-/** Why the server hangs up, as the WebSocket's close code. */
-export const liveCloseCodes = {
-  /** The server is stopping. Come back later. */
-  stopping: 1012,
-  /** A message that is not one of these. Coming back with the same will not help. */
-  malformed: 4400,
-  /** The credential is not valid, or not any more. Renew it and come back. */
-  unauthenticated: 4401,
-  /** Nothing was read for so long that the connection is taken for dead. Come back. */
-  too_slow: 4408,
-  /** Too many connections or messages. Come back later. */
-  too_many: 4429,
-} as const
 
 const id = z.int().min(0).max(1_000_000).describe('The watcher’s number for the subject; free again once it is over.')
 

@@ -132,6 +132,10 @@ export function createLive({ url, tokens, webSocket: WebSocketHere }: Options): 
         break
       case 'watching':
         if (subscriptions.get(message.id)?.subject.name !== 'task') advance(message.id, 0, message.cursor)
+        break
+      case 'gpus':
+      case 'wallet':
+      case 'done':
     }
     const listener = subscriptions.get(message.id)?.listener
     if (message.type === 'done') remove(message.id, opened)
