@@ -4,7 +4,7 @@ import { defineConfig, loadEnv } from 'vite'
 
 /** VITE_API_BASE_URL says where the API is; pages ask for it on their own origin, and this passes it on. */
 export default defineConfig(({ mode }) => {
-  const { VITE_API_BASE_URL = 'http://127.0.0.1:8000/api' } = loadEnv(mode, import.meta.dirname)
+  const { VITE_API_BASE_URL = 'http://127.0.0.1:8000/api' } = { ...loadEnv(mode, import.meta.dirname), ...process.env }
   const { origin } = new URL(VITE_API_BASE_URL)
   const proxy = { '/api': { target: origin, ws: true }, '/downloads': { target: origin } }
   return {

@@ -55,7 +55,8 @@ function contentSecurityPolicy(page: string): string {
   return [
     `default-src 'none'`,
     `script-src ${["'self'", ...inline].join(' ')}`,
-    `style-src 'self'`,
+    // What the framework hides its announcements to screen readers with.
+    `style-src 'self' 'unsafe-hashes' 'sha256-S8qMpvofolR8Mpjy4kQvEm7m1q8clzU4dfDH0AmvZjo='`,
     `img-src 'self' blob: data:`,
     `font-src 'self'`,
     `connect-src 'self'`,

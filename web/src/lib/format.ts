@@ -31,6 +31,9 @@ const relativeFormat = new Intl.RelativeTimeFormat(locale, { numeric: 'auto', st
 export const dateTime = (iso: string): string => dateTimeFormat.format(new Date(iso))
 /** A day in UTC, as the market counts days. */
 export const day = (iso: string): string => dayFormat.format(new Date(`${iso}T00:00:00Z`))
+const hourAndMinuteFormat = new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit' })
+
+export const hourAndMinute = (ms: number): string => hourAndMinuteFormat.format(new Date(ms))
 export const clock = (iso: string): string => clockFormat.format(new Date(iso))
 
 const steps = [
@@ -67,6 +70,9 @@ export function bytes(size: number): string {
 /** "task_01k…4z9q": enough to recognise it by. */
 export const shortId = (id: string): string => `${id.split('_')[0]}_…${id.slice(-5)}`
 export const sentence = (name: string): string => {
-  const words = name.replaceAll('_', ' ')
+  const words = name.replaceAll('_', ' ').replace(/\bgpu(s?)\b/g, 'GPU$1')
   return words.charAt(0).toUpperCase() + words.slice(1)
 }
+/** What the market says, with its times as people here write them. */
+export const readable = (text: string): string =>
+  text.replace(/\d{4}-\d{2}-\d{2}T[\d:.]+Z/g, (iso) => dateTime(iso))

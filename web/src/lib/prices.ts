@@ -5,10 +5,11 @@ export function distribution(prices: readonly number[], binsMax = 24): Bin[] {
   if (prices.length === 0) return []
   const [low, high] = [Math.min(...prices), Math.max(...prices)]
   const bins = low === high ? 1 : binsMax
-  const width = (high - low) / bins || Math.max(low, 1)
+  // One price is a narrow bin around it.
+  const width = (high - low) / bins || low * 0.08 || 1
   const counts = Array.from({ length: bins }, (_, at) => ({
-    from: low + at * width,
-    to: low + (at + 1) * width,
+    from: low + at * width - (bins === 1 ? width / 2 : 0),
+    to: low + (at + 1) * width - (bins === 1 ? width / 2 : 0),
     count: 0,
   }))
   for (const price of prices) counts[Math.min(bins - 1, Math.floor((price - low) / width))]!.count++

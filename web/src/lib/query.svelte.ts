@@ -1,4 +1,5 @@
 import { OrbyteError } from '@orbyte/sdk'
+import { untrack } from 'svelte'
 
 /**
  * Something that is loaded from the market and shown: its data, or why there is none. Loading again keeps what is shown until
@@ -15,19 +16,20 @@ export class Query<T> {
     this.#load = load
   }
 
-  /** For an `$effect`, which asks again when what `load` reads has changed. */
+  /** For an `$effect`, which names what it asks again for. */
   follow = (): (() => void) => {
     void this.reload()
     return () => this.#asked?.abort()
   }
 
+  /** What `load` reads is not tracked. */
   reload = async (): Promise<void> => {
     this.#asked?.abort()
     const asked = new AbortController()
     this.#asked = asked
     this.isLoading = true
     try {
-      const data = await this.#load(asked.signal)
+      const data = await untrack(() => this.#load(asked.signal))
       if (asked.signal.aborted) return
       this.data = data
       this.error = null
