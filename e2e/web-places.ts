@@ -53,7 +53,12 @@ export async function fillMarket({ alice, bob, gpusAvailable }: Network, gpus: n
     max_price_per_hour: '2',
   })
   const { items: own } = await bob.client.gpus.mine()
-  const gpu = own[0]!.id
+  return placesOf({ gpu: own[0]!.id, text, image, failed, vectors, review, running, waiting })
+}
+
+type Things = Record<'gpu' | 'text' | 'image' | 'failed' | 'vectors' | 'review' | 'running' | 'waiting', string>
+
+function placesOf({ gpu, text, image, failed, vectors, review, running, waiting }: Things): Place[] {
   return [
     { name: 'landing', path: '/', of: 'everybody' },
     { name: 'market', path: '/market', of: 'everybody' },

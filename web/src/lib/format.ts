@@ -74,5 +74,4 @@ export const sentence = (name: string): string => {
   return words.charAt(0).toUpperCase() + words.slice(1)
 }
 /** What the market says, with its times as people here write them. */
-export const readable = (text: string): string =>
-  text.replace(/\d{4}-\d{2}-\d{2}T[\d:.]+Z/g, (iso) => dateTime(iso))
+export const readable = (text: string): string => text.replace(/\d{4}-\d{2}-\d{2}T[\d:.]+Z/g, (iso) => dateTime(iso))
