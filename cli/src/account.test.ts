@@ -1,8 +1,9 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { startTestServer, type TestServer } from '@orbyte/server/fixture-server.ts'
 import { systemClock } from '@orbyte/server/system-context.ts'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { savedLogin } from './cli-config.ts'
 import { createTestCli, type TestCli } from './fixture-cli.ts'
 
 let market: TestServer
@@ -19,13 +20,13 @@ async function registered(email: string, at = market): Promise<TestCli> {
   if (code !== 0) throw new Error(stderr)
   return orbyte
 }
-const savedTokens = (orbyte: TestCli) =>
-  (JSON.parse(readFileSync(orbyte.configPath, 'utf8')) as { tokens?: { access_token: string } }).tokens
+const savedTokens = (orbyte: TestCli) => savedLogin(orbyte.configPath, market.url).tokens
 
 test('registering logs in, logging out forgets the tokens, and logging in remembers the address', async () => {
   const orbyte = await registered('alice@example.org')
   expect(statSync(orbyte.configPath).mode & 0o777).toBe(0o600)
   expect((await orbyte(['whoami'])).stdout).toContain('Email    alice@example.org\n')
+  expect(savedTokens(orbyte)).toBeDefined()
   expect(await orbyte(['logout'])).toMatchObject({ code: 0, stdout: `Logged out at ${market.url}.\n` })
   expect(savedTokens(orbyte)).toBeUndefined()
   const refused = await orbyte(['whoami'])

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
-import { configTokenStore, readConfig, readEnvironment, writeConfig } from './cli-config.ts'
+import { configTokenStore, keepLogin, readConfig, readEnvironment, savedLogin, writeConfig } from './cli-config.ts'
 
 let path: string
 beforeEach(() => {
@@ -27,8 +27,8 @@ test('NO_COLOR and FORCE_COLOR are heard, and empty variables count as not set',
 })
 
 test('what is kept is readable by its owner only', async () => {
-  await writeConfig(path, { url, tokens })
-  expect(readConfig(path)).toEqual({ url, tokens })
+  await keepLogin(path, url, { tokens })
+  expect(readConfig(path)).toEqual({ url, logins: { [url]: { tokens } } })
   expect(statSync(path).mode & 0o777).toBe(0o600)
 })
 
@@ -38,6 +38,16 @@ test('tokens are for the market that gave them, and are shown to no other', asyn
   expect(await configTokenStore(path, 'https://elsewhere.example').read()).toBe(null)
   await configTokenStore(path, url).write(null)
   expect(await configTokenStore(path, url).read()).toBe(null)
+})
+
+test('whoever is logged in at several markets stays so at each, and the last one is asked', async () => {
+  const other = 'https://elsewhere.example'
+  await configTokenStore(path, url).write(tokens)
+  await keepLogin(path, url, { email: 'alice@example.org' })
+  await configTokenStore(path, other).write({ access_token: 'b', refresh_token: null })
+  expect(readConfig(path).url).toBe(other)
+  expect(savedLogin(path, url)).toEqual({ email: 'alice@example.org', tokens })
+  expect(savedLogin(path, other).tokens?.access_token).toBe('b')
 })
 
 test('a damaged config file is said, not overwritten', () => {

@@ -9,8 +9,12 @@ import { CliError, exitCodes } from './exit-codes.ts'
 
 export const defaultUrl = 'http://127.0.0.1:8000'
 
-/** What `orbyte login` keeps. The tokens are for `url` and are sent nowhere else. */
-export type SavedConfig = { url?: string; email?: string; tokens?: Tokens }
+/**
+ * What `orbyte login` keeps: a login for each market, by its URL, and the market of the last one. The tokens of a market are sent
+ * nowhere else.
+ */
+export type SavedConfig = { url?: string; logins?: Record<string, Login> }
+export type Login = { email?: string; tokens?: Tokens }
 type Environment = Readonly<Record<string, string | undefined>>
 
 /** What the environment says. An empty variable counts as not set. */
@@ -86,18 +90,21 @@ export async function writeConfig(path: string, config: SavedConfig): Promise<vo
   }
 }
 
+export function savedLogin(path: string, url: string): Login {
+  return readConfig(path).logins?.[url] ?? {}
+}
+
+/** Changes what is kept of a market, which is the one that commands speak to from now on. */
+export async function keepLogin(path: string, url: string, change: Login): Promise<void> {
+  const { logins } = readConfig(path)
+  await writeConfig(path, { url, logins: { ...logins, [url]: { ...logins?.[url], ...change } } })
+}
+
 /** Tokens in the config file, shared by all `orbyte` processes of this user. */
 export function configTokenStore(path: string, url: string): TokenStore {
   return {
-    async read() {
-      const saved = readConfig(path)
-      return saved.url === url ? (saved.tokens ?? null) : null
-    },
-    async write(tokens) {
-      const saved = readConfig(path)
-      const isSame = saved.url === url
-      await writeConfig(path, { ...(isSame ? saved : {}), url, tokens: tokens ?? undefined })
-    },
+    read: async () => savedLogin(path, url).tokens ?? null,
+    write: (tokens) => keepLogin(path, url, { tokens: tokens ?? undefined }),
     exclusively: (work) => withLock(`${path}.lock`, work),
   }
 }

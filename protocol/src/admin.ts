@@ -11,6 +11,16 @@ const userId = z.strictObject({ user_id: idOf('user') })
 const agentId = z.strictObject({ agent_id: idOf('agent') })
 const Market = z.object({ paused: z.boolean(), reason: z.string().nullable() }).meta({ id: 'MarketState' })
 
+const Share = z
+  .object({
+    user_id: idOf('user'),
+    weight: z.number().describe('Of two renters who wait, one of weight 2 gets twice as much. 1 unless it was set.'),
+    gpu_hours: z.number().nonnegative().describe('Used lately: half of what is past is forgotten every hour.'),
+    gpus: z.int().nonnegative().describe('Held now.'),
+    waiting: z.int().nonnegative().describe('Tasks that wait for a GPU.'),
+  })
+  .meta({ id: 'Share' })
+
 export const admin = {
   createAdmin: endpoint('POST /api/admin/admins', {
     summary: 'Create an administrator',
@@ -45,6 +55,19 @@ export const admin = {
     access: 'admin',
     input: userId,
     output: z.object({ password: z.string() }),
+    errors: ['not_found'],
+  }),
+  shares: endpoint('GET /api/admin/shares', {
+    summary: 'Who has had how much of the GPUs lately, the most first',
+    description: 'When a GPU is free, those who have had least for their weight go first.',
+    access: 'admin',
+    output: z.object({ items: z.array(Share) }),
+  }),
+  setWeight: endpoint('PUT /api/admin/users/{user_id}/weight', {
+    summary: 'Give a renter a larger or smaller share of the GPUs',
+    access: 'admin',
+    input: userId.extend({ weight: z.number().min(0.01).max(100) }),
+    output: Share,
     errors: ['not_found'],
   }),
   suspendAgent: endpoint('POST /api/admin/agents/{agent_id}/suspend', {

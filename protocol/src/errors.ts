@@ -27,6 +27,7 @@ export const errorRegistry = {
   dispute_decided: [409, 'The dispute has been decided already.'],
   review_over: [409, 'The time to review this payment is over.'],
   gpu_in_use: [409, 'The GPU is running a task.'],
+  gpu_connected: [409, 'An agent is connected with the GPU, and would register it again.'],
   gpu_backed: [409, 'An agent has detected what the GPU is: that cannot be changed by hand any more.'],
   too_many_gpus: [409, 'The account has as many GPUs as it may have.'],
   gpu_not_connected: [409, 'No connected agent backs this GPU.'],

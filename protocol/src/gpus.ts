@@ -127,6 +127,34 @@ export const TelemetryPoint = Telemetry.extend({
 
 const gpuId = z.strictObject({ gpu_id: idOf('gpu') })
 
+export const GpuExplanation = z
+  .object({
+    gpu_id: idOf('gpu'),
+    status: GpuStatus,
+    code: z.string().describe('What matters most, for a program: like "earns", "others_were_better", "gpu_offline".'),
+    message: z.string().describe('The same for a person, with what to do.'),
+    considered: z.int().nonnegative().describe('The last tasks of the market that got a GPU, at most 500.'),
+    since: Timestamp.nullable().describe('When the first of those did. Null: none has since the market was started.'),
+    fitted: z.int().nonnegative().describe('How many of them it could run, as it is now.'),
+    won: z.int().nonnegative().describe('How many of them it got.'),
+    lost: z
+      .array(z.object({ code: z.string(), message: z.string(), tasks: z.int().positive() }))
+      .describe('Why it got none of the others, most frequent first. A task may count for several reasons.'),
+    others_price_per_hour: NonNegativeAmount.nullable().describe(
+      'What those asked that got the tasks which it could run: the middle of it.',
+    ),
+    price: z.object({
+      price_per_hour: NonNegativeAmount,
+      compared_with: z.string(),
+      gpus: z.int().nonnegative().describe('How many GPUs of others and yours it is compared with.'),
+      cheaper: z.int().nonnegative().describe('How many of those are cheaper.'),
+      lowest: NonNegativeAmount.nullable(),
+      median: NonNegativeAmount.nullable(),
+      highest: NonNegativeAmount.nullable(),
+    }),
+  })
+  .meta({ id: 'GpuExplanation' })
+
 export const gpus = {
   list: endpoint('GET /api/gpus/', {
     summary: 'List all available GPUs',
@@ -182,12 +210,22 @@ export const gpus = {
     output: Gpu,
     errors: ['not_found', 'forbidden', 'gpu_backed'],
   }),
+  explain: endpoint('GET /api/gpus/{gpu_id}/explain', {
+    summary: 'Why a GPU of yours does or does not earn',
+    description:
+      'The tasks that got a GPU lately, judged for this one at its price of now, and its price beside those of its kind.',
+    access: 'user',
+    input: gpuId,
+    output: GpuExplanation,
+    errors: ['not_found', 'forbidden'],
+  }),
   delete: endpoint('DELETE /api/gpus/{gpu_id}', {
     summary: 'Delete a GPU; its history stays',
+    description: 'While an agent is connected with it, it would be registered again: stop the agent first.',
     access: 'user',
     input: gpuId,
     output: Done,
-    errors: ['not_found', 'forbidden', 'gpu_in_use'],
+    errors: ['not_found', 'forbidden', 'gpu_in_use', 'gpu_connected'],
   }),
   reclaim: endpoint('POST /api/gpus/{gpu_id}/reclaim', {
     summary: 'Take your GPU back at once',

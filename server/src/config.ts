@@ -76,6 +76,12 @@ export type Timing = {
   deadlineMarginMs: number
   coolDownMs: number
   coolDownMaxMs: number
+  /** Half of what a renter has used of GPUs is forgotten after this long. */
+  fairShareHalfLifeMs: number
+  /** What a GPU counts at least for its renter, from the moment that it is asked. */
+  fairShareQuantumMs: number
+  /** A step of priority is worth this much waiting. */
+  agePerPriorityMs: number
   reviewMs: number
   disputeMs: number
   idempotencyMs: number
@@ -108,6 +114,9 @@ export const defaultTiming: Timing = {
   deadlineMarginMs: 10_000,
   coolDownMs: 30_000,
   coolDownMaxMs: hourMs,
+  fairShareHalfLifeMs: hourMs,
+  fairShareQuantumMs: 10_000,
+  agePerPriorityMs: 10 * 60_000,
   reviewMs: 24 * hourMs,
   disputeMs: 7 * 24 * hourMs,
   idempotencyMs: 24 * hourMs,

@@ -1,3 +1,4 @@
+import { relative } from 'node:path'
 import { formatOrb, ProblemError } from '@orbyte/protocol'
 import { loadConfig, systemEnvironment } from './config.ts'
 import { startServer } from './server.ts'
@@ -23,20 +24,21 @@ async function serve(given: Record<string, string | undefined>) {
   const config = loadConfig(systemEnvironment(given))
   const server = await startServer(config)
   const url = config.publicUrl ?? server.url
+  const orbyte = programName()
   process.stdout.write(`Orbyte ${version}: a market at ${url}, kept in ${config.databasePath}
 
   API documentation  ${url}/api/docs
   Is it up?          ${url}/api/health
 
-  A first agent and a first task, from this folder (npx tsx cli/src/main.ts is \`orbyte\` too):
+  A first agent and a first task, from this folder:
     export ORBYTE_URL=${url}
-    node dist/orbyte.js register bob@example.org      # an account; its faucet gives ${formatOrb(config.faucetMicrosPerDay)} ORB a day
-    node dist/orbyte.js tokens create first           # a token that enrols a machine
-    node dist/orbyte.js agent start --cpu --token …   # offer this machine; leave --cpu away where there is a GPU
-    node dist/orbyte.js wallet deposit 10
-    node dist/orbyte.js run text "Once upon a time"
+    ${orbyte} register bob@example.org      # an account; its faucet gives ${formatOrb(config.faucetMicrosPerDay)} ORB a day
+    ${orbyte} tokens create first           # a token that enrols a machine
+    ${orbyte} agent start --cpu --token …   # offer this machine; leave --cpu away where there is a GPU
+    ${orbyte} wallet deposit 10
+    ${orbyte} run text "Once upon a time"
 
-  An administrator: node dist/orbyte.js admin create you@example.org
+  An administrator: ${orbyte} admin create you@example.org
   Stop with Ctrl-C.
 `)
   const stop = (signal: NodeJS.Signals) => {
@@ -51,4 +53,10 @@ async function serve(given: Record<string, string | undefined>) {
     )
   }
   process.on('SIGTERM', stop).on('SIGINT', stop)
+}
+
+/** How this program was called, so that what is printed can be pasted. */
+function programName(): string {
+  const path = relative('', process.argv[1] ?? 'orbyte')
+  return path.endsWith('.ts') ? `npx tsx ${path}` : `node ${path}`
 }

@@ -15,6 +15,7 @@ import { modelsOfGpu } from './models/model-fit.ts'
 import { createModelService } from './models/model-service.ts'
 import { createDisputeService, type DisputeService } from './payments/dispute-service.ts'
 import { createPaymentService, type PaymentService } from './payments/payment-service.ts'
+import { createExplanationService } from './scheduler/explanation-service.ts'
 import { createScheduler } from './scheduler/scheduler-service.ts'
 import { createSubmissionService } from './scheduler/submission-service.ts'
 import { createAttemptService } from './tasks/attempt-service.ts'
@@ -55,7 +56,8 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const attempts = createAttemptService(context, taskFiles)
   const connections = createAgentConnections()
   const scheduler = await createScheduler(context, { gpus, models, payments, attempts, agents: connections })
-  const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler })
+  const explanations = createExplanationService(context, { gpus, scheduler })
+  const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler, explanations })
   const admission = createAgentAdmission(context, { users, credentials })
   const agents = await createAgentService(context, { users, admission, gpus, scheduler, connections })
   const live = createLiveService(context, { tasks, gpus, wallet })
@@ -78,6 +80,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
     tasks,
     streams,
     scheduler,
+    explanations,
     submissions,
     agents,
     live,

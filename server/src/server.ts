@@ -58,7 +58,7 @@ async function compose(context: Context): Promise<Server> {
   const catalogue = loadCatalogue(config.modelsPath)
   await migrate(context.database, { backupPath: config.databasePath === ':memory:' ? null : config.databasePath })
   const market = await createMarket(context, { catalogue })
-  const { gpus, tasks, scheduler, submissions, agents } = market
+  const { gpus, tasks, scheduler, agents } = market
 
   let stopping = false
   const app = await createHttpServer(context)
@@ -69,7 +69,7 @@ async function compose(context: Context): Promise<Server> {
     ...gpuRoutes(gpus),
     ...modelRoutes(market.models),
     ...taskRoutes(tasks, market.streams, gpus),
-    ...schedulerRoutes(submissions, tasks),
+    ...schedulerRoutes(market),
     ...agentRoutes(agents),
     ...adminRoutes(market.admin, market.backups),
     healthRoute(context, { gpus, scheduler, isStopping: () => stopping }),

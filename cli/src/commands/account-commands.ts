@@ -1,7 +1,7 @@
 import { logIn, logOut } from '@orbyte/sdk'
 import type { Command } from 'commander'
 import { examples } from '../arguments.ts'
-import { readConfig, writeConfig } from '../cli-config.ts'
+import { keepLogin, savedLogin } from '../cli-config.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
 import { orb } from '../format.ts'
@@ -58,7 +58,7 @@ async function runRegister(cli: Cli, given: string | undefined, { name, password
     question: 'Password (at least 10 characters): ',
   })
   const user = await cli.client.auth.register({ email, password, name })
-  await keepLogin(cli, { email, password })
+  await logInHere(cli, { email, password })
   cli.show(user, () => `Welcome, ${user.name ?? user.email}. You are logged in at ${cli.url}.`)
   if (!cli.json)
     cli.terminal.say('Next: orbyte wallet deposit 100 · orbyte gpus list · orbyte run text "Once upon a time"')
@@ -67,8 +67,8 @@ async function runRegister(cli: Cli, given: string | undefined, { name, password
 async function runLogin(cli: Cli, given: string | undefined, { passwordStdin, keyStdin }: LoginOptions) {
   if (keyStdin) await keepKey(cli)
   else {
-    const email = given ?? readConfig(cli.environment.configPath).email ?? (await ask(cli.terminal, 'Email: '))
-    await keepLogin(cli, {
+    const email = given ?? savedLogin(cli.environment.configPath, cli.url).email ?? (await ask(cli.terminal, 'Email: '))
+    await logInHere(cli, {
       email,
       password: await readPassword(cli.terminal, { passwordStdin, question: `Password of ${email}: ` }),
     })
@@ -77,11 +77,10 @@ async function runLogin(cli: Cli, given: string | undefined, { passwordStdin, ke
   cli.show(user, () => `Logged in as ${user.email} at ${cli.url}.`)
 }
 
-async function keepLogin(cli: Cli, credentials: { email: string; password: string }) {
+async function logInHere(cli: Cli, credentials: { email: string; password: string }) {
   refuseToken(cli)
   await logIn(cli.client, credentials)
-  const { configPath } = cli.environment
-  await writeConfig(configPath, { ...readConfig(configPath), email: credentials.email })
+  await keepLogin(cli.environment.configPath, cli.url, { email: credentials.email })
 }
 
 async function keepKey(cli: Cli) {

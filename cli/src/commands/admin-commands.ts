@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { Option } from 'commander'
 import type { Client } from '@orbyte/sdk'
-import { amount, examples, pageOptions, type PageOptions } from '../arguments.ts'
+import { amount, decimal, examples, pageOptions, type PageOptions } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
 import { localTime } from '../format.ts'
@@ -26,6 +26,7 @@ export function addAdminCommands(program: Command, cli: Cli) {
     'admin users --email example.org',
     'admin suspend user_01k… "sells an RTX 3060 as an RTX 4090"',
     'admin decide disp_01k… split --refund 0.25 --note "half of the images are black"',
+    'admin weigh user_01k… 2',
     'admin pause "moving to a new machine"',
   ])
   const secretFile = () => admin.opts<{ secretFile?: string }>().secretFile
@@ -43,6 +44,7 @@ export function addAdminCommands(program: Command, cli: Cli) {
       cli.show(user, () => `${user.email} is an administrator. Log in with: orbyte login ${user.email}`)
     })
   addUserCommands(admin, cli, client)
+  addShareCommands(admin, cli, client)
   addMoneyCommands(admin, cli, client)
   addMarketCommands(admin, cli, client)
 }
@@ -96,6 +98,36 @@ function addUserCommands(admin: Command, cli: Cli, client: AdminClient) {
     .action(async (userId: string) => {
       const reset = await (await client()).admin.resetPassword({ user_id: userId })
       cli.show(reset, () => reset.password)
+    })
+}
+
+function addShareCommands(admin: Command, cli: Cli, client: AdminClient) {
+  admin
+    .command('shares')
+    .summary('who has had how much of the GPUs lately, and who waits')
+    .action(async () =>
+      cli.showList(await (await client()).admin.shares(), {
+        empty: 'Nobody has used a GPU lately, and nobody waits.',
+        columns: [
+          { title: 'user', value: ({ user_id }) => user_id },
+          { title: 'weight', value: ({ weight }) => weight, right: true },
+          { title: 'GPU hours lately', value: ({ gpu_hours }) => gpu_hours.toFixed(3), right: true },
+          { title: 'GPUs now', value: ({ gpus }) => gpus, right: true },
+          { title: 'waiting', value: ({ waiting }) => waiting, right: true },
+        ],
+      }),
+    )
+  admin
+    .command('weigh')
+    .summary('give a renter a larger or smaller share of the GPUs')
+    .description(
+      'Of two renters who wait, one of weight 2 gets twice as much GPU time as one of weight 1, the default.',
+    )
+    .argument('<user_id>')
+    .argument('<weight>', 'from 0.01 to 100', decimal)
+    .action(async (userId: string, weight: number) => {
+      const share = await (await client()).admin.setWeight({ user_id: userId, weight })
+      cli.show(share, () => `${userId} has weight ${share.weight}.`)
     })
 }
 

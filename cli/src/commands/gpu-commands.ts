@@ -3,11 +3,13 @@ import { type Command, Option } from 'commander'
 import { amount, decimal, examples, fieldsOf, pageOptions, type PageOptions } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
-import { count, hardware, localTime, perHour } from '../format.ts'
+import { count, duration, hardware, localTime, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { type Column, details } from '../table.ts'
+import { oneLine } from '../text-width.ts'
 
 type Gpu = OutputOf<typeof api.gpus.get>
+type Explanation = OutputOf<typeof api.gpus.explain>
 type Filters = Omit<InputOf<typeof api.gpus.list>, 'cursor' | 'limit'>
 
 export function addGpuCommands(program: Command, cli: Cli) {
@@ -18,11 +20,13 @@ export function addGpuCommands(program: Command, cli: Cli) {
   examples(gpus, [
     'gpus list --available --min-vram 24',
     'gpus mine',
+    'gpus explain gpu_01k…',
     'gpus set gpu_01k… --price 0.35',
     'gpus maintenance gpu_01k… on',
     'gpus reclaim gpu_01k…',
   ])
   addMarketCommands(gpus, cli)
+  addReasonCommands(gpus, cli)
   addOwnerCommands(gpus, cli)
   addAvailabilityCommands(gpus, cli)
 }
@@ -78,6 +82,51 @@ function addMarketCommands(gpus: Command, cli: Cli) {
         ],
       }),
     )
+}
+
+function addReasonCommands(gpus: Command, cli: Cli) {
+  gpus
+    .command('explain')
+    .summary('why a GPU of yours does or does not earn')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string) => {
+      const explained = await cli.client.gpus.explain({ gpu_id: gpuId })
+      cli.show(explained, () => earningText(explained))
+    })
+  pageOptions(gpus.command('attempts'))
+    .summary('what ran on a GPU of yours, newest first')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string, options: PageOptions) =>
+      cli.showList(await fetchItems(cli.client.gpus.attempts, { gpu_id: gpuId }, options), {
+        empty: 'Nothing has run on it yet.',
+        columns: [
+          { title: 'attempt', value: ({ id }) => id },
+          { title: 'status', value: ({ status }) => status },
+          { title: 'since', value: ({ offered_at }) => localTime(offered_at) },
+          { title: 'ran', value: ({ run_ms }) => duration(run_ms), right: true },
+          { title: 'cost', value: ({ cost }) => cost, right: true },
+          { title: 'how it ended', value: ({ end }) => end && `${end.message} (${end.code})`, shrinks: true },
+        ],
+      }),
+    )
+}
+
+function earningText({ message, considered, since, fitted, won, lost, price, ...rest }: Explanation): string {
+  const facts = details([
+    ['Tasks', since && `${considered} since ${localTime(since)}: ${fitted} would fit, it got ${won}`],
+    ['Price', perHour(price.price_per_hour)],
+    ['Market', price.gpus === 0 ? `nothing to compare with (${price.compared_with})` : marketText(price)],
+    ['Others got', perHour(rest.others_price_per_hour)],
+  ])
+  const reasons = lost.map(({ tasks, message: reason }) => `  ${String(tasks).padStart(5)}  ${oneLine(reason)}`)
+  return [message, '', facts, ...(reasons.length > 0 ? ['', 'What it did not get, and why:', ...reasons] : [])].join(
+    '\n',
+  )
+}
+
+function marketText({ gpus, cheaper, lowest, median, highest, compared_with }: Explanation['price']): string {
+  const range = lowest === highest ? `${lowest}` : `${lowest} to ${highest}, the middle ${median}`
+  return `${range} ORB/h for ${compared_with} (${count(gpus, 'GPU')}, ${cheaper} cheaper)`
 }
 
 type NewGpuOptions = { name: string; model: string; vram: number; price: string; region?: string }

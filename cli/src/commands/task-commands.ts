@@ -3,9 +3,10 @@ import { join } from 'node:path'
 import type { api, InputOf, OutputOf } from '@orbyte/protocol'
 import { watch } from '@orbyte/sdk'
 import { type Command, Option } from 'commander'
-import { examples, pageOptions, type PageOptions } from '../arguments.ts'
+import { examples, pageOptions, type PageOptions, wholeNumber } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
+import { explanationText } from '../explanation-text.ts'
 import { follow, type Task } from '../follow.ts'
 import { bytes, count, duration, localTime, orb, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
@@ -26,6 +27,7 @@ export function addTaskCommands(program: Command, cli: Cli) {
   examples(tasks, [
     'tasks list --status running',
     'tasks show last',
+    'tasks explain last',
     'tasks watch task_01k…',
     'tasks submit tasks.jsonl',
     'tasks files last -o results',
@@ -56,6 +58,15 @@ function addReading(tasks: Command, cli: Cli) {
     .summary('everything about a task: where it is, why it waits, what it cost')
     .argument('<task_id>')
     .action(async (given: string) => showTask(cli, await cli.client.tasks.get({ task_id: await taskIdOf(cli, given) })))
+  tasks
+    .command('explain')
+    .summary('why a task waits, what would change it, and what each GPU says to it')
+    .argument('<task_id>')
+    .option('--limit <number>', 'how many GPUs to show', wholeNumber, 20)
+    .action(async (given: string, { limit }: { limit: number }) => {
+      const explained = await cli.client.tasks.explain({ task_id: await taskIdOf(cli, given), limit })
+      cli.show(explained, () => explanationText(cli, explained))
+    })
   tasks
     .command('watch')
     .summary('follow a task until it has ended; --json prints its events, one a line')

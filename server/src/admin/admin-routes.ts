@@ -15,6 +15,8 @@ export function adminRoutes(admin: AdminService, backups: BackupService): Route[
     ),
     route(api.admin.restoreUser, ({ user_id }, caller) => admin.restoreUser(caller, user_id)),
     route(api.admin.resetPassword, ({ user_id }, caller) => admin.resetPassword(caller, user_id)),
+    route(api.admin.shares, async () => ({ items: admin.shares() })),
+    route(api.admin.setWeight, ({ user_id, weight }, caller) => admin.setWeight(caller, { userId: user_id, weight })),
     route(api.admin.suspendAgent, ({ agent_id, reason }, caller) =>
       admin.suspendAgent(caller, { agentId: agent_id, reason }),
     ),

@@ -86,6 +86,17 @@ export function createAdminService(context: Context, parts: Parts) {
       return { password }
     },
 
+    shares: scheduler.shares.view,
+
+    async setWeight(caller: Caller, { userId, weight }: { userId: string; weight: number }) {
+      await database.transaction(async (tx) => {
+        if (!(await users.find(tx, userId))) throw problem('not_found', `There is no user ${userId}.`)
+        await scheduler.shares.setWeight(tx, userId, weight)
+        await record(tx, caller, { action: 'user.weigh', subject: userId, reason: String(weight) })
+      })
+      return scheduler.shares.viewOf(userId)
+    },
+
     suspendAgent(caller: Caller, { agentId, reason }: { agentId: string; reason: string }) {
       return database.transaction(async (tx) => {
         const agent = await agents.setStatus(tx, agentId, { status: 'suspended', reason })

@@ -130,6 +130,9 @@ export const migrations: readonly string[][] = [
       provider_id TEXT, data TEXT NOT NULL) STRICT`,
     `CREATE INDEX events_by_task ON events (task_id, cursor) WHERE task_id IS NOT NULL`,
   ],
+  [
+    `CREATE TABLE renter_weights (user_id TEXT PRIMARY KEY, weight REAL NOT NULL CHECK (weight > 0)) STRICT, WITHOUT ROWID`,
+  ],
 ]
 
 /** A file that a newer version of the market has written. */

@@ -167,6 +167,7 @@ describe('a device that is known', () => {
 
   test('becomes a new GPU after its owner deleted the old one', async () => {
     const { gpus } = await market.report([{}])
+    disconnect(1)
     await market.call(`DELETE /api/gpus/${gpus[0]!.gpu_id}`, { as: 'bob' })
     const again = await market.report([{}])
     expect(again.gpus[0]!.gpu_id).not.toBe(gpus[0]!.gpu_id)

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { gpuId } from './fixture-gpus.ts'
+import { agentId, gpuId } from './fixture-gpus.ts'
 import { type GpuMarket, type Person, startGpuMarket } from './fixture-market.ts'
 
 let market: GpuMarket
@@ -149,8 +149,15 @@ describe('another user’s GPU', () => {
 })
 
 describe('deleting', () => {
-  test('a GPU goes from the market, and its history stays', async () => {
+  test('a GPU goes from the market once its agent is away, and its history stays', async () => {
     const id = await connected()
+    expect(await market.call(`DELETE /api/gpus/${id}`, { as: 'bob' })).toMatchObject({
+      status: 409,
+      body: { code: 'gpu_connected', detail: expect.stringContaining('Stop that agent') },
+    })
+    expect(market.registry.reserve(id, 'att_1')).toBe(true)
+    market.registry.release(id, 'att_1')
+    market.registry.setLiveness(agentId(1), 'unknown', false)
     expect(await market.call(`DELETE /api/gpus/${id}`, { as: 'bob' })).toMatchObject({
       status: 200,
       body: { ok: true },

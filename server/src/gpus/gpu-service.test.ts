@@ -165,6 +165,7 @@ describe('after a restart', () => {
     const { gpus } = await before.report([{}, { model: 'NVIDIA H200', vram_mib: 143_771 }])
     const { body } = await before.call('POST /api/gpus', { as: 'bob', body: { ...tower, model: 'T4', vram_gb: 15 } })
     ids = { backed: gpus[0]!.gpu_id, deleted: gpus[1]!.gpu_id, byHand: body.id as string }
+    before.registry.setLiveness(agentId(1), 'unknown', false)
     await before.call(`DELETE /api/gpus/${ids.deleted}`, { as: 'bob' })
     await before.database.transaction((tx) =>
       before.gpus.recordAttemptEnd(tx, ids.backed, { outcome: 'provider_failed', nowMs: startMs }),

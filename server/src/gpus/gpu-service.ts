@@ -180,12 +180,17 @@ async function removeGpu(market: Market, caller: Owner, gpuId: string): Promise<
   let withdrawn = false
   try {
     await market.database.transaction(async (tx) => {
-      await readOwnGpu(tx, gpuId, caller)
+      const { name } = await readOwnGpu(tx, gpuId, caller)
       withdrawn = registry.withdraw(gpuId)
       if (!withdrawn)
         throw problem(
           'gpu_in_use',
           'A task runs on this GPU. Put it into maintenance and wait, or reclaim it, then delete it.',
+        )
+      if (registry.get(gpuId)?.connected)
+        throw problem(
+          'gpu_connected',
+          `An agent is connected with ${name} and would register it again. Stop that agent, then delete it. Maintenance keeps tasks away meanwhile.`,
         )
       await store.markGpuDeleted(tx, gpuId, nowIso(market))
       tx.afterCommit(() => registry.remove(gpuId))

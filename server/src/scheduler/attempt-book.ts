@@ -10,6 +10,8 @@ export type ActiveAttempt = {
   readonly task: OpenTask
   readonly queued: QueuedTask
   readonly durationMsMax: number
+  /** When its GPU was asked, in milliseconds since 1970. */
+  readonly askedAtMs: number
   status: AttemptStatus
   /** When the server heard that it is ready, in milliseconds since 1970: the meter's start. */
   readyAtMs: number | null
@@ -36,7 +38,10 @@ export type AttemptRef = { readonly attempt_id: string; readonly fencing_token: 
 
 export type AttemptBook = ReturnType<typeof createAttemptBook>
 
-export function createAttemptBook() {
+/** `added` and `removed` hear of each attempt, once. */
+type Listeners = { added(active: ActiveAttempt): void; removed(active: ActiveAttempt): void }
+
+export function createAttemptBook({ added, removed }: Listeners) {
   const byId = new Map<string, ActiveAttempt>()
   const byAgent = createIndex(({ attempt }) => attempt.agent_id)
   const byGpu = createIndex(({ attempt }) => attempt.gpu_id)
@@ -46,6 +51,7 @@ export function createAttemptBook() {
     add(active: ActiveAttempt) {
       byId.set(active.attempt.id, active)
       for (const index of indexes) index.add(active)
+      added(active)
     },
 
     /**
@@ -70,7 +76,9 @@ export function createAttemptBook() {
     remove(active: ActiveAttempt) {
       active.standing = 'stopped'
       stopTimers(active)
-      if (byId.delete(active.attempt.id)) for (const index of indexes) index.delete(active)
+      if (!byId.delete(active.attempt.id)) return
+      for (const index of indexes) index.delete(active)
+      removed(active)
     },
 
     stop() {

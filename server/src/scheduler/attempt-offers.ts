@@ -94,6 +94,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
       task,
       queued,
       durationMsMax: Math.max(1, Math.min(task.max_duration_ms, runMsFor(attempt.price_per_hour, task.hold))),
+      askedAtMs: Date.parse(attempt.offered_at),
       status: attempt.status,
       readyAtMs: attempt.ready_at === null ? null : Date.parse(attempt.ready_at),
       reportedRunMs: attempt.run_ms,

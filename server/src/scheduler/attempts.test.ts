@@ -81,6 +81,7 @@ test('who accepts for a GPU that was deleted meanwhile is told so', async () => 
   const [agent] = await machines(1)
   const { id } = await market.submit(alice)
   const start = await agent!.next('attempt.start')
+  await agent!.report({ type: 'devices', devices: [] })
   await market.ask(bob, api.gpus.delete, { gpu_id: agent!.gpuId })
   await agent!.accept(start)
   expect(await agent!.next('attempt.stop')).toMatchObject({ reason: 'The GPU was removed from the market meanwhile.' })

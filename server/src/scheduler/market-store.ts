@@ -14,3 +14,15 @@ export async function writePause(tx: Transaction, pause: MarketPause) {
     JSON.stringify(pause),
   )
 }
+
+/** Renters who weigh other than 1 when GPUs are shared out. */
+export async function readWeights(reader: Reader): Promise<{ renterId: string; weight: number }[]> {
+  return reader.all<{ renterId: string; weight: number }>('SELECT user_id AS renterId, weight FROM renter_weights')
+}
+
+export async function writeWeight(tx: Transaction, renterId: string, weight: number) {
+  await tx.run(
+    'INSERT INTO renter_weights (user_id, weight) VALUES (?, ?) ON CONFLICT DO UPDATE SET weight = excluded.weight',
+    ...[renterId, weight],
+  )
+}

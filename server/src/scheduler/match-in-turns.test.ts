@@ -4,9 +4,9 @@ import { micros } from '@orbyte/protocol'
 import { gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
-import { type Look, matchInTurns } from './match-in-turns.ts'
+import { type Look, type Match, matchInTurns } from './match-in-turns.ts'
 import { chooseBest, judgeFit, judgeNow, keyOf, type Wanted, wantedOf } from './matching.ts'
-import { createTaskQueue, type QueuedTask } from './task-queue.ts'
+import { createTaskQueue, type QueuedTask, type TaskQueue } from './task-queue.ts'
 
 const nowMs = 1_800_000_000_000
 type Given = { renter: number; priority: number; minVram: number | null; price: number; failed: number[] }
@@ -17,6 +17,7 @@ function queuedOf({ renter, priority, minVram, price, failed }: Given, number: n
     id: `task_${String(number).padStart(6, '0')}`,
     renter_id: `user_${renter}`,
     priority,
+    created_at: new Date(nowMs).toISOString(),
     task_type: 'text_generation',
     requirements: minVram === null ? {} : { min_vram_gb: minVram },
     model: null,
@@ -27,34 +28,62 @@ function queuedOf({ renter, priority, minVram, price, failed }: Given, number: n
   return { task, wanted: wantedOf(task, null, failedGpus), group, waitUntilMs: nowMs, offers: 0, failures: [] }
 }
 
-/** The same without groups: every task looks at every GPU that is free. */
-function matchOneByOne(turns: readonly QueuedTask[], gpus: readonly MarketGpu[], random: number) {
+const equals = { standingOf: () => 0, stepOf: () => 1 }
+function queueOf(tasks: readonly QueuedTask[]) {
+  const queue = createTaskQueue({ agePerPriorityMs: 600_000 })
+  for (const task of tasks) queue.add(task)
+  return queue
+}
+
+/** The same without groups: every task in its turn looks at every GPU that is free. */
+function matchOneByOne(tasks: readonly QueuedTask[], gpus: readonly MarketGpu[], random: number) {
   const free = new Set(gpus)
   const best = (wanted: Wanted) => {
     const verdicts = [...free].map((gpu) => judgeNow(wanted, gpu, nowMs))
     return chooseBest(verdicts, random)
   }
-  return turns.flatMap(({ task, wanted }) => {
+  const queue = queueOf(tasks.map((queued) => ({ ...queued, group: queued.task.id })))
+  const turns = queue.turns(equals)
+  const found: (readonly [string, string])[] = []
+  const hopeless = new Set<string>()
+  for (let next = turns.next((id) => hopeless.has(id)); next; next = turns.next((id) => hopeless.has(id))) {
+    const { task, wanted } = next
     const others = gpus.some((gpu) => !wanted.failedGpus.has(gpu.id) && !judgeFit(wanted, gpu, nowMs).rejection)
     const gpu = best(wanted) ?? (others ? null : best({ ...wanted, retryFailed: true }))
-    if (gpu) free.delete(gpu)
-    return gpu ? [[task.id, gpu.id]] : []
-  })
+    if (!gpu) {
+      hopeless.add(task.id)
+      continue
+    }
+    free.delete(gpu)
+    queue.remove(task.id)
+    turns.taken()
+    found.push([task.id, gpu.id])
+  }
+  return found
 }
 
-function lookAt(tasks: readonly QueuedTask[], gpus: readonly MarketGpu[], fields: Partial<Look> = {}): Look {
-  const queue = createTaskQueue()
-  for (const task of tasks) queue.add(task)
-  return {
-    turns: queue.inTurns(),
-    groups: queue.groups(),
+type Found = Match | null
+/** All matches and pauses of one look. `onFound` may change the queue. */
+function matchAll(
+  tasks: readonly QueuedTask[],
+  gpus: readonly MarketGpu[],
+  { random = 0, onFound = () => {} }: { random?: number; onFound?: (found: Found, queue: TaskQueue) => void } = {},
+): Found[] {
+  const queue = queueOf(tasks)
+  const look: Look = {
+    turns: queue.turns(equals),
     free: new Set(gpus),
     all: () => gpus,
-    isWaiting: () => true,
     nowMs: () => nowMs,
-    random: () => 0,
-    ...fields,
+    random: () => random,
   }
+  const all: Found[] = []
+  for (const found of matchInTurns(look)) {
+    if (found) queue.remove(found.queued.task.id)
+    onFound(found, queue)
+    all.push(found)
+  }
+  return all
 }
 
 const anyTask = fc.record({
@@ -83,9 +112,9 @@ test('judging a group at once finds the same GPUs for the same tasks as judging 
           const coolDownUntilMs = cooling ? nowMs + 1 : 0
           return marketGpu({ id: gpuId(index + 1), priceMicrosPerHour: micros(price), vramGb, coolDownUntilMs })
         })
-        const look = lookAt(given.map(queuedOf), gpus, { random: () => random })
-        const found = [...matchInTurns(look)].map((match) => match && [match.queued.task.id, match.gpu.id])
-        expect(found).toEqual(matchOneByOne(look.turns, gpus, random))
+        const tasks = given.map(queuedOf)
+        const found = matchAll(tasks, gpus, { random }).map((match) => match && [match.queued.task.id, match.gpu.id])
+        expect(found).toEqual(matchOneByOne(tasks, gpus, random))
       },
     ),
     { numRuns: 300 },
@@ -113,7 +142,7 @@ test('of many tasks that want the same and find nothing, only the first looks at
     const queued = queuedOf(unmatchable, number)
     return { ...queued, wanted: { ...queued.wanted, ...wants } }
   })
-  expect([...matchInTurns(lookAt(tasks, gpus))]).toEqual([])
+  expect(matchAll(tasks, gpus)).toEqual([])
   expect(judged).toBe(100)
 })
 
@@ -126,19 +155,15 @@ test('a look that takes long pauses, goes on where it was, and judges no more th
   })
   const fitting = queuedOf({ ...unmatchable, price: 9_000 }, 999_999)
   const pauses: number[] = []
-  const found = []
-  for (const match of matchInTurns(lookAt([...tasks, fitting], gpus))) {
-    if (match) found.push(match.queued)
-    else pauses.push(judged)
-  }
-  expect(found).toEqual([fitting])
+  const found = matchAll([...tasks, fitting], gpus, { onFound: (match) => void (match ?? pauses.push(judged)) })
+  expect(found.flatMap((match) => match?.queued ?? [])).toEqual([fitting])
   expect(pauses.length).toBeGreaterThan(5)
   for (const [index, count] of pauses.entries()) expect(count - (pauses[index - 1] ?? 0)).toBeLessThanOrEqual(10_100)
 })
 
-test('what has left the queue during a pause is not matched', () => {
-  const gpus = [marketGpu({ id: gpuId(1) })]
-  const tasks = [1, 2].map((number) => queuedOf({ ...unmatchable, price: 9e9 }, number))
-  const found = [...matchInTurns(lookAt(tasks, gpus, { isWaiting: (queued) => queued !== tasks[0] }))]
-  expect(found.map((match) => match?.queued)).toEqual([tasks[1]])
+test('what leaves the queue during a look is not matched', () => {
+  const gpus = [1, 2].map((number) => marketGpu({ id: gpuId(number) }))
+  const tasks = [1, 2, 3].map((number) => queuedOf({ ...unmatchable, price: 9e9 }, number))
+  const found = matchAll(tasks, gpus, { onFound: (_match, queue) => void queue.remove(tasks[1]!.task.id) })
+  expect(found.map((match) => match?.queued)).toEqual([tasks[0], tasks[2]])
 })

@@ -1,18 +1,15 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { chooseBest, judgeFit, judgeNow, type Verdict } from './matching.ts'
-import type { QueuedTask } from './task-queue.ts'
+import type { QueuedTask, Turns } from './task-queue.ts'
 
 export type Match = { readonly queued: QueuedTask; readonly gpu: MarketGpu }
 
 export type Look = {
-  /** The tasks that wait, in the order of their turns. */
-  readonly turns: readonly QueuedTask[]
-  /** How many groups they are (see `QueuedTask.group`). */
-  readonly groups: number
+  /** The tasks that wait, in turn. */
+  readonly turns: Turns
   /** The GPUs that may be asked. Each is taken out with its match; the caller takes out what it may no longer ask. */
   readonly free: Set<MarketGpu>
   all(): readonly MarketGpu[]
-  isWaiting(queued: QueuedTask): boolean
   nowMs(): number
   /** From 0 to 1. */
   random(): number
@@ -24,23 +21,24 @@ const stepsAtOnceMax = 10_000
 /**
  * Finds a GPU for each task in its turn. Tasks of a group want the same: their GPUs are judged once, and once none is left for
  * one of them, there is none for the others, because `free` only gets smaller. `null` is a pause: whoever runs this lets others
- * go first for a moment, so that a long queue does not keep the market from answering.
+ * go first for a moment, so that a long queue does not keep the market from answering. Whoever is told of a match takes its task out
+ * of the queue before going on.
  */
 export function* matchInTurns(look: Look): Generator<Match | null, void, void> {
-  const { turns, free, groups } = look
+  const { turns, free } = look
   const fittingOf = new Map<string, Verdict[]>()
   const hopeless = new Set<string>()
+  const isHopeless = (group: string) => hopeless.has(group)
   let steps = 0
-  for (const queued of turns) {
+  for (let queued = turns.next(isHopeless); queued && free.size > 0; queued = turns.next(isHopeless)) {
     const { group, wanted } = queued
-    if (free.size === 0 || hopeless.size === groups) return
     if (++steps > stepsAtOnceMax) {
       yield null
       steps = 0
-      // GPUs may have changed meanwhile.
+      // GPUs may have changed meanwhile, and the task may have left.
       fittingOf.clear()
+      continue
     }
-    if (hopeless.has(group) || !look.isWaiting(queued)) continue
     let fitting = fittingOf.get(group)
     if (!fitting) {
       const nowMs = look.nowMs()
@@ -58,6 +56,7 @@ export function* matchInTurns(look: Look): Generator<Match | null, void, void> {
     }
     free.delete(gpu)
     yield { queued, gpu }
+    turns.taken()
   }
 }
 

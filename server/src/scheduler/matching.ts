@@ -146,6 +146,11 @@ export function judgeFit(wanted: Wanted, gpu: MarketGpu, nowMs: number): Verdict
   return judge([...fitRankers, scoreRanker], { wanted, gpu, nowMs })
 }
 
+/** All that keeps the GPU from running the task, free or busy; nothing where it fits. */
+export function rejectionsOf(wanted: Wanted, gpu: MarketGpu, nowMs: number): Rejection[] {
+  return fitRankers.map((rank) => rank(wanted, gpu, nowMs)).filter((result) => typeof result !== 'number')
+}
+
 /** Whether the GPU could take the task now. */
 export function judgeNow(wanted: Wanted, gpu: MarketGpu, nowMs: number): Verdict {
   return judge([...fitRankers, ...freeRankers, scoreRanker], { wanted, gpu, nowMs })

@@ -13,6 +13,8 @@ import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
 import { createMatchmaker } from './matchmaker.ts'
+import { createRecentDemand } from './recent-demand.ts'
+import { createRenterShares } from './renter-shares.ts'
 import type { QueuedTask } from './task-queue.ts'
 
 /** Writes a message to an agent's socket. False: the agent is not connected. */
@@ -38,11 +40,13 @@ const sweepMs = 1_000
 export async function createScheduler(context: Context, { gpus, models, payments, attempts, agents }: Parts) {
   const { clock, config, database, events } = context
   const { registry } = gpus
-  const book = createAttemptBook()
+  const shares = await createRenterShares(context, attempts)
+  const book = createAttemptBook({ added: shares.hold, removed: shares.free })
   const pause = await database.read(readPause)
+  const demand = createRecentDemand()
   const { send } = agents
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
-  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, pause, offer })
+  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, shares, pause, demand, offer })
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, { book, registry, gpus, payments, attempts, send, requeue, wake })
   const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
@@ -98,6 +102,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
     const nowMs = clock.now()
     const tooLate = [...queue.all()].filter(({ waitUntilMs }) => waitUntilMs <= nowMs)
     await Promise.all(tooLate.map(giveUp))
+    shares.forgetOld()
     wake()
   }
 
@@ -115,8 +120,10 @@ export async function createScheduler(context: Context, { gpus, models, payments
     }
   }
 
-  /** Tasks that others ended: the queue forgets them, their agents stop. */
+  /** How long a task ran that completed. Tasks that others ended: the queue forgets them, their agents stop. */
   function hear(event: StoredEvent) {
+    if (event.type === 'task.completed')
+      for (const { queued } of book.ofTask(event.task_id!)) demand.completed(queued.wanted, event.data.run_ms as number)
     if (event.type !== 'task.cancelled' && event.type !== 'task.failed') return
     if (event.task_id === null) return
     queue.remove(event.task_id)
@@ -154,6 +161,8 @@ export async function createScheduler(context: Context, { gpus, models, payments
   return {
     reports,
     queue,
+    demand,
+    wantedOf: matchmaker.wantedOf,
     pause,
     enqueue,
     wake,
@@ -166,6 +175,12 @@ export async function createScheduler(context: Context, { gpus, models, payments
         Object.assign(pause, next)
         wake()
       })
+    },
+    /** Who has had how much of the GPUs lately, and what an administrator says of it. */
+    shares: {
+      view: () => shares.view(queue),
+      viewOf: (renterId: string) => shares.viewOf(renterId, queue),
+      setWeight: shares.setWeight,
     },
     counts: () => ({ pending: queue.size(), running: book.countOpen() }),
     stop() {

@@ -99,12 +99,17 @@ test('max_cost bounds what is held and how long the task may run', async () => {
   expect(await market.task(alice, task.id)).toMatchObject({ cost: '0.005', run_ms: 5_000 })
 })
 
-test('the shorter of max_duration_ms and the type’s maximum bounds the run', async () => {
+test('max_duration_ms bounds the run, and is not above the type’s maximum, which is its default', async () => {
   const agent = await market.machine(bob)
   expect((await market.submit(alice, { max_duration_ms: 2_000 })).hold).toBe('0.002')
   expect((await agent.next('attempt.start')).duration_ms_max).toBe(2_000)
-  const long = await market.submit(alice, { max_duration_ms: 100 * 3_600_000 })
+  const long = await market.submit(alice, {})
   expect([long.max_duration_ms, long.hold]).toEqual([3_600_000, '3.6'])
+  const longer = await submit({ max_duration_ms: 3_600_001 })
+  expect(outcome(longer)).toBe('400 invalid_request')
+  expect((longer.body as Problem).errors).toEqual([
+    { field: 'max_duration_ms', message: expect.stringContaining('at most 3600000 ms') },
+  ])
 })
 
 test('a batch is accepted whole or not at all, and a problem names its task', async () => {
@@ -159,7 +164,7 @@ test('the inputs of a user’s waiting tasks have so many bytes together and no 
 test('a task that waits is told what is true for one that was submitted already', async () => {
   const { id } = await market.submit(alice, { wait: true, max_price_per_hour: '1', max_wait_ms: 60_000 })
   const until = new Date(market.clock.now() + 60_000).toISOString()
-  const told = `It waits for one until ${until}. Cancel it and submit it anew to ask for less.`
+  const told = `It could run with +1 ORB an hour (1 GPU). It waits for one until ${until}. Cancel it and submit it anew to ask for less.`
   await market.machine(bob, [{ price_per_hour: '2' }])
   const { code, message } = (await market.task(alice, id)).waiting!
   expect(code).toBe('no_gpu_fits')

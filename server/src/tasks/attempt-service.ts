@@ -174,6 +174,7 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
     },
 
     attemptsCountOf: tasks.attemptsCountOf,
+    usesSince: tasks.usesSince,
 
     /** What was waiting and running when the market stopped, with what has been tried for each task and how far it came. */
     recover() {

@@ -236,3 +236,12 @@ export async function tasksWithOldData(reader: Reader, query: { before: string; 
   )
   return rows.map(({ id }) => id)
 }
+
+/** How long the tasks of each renter have run that ended after `since` and still have their data, by the hour of their end. */
+export function usesSince(reader: Reader, since: string) {
+  return reader.all<{ renterId: string; endedAt: string; runMs: number }>(
+    `SELECT renter_id AS renterId, max(completed_at) AS endedAt, sum(run_ms) AS runMs FROM tasks
+     WHERE completed_at > ? AND data_deleted_at IS NULL GROUP BY renter_id, substr(completed_at, 1, 13)`,
+    since,
+  )
+}
