@@ -108,7 +108,7 @@ describe.skipIf(chromiumPath === null)(`in a browser${chromiumPath === null ? `:
     await tabTo(page, 'Input')
     await page.keyboard.press('Control+A')
     await page.keyboard.type('{"sleep_ms": 120000}')
-    await page.getByText('that fit').waitFor()
+    await page.getByText('free now, of').waitFor()
     await tabTo(page, 'Send the task')
     await page.keyboard.press('Enter')
     await page.waitForURL(/\/tasks\/task_/)

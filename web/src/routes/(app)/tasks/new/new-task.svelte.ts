@@ -1,8 +1,10 @@
-import type { api, InputOf, TaskType } from '@orbyte/protocol'
+import type { api, InputOf, OutputOf, TaskType } from '@orbyte/protocol'
 import { client } from '$lib/client.ts'
 import { fieldsOf, type FormField, type FormValues, inputOf, valuesOf } from '$lib/form-fields.ts'
 
 type Contract = typeof import('@orbyte/protocol')
+type Estimate = OutputOf<typeof api.tasks.estimate>
+type Requirements = Estimate['relaxations'][number]['requirements']
 export type TaskDraft = InputOf<typeof api.tasks.create>
 export type Limits = {
   title: string
@@ -92,6 +94,24 @@ export class NewTask {
     this.hasTried = false
   }
 
+  /** Asks for what the market says would let more GPUs run it. */
+  relax({
+    requirements,
+    max_price_per_hour,
+  }: Pick<Estimate['relaxations'][number], 'requirements' | 'max_price_per_hour'>) {
+    this.#ask(requirements)
+    if (max_price_per_hour !== null) this.limits.max_price_per_hour = max_price_per_hour
+  }
+
+  #ask(wants: Requirements) {
+    this.gpuId = wants.gpu_id ?? null
+    Object.assign(this.limits, {
+      gpu_model: wants.gpu_model ?? '',
+      min_vram_gb: wants.min_vram_gb === undefined ? '' : String(wants.min_vram_gb),
+      region: wants.region ?? '',
+    })
+  }
+
   /** Writes the same again, to be changed. */
   async copyOf(taskId: string) {
     const task = await client.tasks.get({ task_id: taskId })
@@ -101,7 +121,7 @@ export class NewTask {
       else this.free = JSON.stringify(task.input_data, null, 2)
     }
     this.limits = { ...noLimits, title: task.title ?? '', priority: String(task.priority), auto_pay: task.auto_pay }
-    this.gpuId = task.requirements.gpu_id ?? null
+    this.#ask(task.requirements)
   }
 }
 
