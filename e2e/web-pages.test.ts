@@ -24,6 +24,11 @@ async function violationsOf(page: Page): Promise<string[]> {
   return results.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(' | ')}`)
 }
 
+async function faultsOf(page: Page): Promise<string[]> {
+  const over = await page.evaluate<number>('document.documentElement.scrollWidth - innerWidth')
+  return [...(await violationsOf(page)), ...(over > 0 ? [`${over} px too wide`] : [])]
+}
+
 async function eachPlace(look: Look, inspect: (page: Page) => Promise<string[]>): Promise<string[]> {
   const found: string[] = []
   for (const of of ['everybody', 'renter', 'provider'] as const) {
@@ -55,16 +60,8 @@ describe.skipIf(chromiumPath === null)(`in a browser${chromiumPath === null ? `:
   test.for<Look & { name: string }>([
     { name: 'a light desktop', theme: 'light' },
     { name: 'a dark phone', theme: 'dark', isPhone: true },
-  ])('axe finds nothing wrong on any page, on $name', async (look) => {
-    expect(await eachPlace(look, violationsOf)).toEqual([])
-  })
-
-  test('no page is wider than a phone', async () => {
-    const widths = await eachPlace({ isPhone: true }, async (page) => {
-      const over = await page.evaluate<number>('document.documentElement.scrollWidth - innerWidth')
-      return over > 0 ? [`${over} px too wide`] : []
-    })
-    expect(widths).toEqual([])
+  ])('axe finds nothing wrong on any page, and none is too wide, on $name', async (look) => {
+    expect(await eachPlace(look, faultsOf)).toEqual([])
   })
 
   test('the public pages load at most 150 KB of JavaScript, and nothing from elsewhere', async () => {
