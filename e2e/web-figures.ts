@@ -8,6 +8,15 @@ import { logInAs, openBrowser, openWindow, settled } from './browser.ts'
 //
 //   npx tsx e2e/web-figures.ts [SECONDS OF LIVE UPDATES]
 
+/** Kept by the page from its first moment. */
+const observers = `
+  globalThis.seen = { paintMs: 0, shift: 0, longestTaskMs: 0, interactionMs: 0 }
+  const observe = (type, look, more) => new PerformanceObserver((list) => list.getEntries().forEach(look)).observe({ type, buffered: true, ...more })
+  observe('largest-contentful-paint', (entry) => (seen.paintMs = Math.max(seen.paintMs, entry.startTime)))
+  observe('layout-shift', (entry) => { if (!entry.hadRecentInput) seen.shift += entry.value })
+  observe('longtask', (entry) => (seen.longestTaskMs = Math.max(seen.longestTaskMs, entry.duration)))
+  observe('event', (entry) => { if (entry.interactionId) seen.interactionMs = Math.max(seen.interactionMs, entry.duration) }, { durationThreshold: 16 })`
+
 const seconds = Number(process.argv[2] ?? 60)
 const network = await startNetwork({ machines: ['RTX 4090:24'] })
 await network.gpusAvailable(1)
@@ -23,14 +32,6 @@ try {
   await network.close()
 }
 
-/** Kept by the page from its first moment. */
-const observers = `
-  globalThis.seen = { paintMs: 0, shift: 0, longestTaskMs: 0, interactionMs: 0 }
-  const observe = (type, look, more) => new PerformanceObserver((list) => list.getEntries().forEach(look)).observe({ type, buffered: true, ...more })
-  observe('largest-contentful-paint', (entry) => (seen.paintMs = Math.max(seen.paintMs, entry.startTime)))
-  observe('layout-shift', (entry) => { if (!entry.hadRecentInput) seen.shift += entry.value })
-  observe('longtask', (entry) => (seen.longestTaskMs = Math.max(seen.longestTaskMs, entry.duration)))
-  observe('event', (entry) => { if (entry.interactionId) seen.interactionMs = Math.max(seen.interactionMs, entry.duration) }, { durationThreshold: 16 })`
 type Seen = { paintMs: number; shift: number; longestTaskMs: number; interactionMs: number }
 
 async function open(path: string, person: 'alice' | null): Promise<Page> {
