@@ -62,7 +62,7 @@ async function fill({ alice, bob }: Network) {
           name: `GPU ${made + at}`,
           model: `Model ${(made + at) % 12}`,
           vram_gb: 8 + ((made + at) % 10) * 8,
-          price_per_hour: String(0.1 + ((made + at) % 90) / 40),
+          price_per_hour: (0.1 + ((made + at) % 90) / 40).toFixed(2),
         }),
       ),
     )

@@ -35,7 +35,9 @@ export const endpointTable = {
     delete: { method: 'DELETE', path: '/api/gpus/{gpu_id}', reply: 'json', idempotent: false },
     reclaim: { method: 'POST', path: '/api/gpus/{gpu_id}/reclaim', reply: 'json', idempotent: false },
     attempts: { method: 'GET', path: '/api/gpus/{gpu_id}/attempts', reply: 'json', idempotent: false },
+    audits: { method: 'GET', path: '/api/gpus/{gpu_id}/audits', reply: 'json', idempotent: false },
     prices: { method: 'GET', path: '/api/gpus/{gpu_id}/prices', reply: 'json', idempotent: false },
+    speeds: { method: 'GET', path: '/api/gpus/{gpu_id}/speeds', reply: 'json', idempotent: false },
     telemetry: { method: 'GET', path: '/api/gpus/{gpu_id}/telemetry', reply: 'json', idempotent: false },
   },
   models: {
@@ -99,6 +101,7 @@ export const endpointTable = {
     refund: { method: 'POST', path: '/api/admin/payments/{payment_id}/refund', reply: 'json', idempotent: true },
     disputes: { method: 'GET', path: '/api/admin/disputes', reply: 'json', idempotent: false },
     decideDispute: { method: 'POST', path: '/api/admin/disputes/{dispute_id}/decide', reply: 'json', idempotent: true },
+    audits: { method: 'GET', path: '/api/admin/audits', reply: 'json', idempotent: false },
     backup: { method: 'POST', path: '/api/admin/backup', reply: 'byte-stream', idempotent: false },
     pauseMarket: { method: 'POST', path: '/api/admin/market/pause', reply: 'json', idempotent: false },
     resumeMarket: { method: 'POST', path: '/api/admin/market/resume', reply: 'json', idempotent: false },

@@ -5,6 +5,7 @@ import { adminRoutes } from './admin/admin-routes.ts'
 import { healthRoute } from './admin/health-routes.ts'
 import { agentRoutes } from './agents/agent-routes.ts'
 import { agentDoor } from './agents/agent-socket.ts'
+import { auditRoutes } from './audits/audit-routes.ts'
 import type { Config } from './config.ts'
 import type { Clock, Context, Log, Random } from './context.ts'
 import type { Database } from './db/database.ts'
@@ -24,6 +25,7 @@ import { loadCatalogue } from './models/model-catalogue.ts'
 import { modelRoutes } from './models/model-routes.ts'
 import { paymentRoutes } from './payments/payment-routes.ts'
 import { schedulerRoutes } from './scheduler/scheduler-routes.ts'
+import { speedRoutes } from './speeds/speed-routes.ts'
 import { systemClock, systemLog, systemRandom } from './system-context.ts'
 import { folderFileStore, memoryFileStore } from './system-file-store.ts'
 import { taskRoutes } from './tasks/task-routes.ts'
@@ -69,13 +71,15 @@ async function compose(context: Context): Promise<Server> {
     ...gpuRoutes(gpus),
     ...modelRoutes(market.models),
     ...taskRoutes(tasks, market.streams, gpus),
+    ...speedRoutes(market.speeds),
     ...schedulerRoutes(market),
+    ...auditRoutes(market.audits),
     ...agentRoutes(agents),
     ...adminRoutes(market.admin, market.backups),
     healthRoute(context, { gpus, scheduler, isStopping: () => stopping }),
   ]
   mountRoutes(app, context, { routes, authenticate: market.authentication.authenticate })
-  mountSockets(app, [agentDoor(context, { agents, scheduler }), liveDoor(context, market)])
+  mountSockets(app, context, [agentDoor(context, { agents, scheduler }), liveDoor(context, market)])
   await mountDocs(app, version)
   if (config.downloadsPath !== null) await mountDownloads(app, config.downloadsPath)
   if (config.webPath !== null) await mountWebApp(app, config.webPath)

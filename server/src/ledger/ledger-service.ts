@@ -22,7 +22,7 @@ import { hashLeaf, inclusionPath, merkleRoot, sha256Hex } from './merkle.ts'
  *
  *   available:<user>   what a user can spend
  *   held:<user>        reserved for the user's tasks; `holds` says how much for which
- *   fees               what the platform has earned
+ *   fees               what the platform has earned; its own checks are paid from it as long as there is something
  *   external           the world outside: the only account that may be negative
  *
  * Each commit's transfers are one batch: a Merkle root, chained to the batch before and signed (see protocol/receipts.ts).

@@ -15,7 +15,7 @@ import type { Feed } from './feed.ts'
 import type { LiveService, MessageWithoutId } from './live-service.ts'
 
 export type LiveParts = { live: LiveService; authentication: AuthenticationService; visitors: Visitors }
-/** How many connections each user and each address has. `enter` is null where there are as many as there may be. */
+/** How many connections each user and each caller’s network has. `enter` is null where there are as many as there may be. */
 export type Visitors = { enter(name: string): (() => void) | null }
 export type LiveSocket = {
   isOpen(): boolean
@@ -35,11 +35,11 @@ const unreadTicksMax = 8
 const messagesPerMinuteMax = 600
 
 /** One open socket of a watcher: who it is, what it watches, and that it goes on reading. See protocol/live-messages.ts. */
-export function watchLive(socket: LiveSocket, context: Context, parts: LiveParts & { address: string }) {
+export function watchLive(socket: LiveSocket, context: Context, parts: LiveParts & { network: string }) {
   const feeds = new Map<number, Feed | null>()
   let principal: Principal | null = null
   let credential: string | null = null
-  let leave = parts.visitors.enter(`address ${parts.address}`)
+  let leave = parts.visitors.enter(`network ${parts.network}`)
   let received = 0
   let fullTicks = 0
   let closed = false
@@ -48,7 +48,7 @@ export function watchLive(socket: LiveSocket, context: Context, parts: LiveParts
 
   const outlet = { isClear: () => !closed && socket.bufferedBytes() < clearBytesMax }
   const stopTicking = every(context, quietMs, tick)
-  const stopListening = parts.authentication.onChange((userId) => {
+  const stopListening = parts.authentication.onForgotten((userId) => {
     if (userId === principal?.userId) dealing = dealing.then(confirm)
   })
   if (leave === null) hangUp('too_many')
@@ -116,7 +116,7 @@ export function watchLive(socket: LiveSocket, context: Context, parts: LiveParts
     }
   }
 
-  /** From now on the connection counts as the user's, not as the address's. */
+  /** From now on the connection counts as the user’s, not as the network’s. */
   function enterAs(userId: string): boolean {
     leave?.()
     leave = parts.visitors.enter(`user ${userId}`)

@@ -10,12 +10,12 @@ export function liveDoor(
   context: Context,
   parts: { live: LiveService; authentication: AuthenticationService },
 ): SocketDoor {
-  const visitors = createVisitors(context.config.limits.eventStreamsPerUserMax)
+  const visitors = createVisitors(context.config.limits.streamsPerUserMax)
   const conversations = new WeakMap<object, ReturnType<typeof watchLive>>()
   return {
     path: livePath,
     messageBytesMax: liveMessageBytesMax,
-    connect(socket, request) {
+    connect(socket, { network }) {
       const conversation = watchLive(
         {
           isOpen: () => socket.readyState === socket.OPEN,
@@ -25,7 +25,7 @@ export function liveDoor(
           terminate: () => socket.terminate(),
         },
         context,
-        { ...parts, visitors, address: addressOf(request, context.config.trustProxy) },
+        { ...parts, visitors, network },
       )
       conversations.set(socket, conversation)
       socket.on('message', (data, isBinary) => conversation.received(isBinary ? null : data.toString()))
@@ -34,16 +34,4 @@ export function liveDoor(
     },
     close: (socket) => conversations.get(socket)?.stopping(),
   }
-}
-
-function addressOf(
-  { headers, socket }: { headers: Record<string, unknown>; socket: { remoteAddress?: string | undefined } },
-  trustProxy: boolean,
-): string {
-  const forwarded = trustProxy
-    ? String(headers['x-forwarded-for'] ?? '')
-        .split(',')[0]!
-        .trim()
-    : ''
-  return forwarded || (socket.remoteAddress ?? '')
 }

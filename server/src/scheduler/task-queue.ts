@@ -10,6 +10,8 @@ export type QueuedTask = {
   /** Tasks of a group want the same of a GPU. One that a GPU has failed or refused is a group of its own. */
   readonly group: string
   readonly waitUntilMs: number
+  /** When the last attempt at it ended; null: none has begun. */
+  readonly triedUntil: string | null
   /** How many GPUs it was offered to so far. */
   readonly offers: number
   /** The GPUs that have failed or refused it. */
@@ -58,6 +60,12 @@ export function createTaskQueue({ agePerPriorityMs }: { agePerPriorityMs: number
 
   function sizeOf(renterId: string): number {
     return [...(lines.get(renterId)?.values() ?? [])].reduce((sum, { length }) => sum + length, 0)
+  }
+
+  /** What the market asks for itself has a priority below all others: it comes after everybody, however little it has had. */
+  function isMarkets(renterId: string): boolean {
+    const [first] = [...(lines.get(renterId)?.values() ?? [])][0] ?? []
+    return first !== undefined && first.task.priority < 0
   }
 
   function ofOthers(renterId: string, each: number): number {
@@ -125,7 +133,8 @@ export function createTaskQueue({ agePerPriorityMs }: { agePerPriorityMs: number
     /** Who waits now and how they stand. What leaves meanwhile is not told any more; what comes is looked at in the next look. */
     turns({ standingOf, stepOf }: Standings): Turns {
       const waiting = [...lines.keys()].map((renterId, place) => {
-        return { renterId, place, standing: standingOf(renterId), own: ownTurns(renterId) }
+        const standing = isMarkets(renterId) ? Infinity : standingOf(renterId)
+        return { renterId, place, standing, own: ownTurns(renterId) }
       })
       const renters = new TinyQueue(waiting, (a, b) => a.standing - b.standing || a.place - b.place)
       return {

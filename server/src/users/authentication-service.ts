@@ -25,8 +25,8 @@ export type AuthenticationService = ReturnType<typeof createAuthenticationServic
 export function createAuthenticationService(context: Context) {
   const tokens = createAccessTokens(context)
   const remembered = new Map<string, Remembered>()
+  const listeners = new Set<(userId: string) => void>()
   let changes = 0
-  const changeListeners = new Set<(userId: string) => void>()
 
   async function authenticate(credential: string): Promise<Principal> {
     const found = remembered.get(credential) ?? (await recognise(credential))
@@ -80,13 +80,17 @@ export function createAuthenticationService(context: Context) {
         changes++
         for (const [credential, { principal }] of remembered)
           if (principal.userId === userId) remembered.delete(credential)
-        for (const listen of changeListeners) listen(userId)
+        for (const listen of listeners) listen(userId)
       })
     },
-    /** `listen` hears when a credential of the user may have lost its meaning. The result unsubscribes. */
-    onChange(listen: (userId: string) => void): () => void {
-      changeListeners.add(listen)
-      return () => changeListeners.delete(listen)
+
+    /**
+     * What was opened with a credential and is still open has to be asked for again. `listen` must not throw. The result
+     * unsubscribes.
+     */
+    onForgotten(listen: (userId: string) => void): () => void {
+      listeners.add(listen)
+      return () => listeners.delete(listen)
     },
   }
 }
