@@ -40,6 +40,7 @@ type LedgerContext = Pick<Context, 'clock' | 'database'>
 
 export function createLedger(context: LedgerContext, key: LedgerKey) {
   context.database.sealCommits((tx) => sealBatch(tx, context, key))
+  const moveListeners = new Set<(account: string) => void>()
 
   /** Makes the transfer, unless it was made before: then that one is the answer and nothing moves. */
   async function transfer(tx: Transaction, wanted: NewTransfer): Promise<Made> {
@@ -79,6 +80,10 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
     }
     const row = { ...fields, leaf_hash: hashLeaf(leafText(fields)) }
     await store.insertTransfer(tx, row)
+    if (moveListeners.size > 0)
+      tx.afterCommit(() => {
+        for (const listen of moveListeners) for (const account of [wanted.debit, wanted.credit]) listen(account)
+      })
     return { transfer: store.toTransfer(row), hash: row.leaf_hash }
   }
 
@@ -92,6 +97,11 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
 
   return {
     transfer,
+    /** `listen` hears of each account whose balance has changed, after the commit. The result unsubscribes. */
+    onMove(listen: (account: string) => void): () => void {
+      moveListeners.add(listen)
+      return () => moveListeners.delete(listen)
+    },
     balanceOf: store.balanceOf,
     depositedSince: store.depositedSince,
     remainder,

@@ -1,8 +1,8 @@
 import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
-import { isTaskFinal, MarketEvent, problem } from '@orbyte/protocol'
-import { z } from 'zod'
+import { isTaskFinal, problem } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
+import { viewEvent } from '../event-view.ts'
 import type { Caller } from '../http/route.ts'
 import type { AuthenticationService } from '../users/authentication-service.ts'
 import type { TaskService } from './task-service.ts'
@@ -72,7 +72,7 @@ export function createTaskStreams(context: Context, { tasks, authentication }: P
         yield ': still here\n\n'
         continue
       }
-      yield `id: ${event.cursor}\nevent: ${event.type}\ndata: ${JSON.stringify(z.encode(MarketEvent, event))}\n\n`
+      yield `id: ${event.cursor}\nevent: ${event.type}\ndata: ${JSON.stringify(viewEvent(event))}\n\n`
       if (endings.has(event.type)) return
     }
   }
