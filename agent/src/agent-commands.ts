@@ -1,4 +1,5 @@
 import { realpathSync } from 'node:fs'
+import { printable } from '@orbyte/protocol'
 import { agentFlagsHelp, type AgentOptions, type Environment, loadAgentOptions, UsageError } from './agent-config.ts'
 import type { AgentStatus } from './agent-status.ts'
 import { askAgent, type ControlCommand } from './owner/control.ts'
@@ -138,7 +139,8 @@ function statusText(status: AgentStatus): string {
     ...(status.results_waiting > 0 ? [`${status.results_waiting} results wait for the market`] : []),
     ...status.problems.map((problem) => `! ${problem}`),
   ]
-  return lines.join('\n')
+  // Names and problems are the market's words.
+  return printable(lines.join('\n'))
 }
 
 function stateOf({ status, cool_down_ms }: AgentStatus['devices'][number]): string {

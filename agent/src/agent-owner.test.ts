@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises'
+import { mkdir, readdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Agent } from './agent.ts'
@@ -89,6 +89,25 @@ test('a reclaimed GPU is free within five seconds, and stays its owner’s', asy
   market.heard.length = 0
   await next.resume(null)
   expect((await market.next('devices')).devices).toMatchObject([{ paused: false }, { paused: false }])
+})
+
+test('an owner is told when it cannot be kept that a GPU is taken back; until the agent ends it is', async () => {
+  const { market, dataPath } = machine
+  const agent = await machine.start()
+  machine.offer({ input: { sleep_ms: 60_000 } })
+  await market.next('attempt.ready')
+  // What is to be replaced is no file.
+  await mkdir(join(dataPath, 'paused.json'))
+  await expect(agent.reclaim('0')).rejects.toThrow(/cannot be kept in paused\.json .*say it again/)
+  expect(await market.next('attempt.result')).toMatchObject({ code: 'reclaimed' })
+  expect(agent.status().devices).toMatchObject([{ status: 'reclaimed' }, { status: 'available' }])
+  await expect(agent.resume('0')).rejects.toThrow(/a restart of the agent undoes it/)
+  expect(agent.status().devices).toMatchObject([{ status: 'available' }, { status: 'available' }])
+  await rmdir(join(dataPath, 'paused.json'))
+  await agent.drain('0')
+  agent.stop('now')
+  await ended(agent)
+  expect((await machine.start()).status().devices).toMatchObject([{ status: 'drained' }, { status: 'available' }])
 })
 
 test('a drained GPU finishes what runs on it and takes nothing new', async () => {

@@ -113,6 +113,7 @@ class MarketAgent implements Agent {
       clock,
       attempts: () => this.#runner.running(),
       telemetry: () => this.#devices.telemetry(),
+      lastSeq: () => this.#outbox.lastSeq,
       send: (heartbeat) => this.#connection.send(heartbeat),
       onSilence: () => this.#connection.drop('The market has fallen silent.'),
     })
@@ -154,15 +155,18 @@ class MarketAgent implements Agent {
   }
 
   async resume(gpu: string | null): Promise<void> {
-    await this.#pauses.resume(this.#assigned.meant(this.#devices.all(), gpu))
+    const written = this.#pauses.resume(this.#assigned.meant(this.#devices.all(), gpu))
     this.#reportChanges()
+    await written
   }
 
   async reclaim(gpu: string | null): Promise<void> {
     const meant = this.#assigned.meant(this.#devices.all(), gpu)
-    const paused = this.#pause(meant, 'reclaimed')
-    await this.#runner.stopAll(reclaimed, (uuid) => meant.includes(uuid))
-    await paused
+    const [paused] = await Promise.allSettled([
+      this.#pause(meant, 'reclaimed'),
+      this.#runner.stopAll(reclaimed, (uuid) => meant.includes(uuid)),
+    ])
+    if (paused.status === 'rejected') throw paused.reason
   }
 
   stop(mode: 'drain' | 'now'): void {
@@ -254,6 +258,7 @@ class MarketAgent implements Agent {
       public_key: identity.publicKey,
       signature: identity.signNonce(nonce),
       agent_token: this.#options.token,
+      acked_seq: this.#outbox.acknowledgedSeq,
       hostname: machine.hostname,
       os: machine.os,
       region: this.#options.region,
@@ -284,6 +289,7 @@ class MarketAgent implements Agent {
         if (heartbeat === null) return
         this.#connection.confirm()
         this.#heardAfter = heartbeat.sentAt
+        this.#outbox.acknowledge(message.acked_seq)
         return this.#runner.heartbeatAnswered(heartbeat, message.attempts)
       }
       case 'gpus':

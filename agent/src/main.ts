@@ -1,5 +1,6 @@
 import { existsSync, realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { printable } from '@orbyte/protocol'
 import type { AgentEnd } from './agent.ts'
 import { type CommandContext, exitCodes, invocationOf, runCommand } from './agent-commands.ts'
 import { loadAgentOptions, processEnvironment, UsageError } from './agent-config.ts'
@@ -43,7 +44,7 @@ async function start(args: readonly string[]): Promise<number> {
       agent.stop(signals === 1 ? 'drain' : 'now')
     }
     const { reason, message } = await agent.ended
-    console.error(message)
+    console.error(printable(message))
     return exitCodeOf[reason]
   } finally {
     process.off('SIGTERM', listener).off('SIGINT', listener)

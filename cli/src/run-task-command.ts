@@ -1,11 +1,10 @@
-import type { api, InputOf, OutputOf } from '@orbyte/protocol'
+import { type api, type InputOf, oneLine, type OutputOf } from '@orbyte/protocol'
 import { OrbyteError } from '@orbyte/sdk'
 import type { Cli } from './cli.ts'
 import { CliError, exitCodes } from './exit-codes.ts'
 import { follow, type Followed, type Task } from './follow.ts'
 import { count, duration, hardware, localTime } from './format.ts'
 import { onInterrupts } from './interrupts.ts'
-import { oneLine } from './text-width.ts'
 
 export type NewTask = InputOf<typeof api.tasks.create>
 type Estimate = OutputOf<typeof api.tasks.estimate>

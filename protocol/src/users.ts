@@ -136,6 +136,7 @@ export const auth = {
   export: endpoint('GET /api/auth/export', {
     summary: 'Everything that is stored about you, as one JSON document',
     access: 'user',
+    callsPerMinuteMax: 10,
     output: JsonObject,
   }),
   close: endpoint('POST /api/auth/close', {
@@ -158,9 +159,11 @@ export const apiKeys = {
   }),
   create: endpoint('POST /api/api-keys/', {
     summary: 'Create an API key; it is shown only now',
+    description: 'For whoever has logged in: a key makes no other key.',
     access: 'user',
     status: 201,
     input: z.strictObject(newCredential),
+    errors: ['forbidden'],
     output: ApiKey.extend({ key: z.string().describe('Send it as `Authorization: Bearer …`. It is not shown again.') }),
   }),
   revoke: endpoint('DELETE /api/api-keys/{api_key_id}', {

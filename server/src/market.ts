@@ -53,7 +53,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const models = createModelService(catalogue, gpus.registry)
   const taskFiles = createTaskFiles(context)
   const tasks = createTaskService(context, { payments, accounts, files: taskFiles })
-  const streams = createTaskStreams(context, tasks)
+  const streams = createTaskStreams(context, { tasks, authentication })
   const attempts = createAttemptService(context, taskFiles)
   const speeds = await createSpeedService(context, gpus.registry)
   const connections = createAgentConnections()

@@ -79,6 +79,15 @@ test('what an earlier process left behind is gone on with', async () => {
   expect(ranges).toEqual(['bytes=123456-'])
 })
 
+test('a model’s URL that leads into the owner’s own network is not fetched', async () => {
+  const model = modelOf()
+  const { port } = new URL(serverUrl)
+  const files = [{ ...model.files[0]!, url: `http://localhost:${port}/weights` }]
+  const fetched = cacheOf().fetchModel({ ...model, files }, { signal: never(), onProgress: () => {} })
+  await expect(fetched).rejects.toMatchObject({ code: 'model_unavailable', message: expect.stringContaining('public') })
+  expect(ranges).toEqual([])
+})
+
 test('a server that knows no ranges sends the file from its start', async () => {
   await leavePart(content.subarray(0, 1_000))
   answers = [(_request, response) => void response.end(content)]

@@ -5,6 +5,7 @@ import { cancelReason } from '../executors/cancel-reason.ts'
 import { AttemptError, type LocalModel } from '../executors/executor.ts'
 import { type DownloadRequest, downloadFile } from './download.ts'
 import { createFileCheck } from './file-check.ts'
+import { createPublicFetch, type PublicFetch } from './public-fetch.ts'
 
 export type ModelCacheOptions = {
   /** Downloads go to "models" in it, each under its SHA-256. */
@@ -35,6 +36,7 @@ export interface ModelCache {
 
 export function createModelCache(options: ModelCacheOptions): ModelCache {
   const check = createFileCheck()
+  const fetchPublic = createPublicFetch({ marketUrl: options.serverUrl, fetch: options.fetch })
   const downloads = new Map<string, SharedDownload>()
 
   async function findFile(file: ModelFile, signal: AbortSignal): Promise<string | null> {
@@ -57,7 +59,7 @@ export function createModelCache(options: ModelCacheOptions): ModelCache {
       const url = URL.canParse(file.url, options.serverUrl) ? new URL(file.url, options.serverUrl) : null
       if (url === null || !/^https?:$/.test(url.protocol)) throw noWay(file)
       const request = { url: url.href, target, sha256: file.sha256, sizeBytes: file.size_bytes }
-      download = startDownload(request, options)
+      download = startDownload(request, { fetch: fetchPublic, clock: options.clock })
       downloads.set(file.sha256, download)
       void download.ended.then(() => downloads.delete(file.sha256))
     }
@@ -99,7 +101,9 @@ type SharedDownload = {
   isAbandoned(): boolean
 }
 
-function startDownload(request: DownloadRequest, { fetch, clock }: ModelCacheOptions): SharedDownload {
+type DownloadTools = { readonly fetch: PublicFetch; readonly clock: Clock }
+
+function startDownload(request: DownloadRequest, { fetch, clock }: DownloadTools): SharedDownload {
   const abandoned = new AbortController()
   const listeners = new Set<Listener>()
   const finished = downloadFile(request, {

@@ -1,4 +1,4 @@
-import type { api, InputOf, OutputOf } from '@orbyte/protocol'
+import { type api, type InputOf, oneLine, type OutputOf } from '@orbyte/protocol'
 import { type Command, Option } from 'commander'
 import { amount, decimal, examples, fieldsOf, pageOptions, type PageOptions } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
@@ -6,7 +6,6 @@ import { CliError, exitCodes } from '../exit-codes.ts'
 import { count, duration, hardware, localTime, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { type Column, details } from '../table.ts'
-import { oneLine } from '../text-width.ts'
 
 type Gpu = OutputOf<typeof api.gpus.get>
 type Explanation = OutputOf<typeof api.gpus.explain>

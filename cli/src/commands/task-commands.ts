@@ -12,9 +12,9 @@ import { bytes, count, duration, localTime, orb, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { failUnlessCompleted } from '../run-task-command.ts'
 import { type Column, details, table } from '../table.ts'
-import { saveFile } from '../task-files.ts'
+import { localName, saveFile } from '../task-files.ts'
 import { newTaskFrom, tasksFromFile } from '../task-input.ts'
-import { printable, truncate } from '../text-width.ts'
+import { truncate } from '../text-width.ts'
 
 type Summary = OutputOf<typeof api.tasks.create>
 type Filters = Pick<InputOf<typeof api.tasks.list>, 'status' | 'task_type'>
@@ -83,9 +83,7 @@ function addResults(tasks: Command, cli: Cli) {
     .action(async (given: string, { logs }: { logs?: boolean }) => {
       const input = { task_id: await taskIdOf(cli, given) }
       const text = await (logs ? cli.client.tasks.logs(input) : cli.client.tasks.output(input))
-      cli.show({ [logs ? 'logs' : 'output']: text }, () =>
-        (cli.terminal.isTty ? printable(text) : text).replace(/\n$/, ''),
-      )
+      cli.show({ [logs ? 'logs' : 'output']: text }, () => text.replace(/\n$/, ''))
     })
   tasks
     .command('files')
@@ -179,7 +177,7 @@ async function runFiles(cli: Cli, taskId: string, { names, output }: { names: st
   const wanted = names.length === 0 ? files : files.filter(({ name }) => names.includes(name))
   if (output !== undefined) {
     await mkdir(output, { recursive: true })
-    for (const file of wanted) await saveFile(cli, file, join(output, file.name))
+    for (const file of wanted) await saveFile(cli, file, join(output, localName(file.name)))
   }
   cli.showList(
     { items: wanted },

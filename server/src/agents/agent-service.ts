@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type Agent, type AgentMessageOf, problem, type ServerMessageOf } from '@orbyte/protocol'
+import { type Agent, type AgentMessageOf, type End, problem, type ServerMessageOf } from '@orbyte/protocol'
 import type { AuditService } from '../audits/audit-service.ts'
 import type { Context } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
@@ -36,19 +36,22 @@ export async function createAgentService(context: Context, parts: Parts) {
 
   const liveness = createLiveness(context, (agentId, state) => {
     registry.setLiveness(agentId, state, connections.isConnected(agentId))
-    if (state === 'dead') hangUp(agentId, `The agent was silent for ${Math.round(config.timing.deadMs / 1_000)} s.`)
+    if (state !== 'dead') return
+    const message = `The agent was silent for ${Math.round(config.timing.deadMs / 1_000)} s.`
+    hangUp(agentId, { code: 'agent_lost', message, decided_by: 'platform' })
   })
   for (const agentId of await database.read(store.agentsWithOpenAttempts)) liveness.expect(agentId)
 
   /** Lets an agent in: its devices become GPUs, its attempts are compared with the market's. */
   async function welcome(agent: store.StoredAgent, hello: Hello, connection: Connection): Promise<void> {
-    await replaceConnection(agent.id)
+    while (connections.isConnected(agent.id)) await replaceConnection(agent.id)
     const bound = await database.transaction(async (tx) => {
       await store.putAgent(tx, agent)
       return gpus.bindDevices(tx, report(agent, hello.devices))
     })
     const attempts = await scheduler.reconcile(agent.id, hello.attempts)
-    await replaceConnection(agent.id)
+    // Two may be let in at the same moment: there is no pause between the last look and the entry below.
+    while (connections.isConnected(agent.id)) await replaceConnection(agent.id)
     if (acked.get(agent.id)?.instance !== hello.instance) acked.set(agent.id, { instance: hello.instance, seq: 0 })
     assigned.note(bound.gpus)
     connection.send({
@@ -58,7 +61,7 @@ export async function createAgentService(context: Context, parts: Parts) {
       gpus: bound.gpus,
       refused_devices: bound.refused,
       attempts,
-      acked_seq: acked.get(agent.id)!.seq,
+      acked_seq: ackedSeq(agent.id),
     })
     connections.set(agent, connection)
     liveness.heard(agent.id)
@@ -69,12 +72,15 @@ export async function createAgentService(context: Context, parts: Parts) {
     scheduler.wake()
   }
 
+  /** What this process has acknowledged of what the agent's said. */
+  const ackedSeq = (agentId: string) => acked.get(agentId)?.seq ?? 0
+
   /** The newest connection of an agent wins. What the one before has said is dealt with first, so that nothing counts twice. */
   async function replaceConnection(agentId: string): Promise<void> {
-    const old = connections.get(agentId)
+    const old = connections.get(agentId)!
     connections.delete(agentId)
-    old?.close()
-    await old?.finished()
+    old.close()
+    await old.finished()
   }
 
   const report = (agent: store.StoredAgent, devices: Hello['devices']) => ({
@@ -101,7 +107,7 @@ export async function createAgentService(context: Context, parts: Parts) {
       if (gpuId !== undefined) registry.setTelemetry(gpuId, telemetry)
     }
     const attempts = await scheduler.heartbeat(agent.id, message.attempts)
-    connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, attempts })
+    connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, acked_seq: ackedSeq(agent.id), attempts })
   }
 
   const unsubscribe = registry.onChange(assigned.tell)
@@ -118,15 +124,15 @@ export async function createAgentService(context: Context, parts: Parts) {
     { code, message, retry }: Pick<ServerMessageOf<'refused'>, 'code' | 'message' | 'retry'>,
   ) {
     connections.send(agentId, { type: 'refused', code, message, retry })
-    hangUp(agentId, 'The agent was shut out of the market.')
+    hangUp(agentId, { code: 'agent_shut_out', message: `The agent was shut out: ${message}`, decided_by: 'platform' })
   }
 
-  function hangUp(agentId: string, reason: string) {
+  function hangUp(agentId: string, end: End) {
     const connection = connections.get(agentId)
     connections.delete(agentId)
     connection?.close()
     registry.setLiveness(agentId, liveness.of(agentId), false)
-    scheduler.agentDied(agentId, reason)
+    scheduler.agentGone(agentId, end)
   }
 
   async function setStanding(tx: Transaction, agentId: string, { status, reason }: Standing) {
@@ -155,7 +161,7 @@ export async function createAgentService(context: Context, parts: Parts) {
     devices,
     heartbeat,
     heard: liveness.heard,
-    ackedSeq: (agentId: string) => acked.get(agentId)?.seq ?? 0,
+    ackedSeq,
     acknowledge(agentId: string, seq: number) {
       const last = acked.get(agentId)
       if (last) last.seq = Math.max(last.seq, seq)

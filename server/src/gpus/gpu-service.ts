@@ -21,7 +21,7 @@ export type GpuServiceDeps = {
 }
 /** unanswered: its agent was asked to take it and said nothing. */
 export type AttemptEnd = { readonly outcome: 'completed' | 'provider_failed' | 'unanswered'; readonly nowMs: number }
-type ReclaimListener = (gpu: MarketGpu, attemptId: string) => void
+type ReclaimListener = (gpu: MarketGpu) => void
 type Owner = Pick<Caller, 'userId'>
 type Market = Context &
   Pick<GpuServiceDeps, 'modelsOf'> & { readonly registry: GpuRegistry; readonly reclaimed: (gpu: MarketGpu) => void }
@@ -38,8 +38,7 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
   const stopRecording = every(context, telemetryPeriodMs, recorder.writeMinutes)
   const reclaimListeners = new Set<ReclaimListener>()
   const reclaimed = (gpu: MarketGpu) => {
-    if (gpu.attemptId === null) return
-    for (const listen of reclaimListeners) listen(gpu, gpu.attemptId)
+    for (const listen of reclaimListeners) listen(gpu)
   }
   const market: Market = { ...context, modelsOf: deps.modelsOf, registry, reclaimed }
   deps.accounts.onClose((tx, ownerId) => removeGpusOfOwner(market, tx, ownerId))
@@ -80,7 +79,10 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
       const counters = await store.countAudit(tx, gpuId, outcome)
       if (counters) tx.afterCommit(() => registry.patch(gpuId, counters))
     },
-    /** `listen` hears, after the commit, that an attempt has to stop at once, uncharged. It must not throw. */
+    /**
+     * `listen` hears, after the commit, that whatever has the GPU, or was asked to take it, has to stop at once, uncharged. It must
+     * not throw.
+     */
     onReclaim(listen: ReclaimListener): () => void {
       reclaimListeners.add(listen)
       return () => reclaimListeners.delete(listen)

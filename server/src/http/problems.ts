@@ -61,7 +61,7 @@ export function errorHandler(log: Log) {
 export function notFoundHandler() {
   const patterns = pathPatterns()
   return (request: FastifyRequest, reply: FastifyReply) => {
-    const path = request.url.split('?')[0]!.replace(/\/+$/, '')
+    const path = withoutSlashesAtEnd(request.url.split('?')[0]!)
     const methods = patterns.filter(({ pattern }) => pattern.test(path)).map(({ endpoint }) => endpoint.method)
     if (methods.length === 0)
       return sendProblem(
@@ -76,6 +76,13 @@ export function notFoundHandler() {
       problem('method_not_allowed', `${path} takes ${methods.join(', ')}, not ${request.method}. See /api/docs.`),
     )
   }
+}
+
+/** `/\/+$/` would look at each of a row of slashes as often as there are slashes after it: what comes here is anybody's. */
+function withoutSlashesAtEnd(path: string): string {
+  let end = path.length
+  while (path[end - 1] === '/') end--
+  return path.slice(0, end)
 }
 
 function pathPatterns(): { endpoint: Endpoint; pattern: RegExp }[] {

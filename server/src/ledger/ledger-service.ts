@@ -202,7 +202,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       if (known === null) return store.keepLedgerPublicKey(tx, key.publicKey)
       if (known !== key.publicKey)
         throw new Error(
-          'the ledger was signed with another key: restore the .ledger-key file that belongs to this database',
+          'the ledger in this database was signed with another key than the one in the .ledger-key file beside it (or in LEDGER_KEY): put the market’s own key there',
         )
     },
   }

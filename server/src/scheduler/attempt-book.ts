@@ -26,6 +26,10 @@ export type ActiveAttempt = {
   /** Its agent has said that it has ended, and the result is not here yet. */
   isResultAnnounced: boolean
   logLines: number
+  /** Since this process knows the attempt. */
+  logBytes: number
+  /** As above. */
+  pieces: number
   /** The files that are being written: the last chunk of each. A result waits for them. */
   readonly filesOnTheirWay: Map<string, Promise<void>>
   /** The transaction that ends it, while it is on its way. */
@@ -72,6 +76,7 @@ export function createAttemptBook({ added, removed }: Listeners) {
     byId: (attemptId: string) => byId.get(attemptId),
     ofAgent: byAgent.of,
     ofTask: byTask.of,
+    ofGpu: byGpu.of,
     /** Whether the GPU has been asked and has not answered. */
     offersTo: (gpuId: string) => byGpu.of(gpuId).some(({ status }) => status === 'offered'),
     countOpen: () => [...byId.values()].filter(({ standing }) => standing === 'open').length,

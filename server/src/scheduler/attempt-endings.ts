@@ -191,7 +191,7 @@ export function createAttemptEndings(context: Context, parts: Parts) {
       if (outcome) await gpus.recordAttemptEnd(tx, attempt.gpu_id, { outcome, nowMs: context.clock.now() })
       // In the place of this commit, so that a cancel which is committed after it finds the task in the queue.
       const failedAt = hadBegun || failure.status === 'refused' ? nowIso(context) : null
-      if (again) tx.afterCommit(() => requeue(active, { failedAt }))
+      if (again) tx.afterCommit(() => requeue(active, { failedAt, hadBegun }))
       return true
     })
   }

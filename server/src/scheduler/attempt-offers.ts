@@ -113,6 +113,8 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
       unfinishedFiles,
       isResultAnnounced: false,
       logLines: attempt.log_lines,
+      logBytes: 0,
+      pieces: 0,
       filesOnTheirWay: new Map(),
       ending: null,
       standing: 'open',
@@ -155,7 +157,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
     context.log.error({ error, task_id: active.task.id }, 'an offer could not be written')
     if (active.standing !== 'open') return
     endings.stop(active, 'the offer could not be written')
-    requeue(active, { failedAt: nowIso(context) })
+    requeue(active, { failedAt: nowIso(context), hadBegun: false })
   }
 
   return { offer, activate, expectAnswer }

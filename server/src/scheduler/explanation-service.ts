@@ -81,7 +81,7 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   }
 
   /** Why a task is still waiting, in words that can be acted on. Null: it does not wait. */
-  function waiting(task: StoredTask): Reason | null {
+  function waiting(task: Pick<StoredTask, 'id' | 'status'>): Reason | null {
     const queued = scheduler.queue.get(task.id)
     if (task.status !== 'pending') return null
     if (scheduler.pause.paused)

@@ -23,6 +23,8 @@ type Parts = {
   demand: RecentDemand
   offer: (queued: QueuedTask, gpu: MarketGpu) => void
 }
+/** `failedAt`: when its GPU has failed or refused it; null: it has not. */
+type Requeued = { failedAt: string | null; hadBegun: boolean }
 export type Matchmaker = ReturnType<typeof createMatchmaker>
 
 /** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in matching.ts. */
@@ -40,7 +42,7 @@ export function createMatchmaker(
   let isNews = false
 
   /** The task as the queue has it. A GPU that has failed it waits longer each time until it may be asked again. */
-  function waiting(task: OpenTask, { offers, failures }: TaskHistory): QueuedTask {
+  function waiting(task: OpenTask, { offers, failures, triedUntil }: TaskHistory): QueuedTask {
     const againMs = (times: number) => Math.min(coolDownMs * 2 ** (times - 1), coolDownMaxMs)
     const failedGpus = new Map(
       failures.map(({ gpuId, times, lastAt }) => [gpuId, Date.parse(lastAt) + againMs(times)] as const),
@@ -49,7 +51,8 @@ export function createMatchmaker(
       task,
       wanted: wantedOfTask(task, failedGpus),
       group: failures.length === 0 ? keyOf(task) : task.id,
-      waitUntilMs: Date.parse(task.created_at) + task.max_wait_ms,
+      waitUntilMs: Date.parse(triedUntil ?? task.created_at) + task.max_wait_ms,
+      triedUntil,
       offers,
       failures,
     }
@@ -63,17 +66,17 @@ export function createMatchmaker(
   }
 
   function enqueue(task: OpenTask) {
-    queue.add(waiting(task, { offers: 0, failures: [] }))
+    queue.add(waiting(task, { offers: 0, failures: [], triedUntil: null }))
     wake()
   }
 
-  /** Back into the queue after an attempt; `failedAt`: its GPU has failed or refused it. */
-  function requeue({ queued, attempt }: ActiveAttempt, { failedAt }: { failedAt: string | null }) {
+  /** Back into the queue after an attempt. */
+  function requeue({ queued, attempt }: ActiveAttempt, { failedAt, hadBegun }: Requeued) {
     const { gpu_id: gpuId, number: offers } = attempt
     const others = queued.failures.filter((failure) => failure.gpuId !== gpuId)
     const times = (queued.failures.find((failure) => failure.gpuId === gpuId)?.times ?? 0) + 1
     const failures = failedAt === null ? queued.failures : [...others, { gpuId, times, lastAt: failedAt }]
-    queue.add(waiting(queued.task, { offers, failures }))
+    queue.add(waiting(queued.task, { offers, failures, triedUntil: hadBegun ? failedAt : queued.triedUntil }))
     wake()
   }
 

@@ -59,7 +59,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
   const limits = createAttemptLimits(context, { registry, endings })
   const reports = createAttemptReports(context, { book, registry, attempts, endings, limits })
-  const { reclaim, ...ofAgents } = createAttemptsOfAgents(context, { book, endings, offers, limits, reports })
+  const { reclaimed, ...ofAgents } = createAttemptsOfAgents(context, { book, endings, offers, limits, reports })
 
   async function sweep() {
     const nowMs = clock.now()
@@ -112,14 +112,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
 
   await recover()
   const stopSweeping = every(context, sweepMs, sweep)
-  const unsubscribe = [
-    events.subscribe(hear),
-    registry.onChange(wake),
-    gpus.onReclaim((_gpu, attemptId) => {
-      const active = book.byId(attemptId)
-      if (active) endings.persist(active, () => reclaim(active))
-    }),
-  ]
+  const unsubscribe = [events.subscribe(hear), registry.onChange(wake), gpus.onReclaim(reclaimed)]
 
   return {
     reports,

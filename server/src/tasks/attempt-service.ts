@@ -197,7 +197,7 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       return database.read(async (reader) => {
         const histories = await store.historyOfOpenTasks(reader)
         const open = (await tasks.openTasks(reader)).map((task) => {
-          return { task, history: histories.get(task.id) ?? { offers: 0, failures: [] } }
+          return { task, history: histories.get(task.id) ?? store.untried }
         })
         const attempts = (await store.openAttempts(reader)).map((attempt) => ({
           attempt,

@@ -183,22 +183,32 @@ export async function attemptsOfGpu(
 
 /** How often a GPU has failed or refused a task, and when it did so last. */
 export type PastFailure = { gpuId: string; times: number; lastAt: string }
-/** What has been tried for a task: the number of its last offer, and which GPUs it is not to be offered to at once. */
-export type TaskHistory = { offers: number; failures: readonly PastFailure[] }
+/**
+ * What has been tried for a task: the number of its last offer, which GPUs it is not to be offered to at once, and when the last
+ * attempt that had begun ended. From then on it waits anew.
+ */
+export type TaskHistory = { offers: number; failures: readonly PastFailure[]; triedUntil: string | null }
+export const untried: TaskHistory = { offers: 0, failures: [], triedUntil: null }
 
 /** By task, for the tasks that have not ended. */
 export async function historyOfOpenTasks(reader: Reader): Promise<Map<string, TaskHistory>> {
   const failure = `a.status IN ('failed', 'refused') OR (a.status = 'lost' AND a.accepted_at IS NOT NULL)`
-  const rows = await reader.all<{ task_id: string; gpu_id: string; number: number; times: number; last_at: string }>(
+  type Tries = { task_id: string; gpu_id: string; number: number; times: number; last_at: string; until: string }
+  const rows = await reader.all<Tries>(
     `SELECT a.task_id, a.gpu_id, max(a.number) AS number, sum(${failure}) AS times,
-       max(CASE WHEN ${failure} THEN a.ended_at ELSE '' END) AS last_at
+       max(CASE WHEN ${failure} THEN a.ended_at ELSE '' END) AS last_at,
+       max(CASE WHEN a.accepted_at IS NOT NULL THEN coalesce(a.ended_at, '') ELSE '' END) AS until
      FROM attempts a JOIN tasks t ON t.id = a.task_id WHERE t.status IN ('pending', 'running') GROUP BY a.task_id, a.gpu_id`,
   )
   const histories = new Map<string, TaskHistory>()
-  for (const { task_id, gpu_id: gpuId, number, times, last_at: lastAt } of rows) {
-    const { offers, failures } = histories.get(task_id) ?? { offers: 0, failures: [] }
+  for (const { task_id, gpu_id: gpuId, number, times, last_at: lastAt, until } of rows) {
+    const { offers, failures, triedUntil } = histories.get(task_id) ?? untried
     const failed = times > 0 ? [{ gpuId, times, lastAt }] : []
-    histories.set(task_id, { offers: Math.max(offers, number), failures: [...failures, ...failed] })
+    histories.set(task_id, {
+      offers: Math.max(offers, number),
+      failures: [...failures, ...failed],
+      triedUntil: until > (triedUntil ?? '') ? until : triedUntil,
+    })
   }
   return histories
 }
