@@ -3,6 +3,7 @@ import { type Agent, type AgentMessageOf, type End, problem, type ServerMessageO
 import type { AuditService } from '../audits/audit-service.ts'
 import type { Context } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
+import type { AgentReport } from '../gpus/gpu-binding.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import { pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
@@ -80,15 +81,6 @@ export async function createAgentService(context: Context, parts: Parts) {
     old.close()
     await old.finished()
   }
-
-  const report = (agent: store.StoredAgent, devices: Hello['devices']) => ({
-    agentId: agent.id,
-    ownerId: agent.owner_id,
-    hostname: agent.hostname,
-    version: agent.version,
-    region: agent.region,
-    devices,
-  })
 
   async function devices(agent: store.StoredAgent, message: AgentMessageOf<'devices'>) {
     const bound = await database.transaction((tx) => gpus.bindDevices(tx, report(agent, message.devices)))
@@ -207,4 +199,11 @@ export async function createAgentService(context: Context, parts: Parts) {
       for (const connection of connections.all()) connection.close()
     },
   }
+}
+
+function report(
+  { id, owner_id, hostname, version, region }: store.StoredAgent,
+  devices: Hello['devices'],
+): AgentReport {
+  return { agentId: id, ownerId: owner_id, hostname, version, region, devices }
 }

@@ -1,19 +1,11 @@
 import { type GpuSpeed, problem, type TaskType } from '@orbyte/protocol'
 import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
-import { normaliseGpuName } from '../gpus/gpu-names.ts'
 import type { GpuRegistry, MarketGpu } from '../gpus/gpu-registry.ts'
-import {
-  addMeasured,
-  judgeRun,
-  type Measured,
-  rateOf,
-  type Speed,
-  type SpeedVerdict,
-  usualRate,
-} from './speed-estimate.ts'
+import { addMeasured, judgeRun, type Measured, rateOf, type Speed, type SpeedVerdict } from './speed-estimate.ts'
 import { putSpeed, readSpeed, readSpeeds, type SpeedKey } from './speed-store.ts'
 import { workUnits } from './speed-work.ts'
+import { createUsualSpeeds } from './usual-speeds.ts'
 
 export type SpeedService = Awaited<ReturnType<typeof createSpeedService>>
 type WithModel = { readonly model: string; readonly taskType: TaskType }
@@ -24,8 +16,8 @@ type WithModel = { readonly model: string; readonly taskType: TaskType }
  */
 export async function createSpeedService(context: Context, registry: GpuRegistry) {
   const byWork = new Map<string, Map<string, Speed>>()
-  const speedsWith = ({ model, taskType }: WithModel) => {
-    const key = `${taskType} ${model}`
+  const speedsWith = (withModel: WithModel) => {
+    const key = keyOf(withModel)
     const speeds = byWork.get(key) ?? new Map<string, Speed>()
     byWork.set(key, speeds)
     return speeds
@@ -33,19 +25,9 @@ export async function createSpeedService(context: Context, registry: GpuRegistry
   for (const { gpuId, speed, ...withModel } of await context.database.read(readSpeeds))
     speedsWith(withModel).set(gpuId, speed)
 
-  /** What GPUs of the same kind do that belong to others. */
-  function rateOfOthers({ kind, model: hardware, ownerId }: MarketGpu, withModel: WithModel): number | null {
-    const name = normaliseGpuName(hardware)
-    const ratesByOwner = new Map<string, number[]>()
-    for (const [gpuId, speed] of speedsWith(withModel)) {
-      const other = registry.get(gpuId)
-      const rate = rateOf(speed)
-      if (!other || rate === null || other.ownerId === ownerId) continue
-      if (other.kind !== kind || normaliseGpuName(other.model) !== name) continue
-      ratesByOwner.set(other.ownerId, [...(ratesByOwner.get(other.ownerId) ?? []), rate])
-    }
-    return usualRate(ratesByOwner.values())
-  }
+  const usualSpeeds = createUsualSpeeds(context.clock, registry)
+  const rateOfOthers = (gpu: MarketGpu, withModel: WithModel) =>
+    usualSpeeds(gpu, keyOf(withModel), speedsWith(withModel))
 
   return {
     /**
@@ -89,6 +71,8 @@ export async function createSpeedService(context: Context, registry: GpuRegistry
     },
   }
 }
+
+const keyOf = ({ model, taskType }: WithModel) => `${taskType} ${model}`
 
 function viewSpeed(speed: Speed, { model, taskType }: WithModel): GpuSpeed {
   const rate = rateOf(speed)

@@ -9,7 +9,7 @@ import {
   paidByRenters,
   type Stage,
   submitText,
-} from './behaviour.ts'
+} from './hostile-behaviour.ts'
 
 // Agents that do nothing, or more than they are asked, or what is others'.
 

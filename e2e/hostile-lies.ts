@@ -15,7 +15,7 @@ import {
   type Stage,
   submitText,
   within,
-} from './behaviour.ts'
+} from './hostile-behaviour.ts'
 
 // Agents that lie about what they have or what they have done. They speak the real protocol to a real server.
 

@@ -2,9 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Client } from '@orbyte/sdk'
-import { until } from '../../dev/network.ts'
-import { freePort, killAll, newUser, orbyte, type Process, startMarket } from '../processes.ts'
-import { after, type Behaviour, type Facts } from './behaviour.ts'
+import { until } from '../dev/network.ts'
+import { freePort, killAll, newUser, orbyte, type Process, startMarket } from './processes.ts'
+import { after, type Behaviour, type Facts } from './hostile-behaviour.ts'
 
 /** All of the market's times, so that an agent counts as dead after nine seconds. */
 const scale = 0.1

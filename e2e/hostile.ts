@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { behaviours, type Outcome, tableOf } from './table.ts'
+import { behaviours, type Outcome, tableOf } from './hostile-table.ts'
 
 /** `npm run hostile`: every hostile agent against a real market, and a table of what came of it. */
 const outcomes: Outcome[] = []

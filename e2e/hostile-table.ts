@@ -1,5 +1,5 @@
-import type { Behaviour, Facts } from './behaviour.ts'
-import { freezes } from './frozen.ts'
+import type { Behaviour, Facts } from './hostile-behaviour.ts'
+import { freezes } from './hostile-frozen.ts'
 import {
   claimsTime,
   flaps,
@@ -9,7 +9,7 @@ import {
   resendsAll,
   sendsGarbage,
   stealsResults,
-} from './idlers.ts'
+} from './hostile-idlers.ts'
 import {
   blamesTheRenter,
   cannedForRenter,
@@ -18,7 +18,7 @@ import {
   emptyResult,
   liesAboutVram,
   sellsAnotherGpu,
-} from './lies.ts'
+} from './hostile-lies.ts'
 
 /** Every behaviour, with what is expected to come of it: a run that differs is a fault of the market's. */
 export const behaviours: readonly { behaviour: Behaviour; expected: Facts }[] = [
