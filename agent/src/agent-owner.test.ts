@@ -2,6 +2,7 @@ import { mkdir, readdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Agent } from './agent.ts'
+import { noLimits } from './agent-config.ts'
 import { createMachine, type FixtureMachine } from './fixture-machine.ts'
 import { newId } from './fixture-market.ts'
 import { askAgent, serveControl } from './owner/control.ts'
@@ -122,6 +123,19 @@ test('a drained GPU finishes what runs on it and takes nothing new', async () =>
   expect(await market.next('attempt.refused')).toMatchObject({ code: 'paused' })
   machine.offer({ device_uuid: machine.devices()[1] })
   await market.next('attempt.accepted')
+})
+
+test('a price below the owner’s own minimum is told as what keeps the GPU from earning', async () => {
+  const limits = { ...noLimits, taskTypes: ['other' as const] }
+  const agent = await machine.start({ limits: { ...limits, minPricePerHour: '0.5' } })
+  expect(agent.status()).toMatchObject({ task_types: ['other'], problems: [] })
+  agent.stop('now')
+  await ended(agent)
+  const dearer = await machine.start({ limits: { ...limits, minPricePerHour: '0.6' } })
+  expect(dearer.status().problems).toEqual([
+    expect.stringMatching(/the RTX 4090 is offered at 0\.5 ORB .* wants 0\.6.*: orbyte gpus set gpu_\w+ --price 0\.6/),
+    expect.stringContaining('the RTX 4090'),
+  ])
 })
 
 test('a GPU that the market has put into a cool-down says so, for as long as it lasts', async () => {

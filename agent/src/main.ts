@@ -15,8 +15,10 @@ export async function main(args: readonly string[]): Promise<number> {
     if (isStart) return await start(args.slice(first === 'start' ? 1 : 0))
     return await runCommand(first, args.slice(1), commandContext(first))
   } catch (error) {
-    console.error(error instanceof Error ? error.message : String(error))
-    return error instanceof UsageError ? exitCodes.usage : exitCodes.failed
+    const detail = error instanceof Error ? error.message : String(error)
+    const exitCode = error instanceof UsageError ? exitCodes.usage : exitCodes.failed
+    console.error(args.includes('--json') ? JSON.stringify({ code: 'failed', detail, exit_code: exitCode }) : detail)
+    return exitCode
   }
 }
 

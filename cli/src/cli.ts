@@ -113,6 +113,8 @@ function linesOf(cli: Cli, error: OrbyteError | CliError): string[] {
       return [detail, ...where, 'See your balance with: orbyte wallet · get mock money with: orbyte wallet deposit 100']
     case 'no_gpu_fits':
       return [detail, ...where, 'To wait until there is one: --wait · what there is: orbyte gpus list']
+    case 'price_required':
+      return [detail, ...where, 'Say what you would pay an hour: --max-price 0.50']
     case 'unreachable':
     case 'not_a_market':
       return [`${detail} (${url})`, 'Another market: --url or ORBYTE_URL · one of your own: orbyte serve']

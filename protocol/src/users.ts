@@ -7,7 +7,12 @@ const Email = z
   .max(254)
   .transform((text) => text.trim().toLowerCase())
   .describe('Email address; upper and lower case are the same.')
-const Password = z.string().min(10).max(200).describe('At least 10 characters.')
+export const passwordCharactersMin = 10
+export const Password = z
+  .string()
+  .min(passwordCharactersMin)
+  .max(200)
+  .describe(`At least ${passwordCharactersMin} characters.`)
 const Label = z.string().trim().min(1).max(100)
 
 export const Role = z.enum(['user', 'admin']).meta({ id: 'Role' })

@@ -56,6 +56,10 @@ test('a file is downloaded once, checked, and then used from the disk', async ()
   expect(await readFile(local.files['weights']!)).toEqual(content)
   expect(progress.at(-1)).toBe(content.length)
   expect(progress).toEqual([...progress].sort((first, second) => first - second))
+
+  progress.length = 0
+  await cache.fetchModel(modelOf(), { signal: never(), onProgress: (received) => progress.push(received) })
+  expect(progress).toEqual([])
   await fetchFrom(cache)
   await fetchFrom(cacheOf())
   expect(ranges).toHaveLength(1)

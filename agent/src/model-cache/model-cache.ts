@@ -24,7 +24,7 @@ export type ModelCacheOptions = {
 
 export type FetchModelOptions = {
   readonly signal: AbortSignal
-  /** Bytes of all files of the model together. */
+  /** Bytes of all files of the model together. Not called where all of them are here already. */
   onProgress(receivedBytes: number, totalBytes: number): void
 }
 
@@ -48,9 +48,9 @@ export function createModelCache(options: ModelCacheOptions): ModelCache {
     return null
   }
 
-  async function fetchFile(file: ModelFile, listener: Listener): Promise<string> {
+  async function fetchFile(file: ModelFile, listener: Listener): Promise<{ path: string; isNew: boolean }> {
     const found = await findFile(file, listener.signal)
-    if (found !== null) return found
+    if (found !== null) return { path: found, isNew: false }
     const target = downloadPath(options, file)
     // A download that is being given up is not joined, nor started again before it has let go of its file.
     while (downloads.get(file.sha256)?.isAbandoned()) await downloads.get(file.sha256)?.ended
@@ -64,7 +64,7 @@ export function createModelCache(options: ModelCacheOptions): ModelCache {
       void download.ended.then(() => downloads.delete(file.sha256))
     }
     await joinDownload(download, listener)
-    return target
+    return { path: target, isNew: true }
   }
 
   return {
@@ -75,9 +75,11 @@ export function createModelCache(options: ModelCacheOptions): ModelCache {
       try {
         for (const file of model.files) {
           const onFileProgress = (received: number) => onProgress(finishedBytes + received, totalBytes)
-          files[file.name] = await fetchFile(file, { signal, onProgress: onFileProgress })
+          const { path, isNew } = await fetchFile(file, { signal, onProgress: onFileProgress })
+          files[file.name] = path
           finishedBytes += file.size_bytes
-          onProgress(finishedBytes, totalBytes)
+          // What was here already is nothing to wait for.
+          if (isNew) onProgress(finishedBytes, totalBytes)
         }
       } catch (error) {
         throw signal.aborted ? cancelReason(signal) : error

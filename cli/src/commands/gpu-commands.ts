@@ -275,7 +275,7 @@ function showGpu(cli: Cli, gpu: Gpu) {
       [
         'Machine',
         gpu.specs &&
-          `${gpu.specs.cpu_model}, ${count(gpu.specs.cpu_cores, 'core')}, ${gpu.specs.ram_gb} GiB RAM, ${gpu.specs.os}`,
+          `${gpu.specs.cpu_model}, ${count(gpu.specs.cpu_cores, 'core')}, ${Math.round(gpu.specs.ram_gb * 10) / 10} GiB RAM, ${gpu.specs.os}`,
       ],
       [
         'Tasks',
@@ -286,7 +286,10 @@ function showGpu(cli: Cli, gpu: Gpu) {
       ['Last seen', localTime(gpu.last_seen_at)],
     ]),
   )
-  if (!cli.json && gpu.agent_id === null)
+  if (cli.json) return
+  if (gpu.status === 'maintenance')
+    cli.terminal.say(`It takes no new tasks. Its owner offers it again with: orbyte gpus maintenance ${gpu.id} off`)
+  if (gpu.agent_id === null)
     cli.terminal.say(
       'No agent backs it yet. On its machine: orbyte agent start --token TOKEN (a token: orbyte tokens create NAME)',
     )

@@ -1,4 +1,4 @@
-import type { ErrorCode, ReportedDevice, ServerMessageOf } from '@orbyte/protocol'
+import { type ErrorCode, type Micros, micros, type ReportedDevice, type ServerMessageOf } from '@orbyte/protocol'
 import { type Context, newId, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import { defaultPriceMicrosPerHour } from './gpu-default-prices.ts'
@@ -118,6 +118,11 @@ function takeMatching(owner: Owner, detected: { model: string; vramGb: number })
   return index < 0 ? null : (owner.unbound.splice(index, 1)[0] ?? null)
 }
 
+/** What is usual for its kind, and never less than what its owner works for. */
+function usualPrice({ kind, model, limits }: ReportedDevice): Micros {
+  return micros(Math.max(defaultPriceMicrosPerHour(kind, model), limits.min_price_per_hour ?? 0))
+}
+
 async function registerDevice(binding: Binding, { report, device, owner }: OneDevice): Promise<GpuRecord | Refusal> {
   const { config, tx } = binding
   if (owner.gpusCount >= config.limits.gpusPerOwnerMax) return tooManyGpus(config.limits.gpusPerOwnerMax)
@@ -128,7 +133,7 @@ async function registerDevice(binding: Binding, { report, device, owner }: OneDe
     agentId: report.agentId,
     deviceUuid: device.uuid,
     kind: device.kind,
-    priceMicrosPerHour: device.price_per_hour ?? defaultPriceMicrosPerHour(device.kind, device.model),
+    priceMicrosPerHour: device.price_per_hour ?? usualPrice(device),
     region: report.region,
     specs: device.specs,
     lastSeenAt: nowIso(binding),

@@ -3,6 +3,7 @@ import { type Endpoint, listEndpoints, problem, problemDocument, ProblemError } 
 import { ZodError } from 'zod'
 import type { Log } from '../context.ts'
 import { DatabaseFullError } from '../db/database.ts'
+import { fieldMessage } from './field-messages.ts'
 
 /** Turns whatever was thrown into a problem. What is not meant for the caller becomes `internal_error` and is logged. */
 export function problemOf(error: unknown): ProblemError | null {
@@ -96,7 +97,7 @@ function invalidRequest(error: ZodError): ProblemError {
   const fields = error.issues.flatMap((issue) =>
     issue.code === 'unrecognized_keys'
       ? issue.keys.map((key) => ({ field: [...issue.path, key].join('.'), message: 'there is no such field' }))
-      : [{ field: issue.path.join('.'), message: issue.message }],
+      : [{ field: issue.path.join('.'), message: fieldMessage(issue) }],
   )
   const [first] = fields
   const more = fields.length > 1 ? ` (and ${fields.length - 1} more)` : ''

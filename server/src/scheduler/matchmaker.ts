@@ -70,13 +70,14 @@ export function createMatchmaker(
     wake()
   }
 
-  /** Back into the queue after an attempt. */
+  /** Back into the queue after an attempt. One on trial was none of the renter's tries, so the task waits on as it did. */
   function requeue({ queued, attempt }: ActiveAttempt, { failedAt, hadBegun }: Requeued) {
     const { gpu_id: gpuId, number: offers } = attempt
     const others = queued.failures.filter((failure) => failure.gpuId !== gpuId)
     const times = (queued.failures.find((failure) => failure.gpuId === gpuId)?.times ?? 0) + 1
     const failures = failedAt === null ? queued.failures : [...others, { gpuId, times, lastAt: failedAt }]
-    queue.add(waiting(queued.task, { offers, failures, triedUntil: hadBegun ? failedAt : queued.triedUntil }))
+    const triedUntil = hadBegun && !attempt.trial ? failedAt : queued.triedUntil
+    queue.add(waiting(queued.task, { offers, failures, triedUntil }))
     wake()
   }
 

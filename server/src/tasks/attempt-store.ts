@@ -144,6 +144,15 @@ export async function growLog(tx: Transaction, id: string, by: { offset: number;
   return changed === 1
 }
 
+type StoredProgress = Pick<StoredAttempt, 'status' | 'output_length' | 'log_lines'>
+/** How far the attempt is. Undefined: it has ended, or was never stored. */
+export function progressOf(reader: Reader, id: string): Promise<StoredProgress | undefined> {
+  return reader.get<Row & StoredProgress>(
+    'SELECT status, output_length, log_lines FROM attempts WHERE id = ? AND ended_at IS NULL',
+    id,
+  )
+}
+
 export async function isOpen(reader: Reader, id: string): Promise<boolean> {
   return (await reader.get('SELECT 1 AS open FROM attempts WHERE id = ? AND ended_at IS NULL', id)) !== undefined
 }
@@ -197,7 +206,7 @@ export async function historyOfOpenTasks(reader: Reader): Promise<Map<string, Ta
   const rows = await reader.all<Tries>(
     `SELECT a.task_id, a.gpu_id, max(a.number) AS number, sum(${failure}) AS times,
        max(CASE WHEN ${failure} THEN a.ended_at ELSE '' END) AS last_at,
-       max(CASE WHEN a.accepted_at IS NOT NULL THEN coalesce(a.ended_at, '') ELSE '' END) AS until
+       max(CASE WHEN a.accepted_at IS NOT NULL AND NOT a.trial THEN coalesce(a.ended_at, '') ELSE '' END) AS until
      FROM attempts a JOIN tasks t ON t.id = a.task_id WHERE t.status IN ('pending', 'running') GROUP BY a.task_id, a.gpu_id`,
   )
   const histories = new Map<string, TaskHistory>()

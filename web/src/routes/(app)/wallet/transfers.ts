@@ -25,5 +25,7 @@ export function viewTransfer({ kind, debit_account, credit_account }: Transfer, 
       return { title: 'Fee of the market', note: null, sign }
     case 'refund':
       return { title: 'Refund', note: null, sign }
+    case 'audit':
+      return { title: 'For a check by the market', note: null, sign }
   }
 }
