@@ -28,7 +28,7 @@ async function serve(given: Record<string, string | undefined>) {
   const orbyte = programName()
   process.stdout.write(`Orbyte ${version}: a market at ${url}, kept in ${config.databasePath}
 
-  API documentation  ${url}/api/docs
+${config.webPath === null ? '' : `  Web app            ${url}\n`}  API documentation  ${url}/api/docs
   Is it up?          ${url}/api/health
 
   A first agent and a first task, from this folder:
