@@ -86,6 +86,7 @@ export const endpointTable = {
   admin: {
     createAdmin: { method: 'POST', path: '/api/admin/admins', reply: 'json', idempotent: false },
     users: { method: 'GET', path: '/api/admin/users', reply: 'json', idempotent: false },
+    actions: { method: 'GET', path: '/api/admin/actions', reply: 'json', idempotent: false },
     suspendUser: { method: 'POST', path: '/api/admin/users/{user_id}/suspend', reply: 'json', idempotent: false },
     restoreUser: { method: 'POST', path: '/api/admin/users/{user_id}/restore', reply: 'json', idempotent: false },
     resetPassword: {
