@@ -8,7 +8,7 @@ test('a few worlds full of trouble break no promise', { timeout: 120_000 }, asyn
     expect(violations, `seed ${seed}`).toEqual([])
     for (const kind of faults.keys()) kinds.add(kind)
   }
-  expect(kinds.size).toBe(17)
+  expect(kinds.size).toBe(29)
 })
 
 test('the same seed is the same world, to the last line of its trace', { timeout: 60_000 }, async () => {

@@ -81,8 +81,8 @@ export const defects: readonly Defect[] = [
   }),
   one('round off by one against the renter', {
     file: 'server/src/payments/pricing.ts',
-    replace: 'return micros(Number((exact + msPerHour - 1n) / msPerHour))',
-    by: 'return micros(Number(exact / msPerHour) + 1)',
+    replace: 'const cost = (exact + msPerHour - 1n) / msPerHour',
+    by: 'const cost = exact / msPerHour + 1n',
   }),
   one('an agent that does not stop at its deadline', {
     file: 'agent/src/attempts/attempt.ts',

@@ -121,7 +121,7 @@ export async function writeSpeed(tx: Transaction, id: string, speed: { expectedR
   )
 }
 
-/** False: it has ended, or its output does not end at `offset`. */
+/** False: it does not run (its being ready may have got lost with a commit), or its output does not end at `offset`. */
 export async function growOutput(
   tx: Transaction,
   id: string,
@@ -129,7 +129,7 @@ export async function growOutput(
 ): Promise<boolean> {
   const changed = await tx.run(
     `UPDATE attempts SET output_length = output_length + ?, output_bytes = output_bytes + ?
-     WHERE id = ? AND ended_at IS NULL AND output_length = ?`,
+     WHERE id = ? AND status = 'running' AND output_length = ?`,
     ...[by.length, by.bytes, id, by.offset],
   )
   return changed === 1
