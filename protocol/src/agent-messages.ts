@@ -3,8 +3,9 @@ import { JsonObject } from './endpoint.ts'
 import { DeviceSpecs, GpuKind, Telemetry } from './gpus.ts'
 import { idOf } from './ids.ts'
 import { Model } from './models.ts'
-import { PositiveAmount, NonNegativeAmount } from './money.ts'
+import { PositiveAmount, NonNegativeAmount } from './amounts.ts'
 import { TaskType } from './task-types.ts'
+import { TaskFileName } from './tasks.ts'
 
 /**
  * The dialogue between an agent and the server: JSON messages over one WebSocket at `/api/agents/connect`, opened by the agent.
@@ -52,7 +53,7 @@ export const ReportedDevice = z.object({
   index: z.int().nonnegative(),
   kind: GpuKind,
   model: z.string().min(1).max(200),
-  vram_mib: z.number().positive(),
+  vram_mib: z.number().positive().max(16_777_216).describe('At most 16 TiB.'),
   specs: DeviceSpecs,
   task_types: z.array(TaskType),
   model_formats: z.array(z.string().max(100)).max(100).describe('Formats that its executors can load.'),
@@ -139,7 +140,7 @@ export const AgentMessage = z.discriminatedUnion('type', [
     type: z.literal('attempt.file'),
     seq,
     ...attempt,
-    name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/),
+    name: TaskFileName,
     mime_type: z.string().regex(/^[a-z]+\/[a-z0-9.+-]+$/),
     sha256: z.string().regex(/^[0-9a-f]{64}$/),
     size_bytes: z.int().nonnegative(),
@@ -172,6 +173,8 @@ const AssignedGpu = z.object({
   name: z.string(),
   price_per_hour: NonNegativeAmount,
   maintenance: z.boolean(),
+  cool_down_ms: z.int().nonnegative().default(0).describe('Nothing is offered to it for so long: it has failed.'),
+  on_trial: z.boolean().default(false).describe('It has failed several times in a row: it comes after all others.'),
 })
 
 export const ServerMessage = z.discriminatedUnion('type', [

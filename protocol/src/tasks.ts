@@ -3,8 +3,8 @@ import { Done, endpoint, JsonObject, pageInput, pageOf, queryInt, Timestamp } fr
 import { MarketEvent } from './events.ts'
 import { Attempt, GpuKind, GpuStatus } from './gpus.ts'
 import { idOf } from './ids.ts'
-import { NonNegativeAmount, PositiveAmount } from './money.ts'
-import { End, TaskStatus } from './task-states.ts'
+import { NonNegativeAmount, PositiveAmount } from './amounts.ts'
+import { End, TaskStatus } from './task-status.ts'
 import { durationMsMaxByType, TaskType } from './task-types.ts'
 
 /** What a GPU must be like. Everything that is left out may be anything. */
@@ -45,6 +45,12 @@ export const NewTask = z
       .default(false)
       .describe('Accept the task even if no connected GPU could run it now, and wait for one.'),
     auto_pay: z.boolean().default(true).describe('false: you have a review window before the provider is paid.'),
+    allow_reexecution: z
+      .boolean()
+      .default(false)
+      .describe(
+        'true: once it has completed, the market may run it again on another owner’s GPU, at its own cost, to check the result. Your input goes to one more machine, and to two more where the two results differ.',
+      ),
     priority: z.int().min(0).max(9).default(5).describe('Orders your own tasks: 9 goes first.'),
   })
   .refine(({ task_type, max_duration_ms = 0 }) => max_duration_ms <= durationMsMaxByType[task_type], {
@@ -56,9 +62,12 @@ const longestOf = (type: TaskType) =>
   `A task of type ${type} may run for at most ${durationMsMaxByType[type]} ms. Give that or less, or leave it out.`
 export type NewTask = z.output<typeof NewTask>
 
+/** A name within one folder, on every system: no separator, no leading dot, nothing that a header or a shell would read. */
+export const TaskFileName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/)
+
 export const TaskFile = z
   .object({
-    name: z.string(),
+    name: TaskFileName,
     mime_type: z.string(),
     size_bytes: z.int().nonnegative(),
     sha256: z.string(),
@@ -78,11 +87,12 @@ const taskFields = {
   max_duration_ms: z.int(),
   max_wait_ms: z.int(),
   auto_pay: z.boolean(),
+  allow_reexecution: z.boolean(),
   priority: z.int(),
   hold: NonNegativeAmount.describe('What was reserved at submission: the task never costs more.'),
   cost: NonNegativeAmount.nullable().describe('What it cost; null until it has ended.'),
   run_ms: z.int().nonnegative().describe('Charged run time.'),
-  attempts_count: z.int().nonnegative(),
+  attempts_count: z.int().nonnegative().describe('Attempts that have begun, without trials.'),
   end: End.nullable().describe('Why it ended, and who decided; null until it has.'),
   created_at: Timestamp,
   updated_at: Timestamp,
@@ -92,6 +102,13 @@ const taskFields = {
 
 export const TaskSummary = z.object(taskFields).meta({ id: 'TaskSummary' })
 export type TaskSummary = z.output<typeof TaskSummary>
+
+export const Reexecution = z.enum(['waiting', 'confirmed', 'refuted', 'undecided']).meta({
+  id: 'Reexecution',
+  description:
+    'waiting: it is being run again; confirmed: another owner’s GPU gave the same result; refuted: others agree on another result, and what you paid is given back where that is still possible; undecided: nobody can say.',
+})
+export type Reexecution = z.infer<typeof Reexecution>
 
 export const Task = z
   .object({
@@ -106,6 +123,7 @@ export const Task = z
       .nullable()
       .describe('While it is pending: why, and what would change it.'),
     payment_id: idOf('payment').nullable(),
+    reexecution: Reexecution.nullable().describe('What became of running it again; null: it was not.'),
   })
   .meta({ id: 'Task' })
 export type Task = z.output<typeof Task>

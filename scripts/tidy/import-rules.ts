@@ -33,9 +33,12 @@ const serverFeatures = [
   'gpus',
   'models',
   'tasks',
+  'speeds',
   'scheduler',
+  'audits',
   'agents',
   'inference',
+  'live',
   'admin',
 ]
 /** What all features stand on: their stores are for every service. */
@@ -47,6 +50,7 @@ const pureFiles = [
   'agent-states',
   'fair-share',
   'gpu-names',
+  'gpu-standing',
   'gpu-states',
   'gpu-status',
   'ledger-hash',
@@ -56,13 +60,16 @@ const pureFiles = [
   'model-fit',
   'money',
   'openai-translation',
+  'output-check',
   'pricing',
   'receipts',
+  'speed-estimate',
+  'speed-work',
   'task-states',
 ]
 const purePackages = ['zod', 'node:crypto', 'node:assert', 'node:assert/strict']
 
-const isCode = (path: string) => path.endsWith('.ts') && !isTest(path)
+const isCode = (path: string) => (path.endsWith('.ts') || path.endsWith('.svelte')) && !isTest(path)
 
 function offences(file: SourceFile, isOffence: (imported: Import) => boolean) {
   return file.imports.filter(isOffence).map(({ line, specifier }) => ({ line, detail: specifier }))
@@ -141,7 +148,7 @@ export const importRules: readonly Rule[] = [
   {
     name: 'pure-files',
     says: 'This file decides or translates only: it loads pure files, zod and hashes, no clock, database or log.',
-    appliesTo: (path) => isCode(path) && pureFiles.includes(stem(path)),
+    appliesTo: (path) => path.endsWith('.ts') && isCode(path) && pureFiles.includes(stem(path)),
     find: (file) =>
       offences(file, ({ target, typeOnly }) => {
         if (typeOnly || purePackages.includes(target) || workspaceOf(target) === 'protocol') return false

@@ -160,8 +160,8 @@ export const defects: readonly Defect[] = [
   }),
   one('round off by one against the renter', {
     file: 'server/src/payments/pricing.ts',
-    replace: 'return micros(Number((exact + msPerHour - 1n) / msPerHour))',
-    by: 'return micros(Number(exact / msPerHour) + 1)',
+    replace: 'const cost = (exact + msPerHour - 1n) / msPerHour',
+    by: 'const cost = exact / msPerHour + 1n',
   }),
   one('round the fee against the provider', {
     file: 'server/src/payments/pricing.ts',

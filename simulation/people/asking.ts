@@ -36,7 +36,7 @@ const wayMsMax = 40
 
 export function callerOf(userId: string, key: string | null = null): Caller {
   const idempotency = key === null ? null : { key, endpoint: 'simulated', bodyHash: key }
-  return { userId, role: 'user', sessionId: null, address: 'simulated', userAgent: null, idempotency }
+  return { userId, role: 'user', sessionId: null, userAgent: null, idempotency }
 }
 
 /**

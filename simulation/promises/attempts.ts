@@ -39,7 +39,7 @@ export function watchAttempts(evidence: Evidence): Watch & { opened(generation: 
   function judgeOffer(attempt: AttemptFacts) {
     const { id, task_id, gpu_id, offered_at } = attempt
     const others = store.attemptsOfTask(task_id).filter((other) => other.id !== id)
-    const begun = others.filter(({ accepted_at }) => accepted_at !== null).length
+    const begun = others.filter(({ accepted_at, trial }) => accepted_at !== null && trial === 0).length
     if (begun >= config.limits.attemptsPerTaskMax)
       broken('a task is tried a few times only', `${task_id} is offered again after ${begun} attempts`)
     const coolUntil = coolDowns.get(gpu_id)

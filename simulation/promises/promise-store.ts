@@ -31,6 +31,8 @@ export type AttemptFacts = Row & {
   provider_id: string
   fencing_token: string
   status: string
+  /** 1: on a GPU that has failed on; it is none of the tries that the task has. */
+  trial: number
   price_micros_per_hour: number
   run_ms: number
   cost_micros: number
@@ -78,7 +80,7 @@ type Count = { count: number }
 const taskColumns = `id, renter_id, status, hold_micros, cost_micros, max_price_micros_per_hour, max_duration_ms, max_wait_ms,
   attempts_count, run_ms, input_data, output_data, attempt_id, end_code, end_message, end_decided_by, created_at, completed_at,
   data_deleted_at`
-const attemptColumns = `id, task_id, gpu_id, provider_id, fencing_token, status, price_micros_per_hour, run_ms, cost_micros,
+const attemptColumns = `id, task_id, gpu_id, provider_id, fencing_token, status, trial, price_micros_per_hour, run_ms, cost_micros,
   output_length, log_lines, end_code, offered_at, accepted_at, ready_at, ended_at`
 const transferColumns = 'seq, kind, debit_account, credit_account, amount_micros, task_id'
 

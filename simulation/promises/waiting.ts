@@ -19,9 +19,9 @@ export function watchWaiting({ clock, store, config, current, wellMs, broken }: 
   const waits = (what: string) => broken('nothing waits forever', what)
   const ageMs = (at: string, generation: Generation) => generation.context.clock.now() - Date.parse(at)
 
-  /** Since it was submitted, or since the last attempt that had begun has ended. */
+  /** Since it was submitted, or since the last attempt that had begun and was no trial has ended. */
   function waitsSinceMs({ id, created_at }: TaskFacts): number {
-    const begun = store.attemptsOfTask(id).filter(({ accepted_at }) => accepted_at !== null)
+    const begun = store.attemptsOfTask(id).filter(({ accepted_at, trial }) => accepted_at !== null && trial === 0)
     return Math.max(...[created_at, ...begun.map(({ ended_at }) => ended_at ?? created_at)].map((at) => Date.parse(at)))
   }
 

@@ -1,4 +1,4 @@
-import type { api, InputOf, OutputOf } from '@orbyte/protocol'
+import { type api, type InputOf, oneLine, type OutputOf } from '@orbyte/protocol'
 import { type Command, Option } from 'commander'
 import { amount, decimal, examples, fieldsOf, pageOptions, type PageOptions } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
@@ -6,7 +6,6 @@ import { CliError, exitCodes } from '../exit-codes.ts'
 import { count, duration, hardware, localTime, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { type Column, details } from '../table.ts'
-import { oneLine } from '../text-width.ts'
 
 type Gpu = OutputOf<typeof api.gpus.get>
 type Explanation = OutputOf<typeof api.gpus.explain>
@@ -29,6 +28,7 @@ export function addGpuCommands(program: Command, cli: Cli) {
   addReasonCommands(gpus, cli)
   addOwnerCommands(gpus, cli)
   addAvailabilityCommands(gpus, cli)
+  addChecks(gpus, cli)
 }
 
 function addMarketCommands(gpus: Command, cli: Cli) {
@@ -68,6 +68,24 @@ function addMarketCommands(gpus: Command, cli: Cli) {
     .summary('everything about a GPU')
     .argument('<gpu_id>')
     .action(async (gpuId: string) => showGpu(cli, await cli.client.gpus.get({ gpu_id: gpuId })))
+
+  gpus
+    .command('speeds')
+    .summary('how fast a GPU really is, by model, as measured on its tasks')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string) =>
+      cli.showList(await cli.client.gpus.speeds({ gpu_id: gpuId }), {
+        empty: 'It has completed no task with a model of the catalogue yet.',
+        columns: [
+          { title: 'model', value: ({ model }) => model },
+          { title: 'task type', value: ({ task_type }) => task_type },
+          { title: 'speed', value: ({ per_second }) => per_second, right: true },
+          { title: 'unit', value: ({ unit }) => `${unit}/s` },
+          { title: 'tasks', value: ({ attempts }) => attempts, right: true },
+          { title: 'ran', value: ({ run_ms }) => duration(run_ms), right: true },
+        ],
+      }),
+    )
 
   gpus
     .command('prices')
@@ -168,6 +186,26 @@ function addOwnerCommands(gpus: Command, cli: Cli) {
     })
 }
 
+function addChecks(gpus: Command, cli: Cli) {
+  pageOptions(gpus.command('audits'))
+    .summary('what the market’s checks have said of your GPU')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string, options: PageOptions) => {
+      const list = (page: object) => cli.client.gpus.audits({ gpu_id: gpuId, ...page })
+      cli.showList(await fetchItems(list, {}, options), {
+        empty: 'It has not been checked yet.',
+        columns: [
+          { title: 'time', value: ({ judged_at }) => localTime(judged_at) },
+          { title: 'task', value: ({ task_id }) => task_id },
+          { title: 'kind', value: ({ kind }) => kind },
+          { title: 'model', value: ({ model }) => model, shrinks: true },
+          { title: 'verdict', value: ({ verdict }) => verdict.replace('_', ' ') },
+          { title: 'what came out', value: ({ message }) => message, shrinks: true },
+        ],
+      })
+    })
+}
+
 /** Whether and when it takes tasks. */
 function addAvailabilityCommands(gpus: Command, cli: Cli) {
   gpus
@@ -208,7 +246,17 @@ function gpuColumns(cli: Cli): Column<Gpu>[] {
   ]
 }
 
-const statusOf = ({ status, draining }: Gpu) => (draining ? `${status}, draining` : status)
+function statusOf({ status, draining, health }: Gpu): string {
+  if (draining) return `${status}, draining`
+  return status !== 'available' || health === 'good' ? status : `${status}, ${health.replace('_', ' ')}`
+}
+
+function healthOf({ health, cool_down_until }: Gpu): string | null {
+  if (health === 'good') return null
+  if (health === 'cooling_down')
+    return `cooling down: it has failed, and is offered nothing until ${localTime(cool_down_until)}`
+  return 'on trial: it has failed several times in a row, and gets a task only where no other GPU is free'
+}
 
 function showGpu(cli: Cli, gpu: Gpu) {
   cli.show(gpu, () =>
@@ -218,6 +266,7 @@ function showGpu(cli: Cli, gpu: Gpu) {
       ['Hardware', hardware(gpu)],
       ['Price', perHour(gpu.price_per_hour)],
       ['Status', statusOf(gpu)],
+      ['Health', healthOf(gpu)],
       ['Agent', gpu.agent_id && `${gpu.agent_id} (${gpu.liveness ?? 'never heard'})`],
       ['Region', gpu.region],
       ['Task types', gpu.task_types.join(', ')],
@@ -226,14 +275,21 @@ function showGpu(cli: Cli, gpu: Gpu) {
       [
         'Machine',
         gpu.specs &&
-          `${gpu.specs.cpu_model}, ${count(gpu.specs.cpu_cores, 'core')}, ${gpu.specs.ram_gb} GiB RAM, ${gpu.specs.os}`,
+          `${gpu.specs.cpu_model}, ${count(gpu.specs.cpu_cores, 'core')}, ${Math.round(gpu.specs.ram_gb * 10) / 10} GiB RAM, ${gpu.specs.os}`,
       ],
-      ['Tasks', `${gpu.tasks_completed} completed, ${gpu.tasks_failed} failed by its fault`],
+      [
+        'Tasks',
+        `${gpu.tasks_completed} completed, ${gpu.tasks_failed} failed by its fault, ${gpu.tasks_slow} far too slow`,
+      ],
+      ['Checks', `${gpu.audits_passed} passed, ${gpu.audits_failed} failed`],
       ['Owner', gpu.owner_id],
       ['Last seen', localTime(gpu.last_seen_at)],
     ]),
   )
-  if (!cli.json && gpu.agent_id === null)
+  if (cli.json) return
+  if (gpu.status === 'maintenance')
+    cli.terminal.say(`It takes no new tasks. Its owner offers it again with: orbyte gpus maintenance ${gpu.id} off`)
+  if (gpu.agent_id === null)
     cli.terminal.say(
       'No agent backs it yet. On its machine: orbyte agent start --token TOKEN (a token: orbyte tokens create NAME)',
     )

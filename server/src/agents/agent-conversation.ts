@@ -1,8 +1,9 @@
-import { AgentMessage, agentProtocolVersion, ServerMessage } from '@orbyte/protocol'
+import { AgentMessage, agentProtocolVersion, isTooDeep, ServerMessage } from '@orbyte/protocol'
 import { z } from 'zod'
 import type { Context } from '../context.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { Connection } from './agent-connections.ts'
+import { createThrottle, createValve } from './agent-intake.ts'
 import type { AgentService } from './agent-service.ts'
 import type { StoredAgent } from './agent-store.ts'
 
@@ -26,6 +27,8 @@ export type Conversation = {
   /** Null: what arrived is no text. */
   received(text: string | null): void
   closed(): void
+  /** Whether it is known who speaks. */
+  isLetIn(): boolean
 }
 
 export type ConversationParts = { agents: AgentService; scheduler: Scheduler }
@@ -59,6 +62,8 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
   let hungUp = false
   let agent: StoredAgent | null = null
   let greeting = false
+  const valve = createValve(socket)
+  const throttle = createThrottle(context.clock, valve, context.config.limits.agentMessagesPerSecondMax)
   const noHello = context.clock.after(helloMs, () => refuse('no_hello', 'The agent did not say hello in time.', true))
 
   function refuse(code: string, message: string, retry: boolean) {
@@ -79,7 +84,7 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
     inbox.startAt(Math.max(agents.ackedSeq(found.id), hello.acked_seq))
     // It may have gone while it was let in.
     if (!socket.isOpen()) return agents.disconnected(found.id, connection)
-    socket.resume()
+    valve.open('hello')
   }
 
   const inbox = createInbox({
@@ -88,8 +93,8 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
       agents.acknowledge(agent!.id, seq)
       connection.send({ type: 'ack', seq })
     },
-    pause: () => socket.pause(),
-    resume: () => socket.resume(),
+    pause: () => valve.shut('disk'),
+    resume: () => valve.open('disk'),
     missed(seq) {
       refuse(
         'message_missing',
@@ -112,12 +117,13 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
       if (!message) return refuse('invalid_message', 'That is not a message of the agent protocol.', true)
       if (agent && message.type !== 'hello') {
         agents.heard(agent.id)
+        throttle.count()
         return inbox.receive(message, text!.length)
       }
       if (greeting || message.type !== 'hello')
         return refuse('hello_expected', 'The first message has to be hello, once.', true)
       // Nothing more is read until the hello has been dealt with.
-      socket.pause()
+      valve.shut('hello')
       greet(message).catch((error: unknown) => {
         context.log.error({ error }, 'an agent could not be let in')
         refuse('not_handled', 'The market could not let the agent in. Come back later.', true)
@@ -125,15 +131,18 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
     },
     closed() {
       noHello()
+      throttle.stop()
       if (agent) agents.disconnected(agent.id, connection)
     },
+    isLetIn: () => agent !== null,
   }
 }
 
 function parse(text: string): AgentMessage | null {
   try {
-    const parsed = AgentMessage.safeParse(JSON.parse(text))
-    return parsed.success ? parsed.data : null
+    const document: unknown = JSON.parse(text)
+    const parsed = isTooDeep(document) ? null : AgentMessage.safeParse(document)
+    return parsed?.success ? parsed.data : null
   } catch {
     return null
   }

@@ -1,15 +1,18 @@
 import { createHash } from 'node:crypto'
 import { type Agent, type AgentMessageOf, type End, problem, type ServerMessageOf } from '@orbyte/protocol'
+import type { AuditService } from '../audits/audit-service.ts'
 import type { Context } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
-import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import type { AgentReport } from '../gpus/gpu-binding.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import { pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { UserService } from '../users/user-service.ts'
+import { createAcknowledged } from './agent-acknowledged.ts'
 import type { AgentAdmission } from './agent-admission.ts'
 import type { AgentConnections, Connection } from './agent-connections.ts'
+import { createAssignedNews } from './assigned-news.ts'
 import { createLiveness } from './agent-liveness.ts'
 import * as store from './agent-store.ts'
 
@@ -19,16 +22,19 @@ type Parts = {
   admission: AgentAdmission
   gpus: GpuService
   scheduler: Scheduler
+  audits: AuditService
   connections: AgentConnections
 }
+type Standing = { status: 'active' | 'suspended'; reason: string | null }
 type Hello = AgentMessageOf<'hello'>
 
 /** Who the agents are, whether they are alive, and what their messages mean. The dialogue is agent-conversation.ts's. */
-export async function createAgentService(context: Context, { users, admission, gpus, scheduler, connections }: Parts) {
+export async function createAgentService(context: Context, parts: Parts) {
+  const { users, admission, gpus, scheduler, audits, connections } = parts
   const { database, config } = context
   const { registry } = gpus
-  const acked = new Map<string, { instance: string; seq: number }>()
-  const assigned = new Map<string, string>()
+  const acked = createAcknowledged()
+  const assigned = createAssignedNews(context, { registry, connections })
 
   const liveness = createLiveness(context, (agentId, state) => {
     registry.setLiveness(agentId, state, connections.isConnected(agentId))
@@ -48,8 +54,8 @@ export async function createAgentService(context: Context, { users, admission, g
     const attempts = await scheduler.reconcile(agent.id, hello.attempts)
     // Two may be let in at the same moment: there is no pause between the last look and the entry below.
     while (connections.isConnected(agent.id)) await replaceConnection(agent.id)
-    if (acked.get(agent.id)?.instance !== hello.instance) acked.set(agent.id, { instance: hello.instance, seq: 0 })
-    for (const gpu of bound.gpus) assigned.set(gpu.gpu_id, JSON.stringify(gpu))
+    acked.begin(agent.id, hello.instance)
+    assigned.note(bound.gpus)
     connection.send({
       type: 'welcome',
       agent_id: agent.id,
@@ -57,7 +63,7 @@ export async function createAgentService(context: Context, { users, admission, g
       gpus: bound.gpus,
       refused_devices: bound.refused,
       attempts,
-      acked_seq: ackedSeq(agent.id),
+      acked_seq: acked.seqOf(agent.id),
     })
     connections.set(agent, connection)
     liveness.heard(agent.id)
@@ -68,9 +74,6 @@ export async function createAgentService(context: Context, { users, admission, g
     scheduler.wake()
   }
 
-  /** What this process has acknowledged of what the agent's said. */
-  const ackedSeq = (agentId: string) => acked.get(agentId)?.seq ?? 0
-
   /** The newest connection of an agent wins. What the one before has said is dealt with first, so that nothing counts twice. */
   async function replaceConnection(agentId: string): Promise<void> {
     const old = connections.get(agentId)!
@@ -79,18 +82,10 @@ export async function createAgentService(context: Context, { users, admission, g
     await old.finished()
   }
 
-  const report = (agent: store.StoredAgent, devices: Hello['devices']) => ({
-    agentId: agent.id,
-    ownerId: agent.owner_id,
-    hostname: agent.hostname,
-    region: agent.region,
-    devices,
-  })
-
   async function devices(agent: store.StoredAgent, message: AgentMessageOf<'devices'>) {
     const bound = await database.transaction((tx) => gpus.bindDevices(tx, report(agent, message.devices)))
     registry.setLiveness(agent.id, 'alive', true)
-    for (const gpu of bound.gpus) assigned.set(gpu.gpu_id, JSON.stringify(gpu))
+    assigned.note(bound.gpus)
     connections.send(agent.id, { type: 'gpus', gpus: bound.gpus })
     scheduler.wake()
   }
@@ -102,19 +97,10 @@ export async function createAgentService(context: Context, { users, admission, g
       if (gpuId !== undefined) registry.setTelemetry(gpuId, telemetry)
     }
     const attempts = await scheduler.heartbeat(agent.id, message.attempts)
-    connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, acked_seq: ackedSeq(agent.id), attempts })
+    connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, acked_seq: acked.seqOf(agent.id), attempts })
   }
 
-  /** Tells the agent of a GPU's new name, price or maintenance. */
-  function tellAssigned(gpu: MarketGpu) {
-    if (gpu.agentId === null || gpu.deviceUuid === null || !assigned.has(gpu.id)) return
-    const { deviceUuid: uuid, id: gpu_id, name, priceMicrosPerHour: price_per_hour, maintenance } = gpu
-    const now = { uuid, gpu_id, name, price_per_hour, maintenance }
-    if (assigned.get(gpu.id) === JSON.stringify(now)) return
-    assigned.set(gpu.id, JSON.stringify(now))
-    connections.send(gpu.agentId, { type: 'gpus', gpus: [now] })
-  }
-  const unsubscribe = registry.onChange(tellAssigned)
+  const unsubscribe = registry.onChange(assigned.tell)
   users.onStatusChanged((userId, status) => {
     if (status === 'active') return
     const message = `The account of this machine’s owner is ${status}.`
@@ -139,6 +125,16 @@ export async function createAgentService(context: Context, { users, admission, g
     scheduler.agentGone(agentId, end)
   }
 
+  async function setStanding(tx: Transaction, agentId: string, { status, reason }: Standing) {
+    await store.setAgentStatus(tx, agentId, { status, reason })
+    const message = reason ?? 'The agent is suspended.'
+    if (status === 'suspended') tx.afterCommit(() => expel(agentId, { code: 'agent_suspended', message, retry: false }))
+  }
+  audits.onFaultTooMuch(async (tx, { agentId, reason }) => {
+    const agent = await store.agentById(tx, agentId)
+    if (agent?.status === 'active') await setStanding(tx, agentId, { status: 'suspended', reason })
+  })
+
   function view(agent: store.StoredAgent): Agent {
     return {
       ...agent,
@@ -155,11 +151,8 @@ export async function createAgentService(context: Context, { users, admission, g
     devices,
     heartbeat,
     heard: liveness.heard,
-    ackedSeq,
-    acknowledge(agentId: string, seq: number) {
-      const last = acked.get(agentId)
-      if (last) last.seq = Math.max(last.seq, seq)
-    },
+    ackedSeq: acked.seqOf,
+    acknowledge: acked.note,
 
     disconnected(agentId: string, connection: Connection) {
       if (connections.get(agentId) !== connection) return
@@ -190,20 +183,14 @@ export async function createAgentService(context: Context, { users, admission, g
     },
 
     /** For administrators, within their transaction. */
-    async setStatus(
-      tx: Transaction,
-      agentId: string,
-      change: { status: 'active' | 'suspended'; reason: string | null },
-    ): Promise<Agent> {
+    async setStatus(tx: Transaction, agentId: string, change: Standing): Promise<Agent> {
       const agent = await store.agentById(tx, agentId)
       if (!agent || agent.status === 'revoked')
         throw problem('not_found', `There is no agent ${agentId}, or its key was revoked.`)
-      await store.setAgentStatus(tx, agentId, change)
-      const message = change.reason ?? 'The agent is suspended.'
-      if (change.status === 'suspended')
-        tx.afterCommit(() => expel(agentId, { code: 'agent_suspended', message, retry: false }))
-      const seen = view(agent)
-      return { ...seen, status: change.status, connected: seen.connected && change.status === 'active' }
+      await setStanding(tx, agentId, change)
+      if (change.status === 'active') await audits.forgive(tx, agentId)
+      const seen = view({ ...agent, status: change.status, suspended_reason: change.reason })
+      return { ...seen, connected: seen.connected && change.status === 'active' }
     },
 
     stop() {
@@ -212,4 +199,11 @@ export async function createAgentService(context: Context, { users, admission, g
       for (const connection of connections.all()) connection.close()
     },
   }
+}
+
+function report(
+  { id, owner_id, hostname, version, region }: store.StoredAgent,
+  devices: Hello['devices'],
+): AgentReport {
+  return { agentId: id, ownerId: owner_id, hostname, version, region, devices }
 }

@@ -54,7 +54,7 @@ export async function connectAgent(
   machine: Machine,
   { devices, hello = {} }: { devices: DeviceWire[]; hello?: HelloFields },
 ) {
-  const line = openSocket(url, (seq) => (machine.acked = Math.max(machine.acked, seq)))
+  const line = openSocket(url, { onAcked: (seq) => (machine.acked = Math.max(machine.acked, seq)) })
   const { next, send } = line
   send(helloOf(machine, (await next('challenge')).nonce, { devices, ...hello }))
   const welcome = await next('welcome')
@@ -160,9 +160,11 @@ function resultOf(ref: object, fields: Record<string, unknown>) {
 
 export type Line = ReturnType<typeof openSocket>
 
+type SocketOptions = { onAcked?: (seq: number) => void; headers?: Record<string, string> }
+
 /** A socket to the agents' door, before anybody has said who it is. */
-export function openSocket(url: string, onAcked: (seq: number) => void = () => {}) {
-  const socket = new WebSocket(`${url.replace('http', 'ws')}${agentSocketPath}`)
+export function openSocket(url: string, { onAcked = () => {}, headers = {} }: SocketOptions = {}) {
+  const socket = new WebSocket(`${url.replace('http', 'ws')}${agentSocketPath}`, { headers })
   const arrived: ServerMessage[] = []
   let lastAck = 0
   let unacknowledged: { seq: number; resolve: () => void; reject: (error: Error) => void }[] = []

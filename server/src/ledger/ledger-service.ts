@@ -22,7 +22,7 @@ import { hashLeaf, inclusionPath, merkleRoot, sha256Hex } from './merkle.ts'
  *
  *   available:<user>   what a user can spend
  *   held:<user>        reserved for the user's tasks; `holds` says how much for which
- *   fees               what the platform has earned
+ *   fees               what the platform has earned; its own checks are paid from it as long as there is something
  *   external           the world outside: the only account that may be negative
  *
  * Each commit's transfers are one batch: a Merkle root, chained to the batch before and signed (see protocol/receipts.ts).
@@ -40,6 +40,7 @@ type LedgerContext = Pick<Context, 'clock' | 'database'>
 
 export function createLedger(context: LedgerContext, key: LedgerKey) {
   context.database.sealCommits((tx) => sealBatch(tx, context, key))
+  const moveListeners = new Set<(account: string) => void>()
 
   /** Makes the transfer, unless it was made before: then that one is the answer and nothing moves. */
   async function transfer(tx: Transaction, wanted: NewTransfer): Promise<Made> {
@@ -79,6 +80,10 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
     }
     const row = { ...fields, leaf_hash: hashLeaf(leafText(fields)) }
     await store.insertTransfer(tx, row)
+    if (moveListeners.size > 0)
+      tx.afterCommit(() => {
+        for (const listen of moveListeners) for (const account of [wanted.debit, wanted.credit]) listen(account)
+      })
     return { transfer: store.toTransfer(row), hash: row.leaf_hash }
   }
 
@@ -92,6 +97,11 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
 
   return {
     transfer,
+    /** `listen` hears of each account whose balance has changed, after the commit. The result unsubscribes. */
+    onMove(listen: (account: string) => void): () => void {
+      moveListeners.add(listen)
+      return () => moveListeners.delete(listen)
+    },
     balanceOf: store.balanceOf,
     depositedSince: store.depositedSince,
     remainder,
@@ -202,7 +212,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       if (known === null) return store.keepLedgerPublicKey(tx, key.publicKey)
       if (known !== key.publicKey)
         throw new Error(
-          'the ledger was signed with another key: restore the .ledger-key file that belongs to this database',
+          'the ledger in this database was signed with another key than the one in the .ledger-key file beside it (or in LEDGER_KEY): put the market’s own key there',
         )
     },
   }

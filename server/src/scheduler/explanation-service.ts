@@ -201,4 +201,4 @@ function relaxationOnWire(relaxation: ReturnType<typeof viewRelaxation>) {
   return { ...relaxation, max_price_per_hour: price === null ? null : formatOrb(price) }
 }
 
-const seconds = (ms: number) => `${(ms / 1_000).toFixed(ms < 10_000 ? 1 : 0)} s`
+const seconds = (ms: number) => (ms < 1_000 ? `${ms} ms` : `${(ms / 1_000).toFixed(ms < 10_000 ? 1 : 0)} s`)

@@ -1,8 +1,8 @@
-import { type Micros, micros } from '@orbyte/protocol'
+import { formatOrb, type Micros, micros } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { normaliseGpuName } from '../gpus/gpu-names.ts'
-import { gpuStatus } from '../gpus/gpu-status.ts'
-import { type Rejection, type RejectionCode, rejectionsOf } from './matching.ts'
+import { gpuStatus, isOnTrial } from '../gpus/gpu-status.ts'
+import { type RejectionCode, rejectionsOf } from './matching.ts'
 import { type Demand, median } from './recent-demand.ts'
 
 type Surroundings = {
@@ -90,7 +90,7 @@ function summary(gpu: MarketGpu, { nowMs, seen, won, fitted, reasons }: Found): 
   }
 }
 
-function rejectionOfTheMoment(gpu: MarketGpu, nowMs: number): Pick<Rejection, 'code' | 'message'> | null {
+function rejectionOfTheMoment(gpu: MarketGpu, nowMs: number): { code: string; message: string } | null {
   const status = gpuStatus(gpu)
   if (status === 'offline')
     return {
@@ -103,6 +103,16 @@ function rejectionOfTheMoment(gpu: MarketGpu, nowMs: number): Pick<Rejection, 'c
     return {
       code: 'cooling_down',
       message: `It has failed ${gpu.failuresInARow} times in a row and is asked again in ${Math.ceil((gpu.coolDownUntilMs - nowMs) / 1_000)} s. See what failed: orbyte gpus attempts ${gpu.id}`,
+    }
+  if (isOnTrial(gpu))
+    return {
+      code: 'on_trial',
+      message: `It has failed ${gpu.failuresInARow} times in a row. Until it completes a task it is asked only where no other GPU is free. See what failed: orbyte gpus attempts ${gpu.id}`,
+    }
+  if (gpu.priceMicrosPerHour < (gpu.limits.min_price_per_hour ?? 0))
+    return {
+      code: 'below_owners_minimum_price',
+      message: `Its price is below the minimum that its agent was given, so it takes no task. Raise it: orbyte gpus set ${gpu.id} --price ${formatOrb(micros(gpu.limits.min_price_per_hour!))}`,
     }
   return null
 }

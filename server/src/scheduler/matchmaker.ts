@@ -70,13 +70,14 @@ export function createMatchmaker(
     wake()
   }
 
-  /** Back into the queue after an attempt. */
+  /** Back into the queue after an attempt. One on trial was none of the renter's tries, so the task waits on as it did. */
   function requeue({ queued, attempt }: ActiveAttempt, { failedAt, hadBegun }: Requeued) {
     const { gpu_id: gpuId, number: offers } = attempt
     const others = queued.failures.filter((failure) => failure.gpuId !== gpuId)
     const times = (queued.failures.find((failure) => failure.gpuId === gpuId)?.times ?? 0) + 1
     const failures = failedAt === null ? queued.failures : [...others, { gpuId, times, lastAt: failedAt }]
-    queue.add(waiting(queued.task, { offers, failures, triedUntil: hadBegun ? failedAt : queued.triedUntil }))
+    const triedUntil = hadBegun && !attempt.trial ? failedAt : queued.triedUntil
+    queue.add(waiting(queued.task, { offers, failures, triedUntil }))
     wake()
   }
 
@@ -117,7 +118,9 @@ export function createMatchmaker(
       const { queued, gpu } = next.value
       queue.remove(queued.task.id)
       const { id: gpuId, priceMicrosPerHour } = gpu
-      demand.matched({ wanted: queued.wanted, gpuId, priceMicrosPerHour, atMs: clock.now() })
+      // What the market asks for itself says nothing of what renters want.
+      if (queued.task.priority >= 0)
+        demand.matched({ wanted: queued.wanted, gpuId, priceMicrosPerHour, atMs: clock.now() })
       offer(queued, gpu)
     }
     look = null

@@ -6,6 +6,7 @@ import {
   problem,
   ProblemError,
   taskInputs,
+  type TaskType,
   durationMsMaxByType,
 } from '@orbyte/protocol'
 import { z } from 'zod'
@@ -34,6 +35,8 @@ type Parts = {
 }
 export type SubmissionService = ReturnType<typeof createSubmissionService>
 
+const seededTypes: readonly TaskType[] = ['text_generation', 'image_generation', 'model_training']
+
 /** How a task comes into the market: what fits and what it costs, then the hold and the task in one transaction. */
 export function createSubmissionService(context: Context, parts: Parts) {
   const { gpus, models, ledger, attempts, scheduler, explanations } = parts
@@ -42,7 +45,7 @@ export function createSubmissionService(context: Context, parts: Parts) {
   function understand(task: NewTask) {
     const parsed = taskInputs[task.task_type].safeParse(task.input_data)
     if (!parsed.success) throw invalidInput(parsed.error)
-    const input = parsed.data as NewTask['input_data']
+    const input = withSeed(task.task_type, parsed.data as NewTask['input_data'])
     const asked =
       typeof input.model === 'string'
         ? input.model
@@ -59,6 +62,15 @@ export function createSubmissionService(context: Context, parts: Parts) {
     const { task_type, requirements, max_price_per_hour = null } = task
     const asking = { task_type, requirements, model: modelName, max_price_per_hour }
     return { input, wanted: wantedOf(asking, model), group: keyOf(asking) }
+  }
+
+  /**
+   * Where chance is involved, a task has a seed: drawn here if its renter names none. So any result can be had again, and the
+   * market's own checks, which need one, look like everybody's tasks.
+   */
+  function withSeed(taskType: TaskType, input: NewTask['input_data']): NewTask['input_data'] {
+    if (!seededTypes.includes(taskType) || input.seed !== undefined) return input
+    return { ...input, seed: Buffer.from(context.random.bytes(4)).readUInt32BE() }
   }
 
   /** The most that the task may cost, in money and time. `dearest` is the default for the maximum price. */
@@ -97,6 +109,7 @@ export function createSubmissionService(context: Context, parts: Parts) {
       max_duration_ms: maxDurationMs,
       max_wait_ms: task.max_wait_ms,
       auto_pay: task.auto_pay,
+      allow_reexecution: task.allow_reexecution,
       priority: task.priority,
       hold: micros(Math.max(1, hold)),
       cost: null,
@@ -109,11 +122,12 @@ export function createSubmissionService(context: Context, parts: Parts) {
       started_at: null,
       completed_at: null,
       data_deleted_at: null,
+      reexecution: null,
     }
   }
 
   /** Holds the money and stores the tasks: all of them or none. They wait in memory once that is durable. */
-  async function submit(tx: Transaction, caller: Caller, tasks: NewTask[]): Promise<StoredTask[]> {
+  async function submit(tx: Transaction, caller: Pick<Caller, 'userId'>, tasks: NewTask[]): Promise<StoredTask[]> {
     if (scheduler.pause.paused)
       throw problem(
         'market_paused',
@@ -154,6 +168,7 @@ export function createSubmissionService(context: Context, parts: Parts) {
   }
 
   return {
+    submit,
     create: (caller: Caller, task: NewTask) =>
       transactionOnce(context, caller, async (tx) => summaryOf((await submit(tx, caller, [task]))[0]!)),
     createBatch: (caller: Caller, tasks: NewTask[]) =>

@@ -62,6 +62,12 @@ export function createTaskQueue({ agePerPriorityMs }: { agePerPriorityMs: number
     return [...(lines.get(renterId)?.values() ?? [])].reduce((sum, { length }) => sum + length, 0)
   }
 
+  /** What the market asks for itself has a priority below all others: it comes after everybody, however little it has had. */
+  function isMarkets(renterId: string): boolean {
+    const [first] = [...(lines.get(renterId)?.values() ?? [])][0] ?? []
+    return first !== undefined && first.task.priority < 0
+  }
+
   function ofOthers(renterId: string, each: number): number {
     return [...lines.keys()].reduce((sum, other) => sum + (other === renterId ? 0 : Math.min(each, sizeOf(other))), 0)
   }
@@ -127,7 +133,8 @@ export function createTaskQueue({ agePerPriorityMs }: { agePerPriorityMs: number
     /** Who waits now and how they stand. What leaves meanwhile is not told any more; what comes is looked at in the next look. */
     turns({ standingOf, stepOf }: Standings): Turns {
       const waiting = [...lines.keys()].map((renterId, place) => {
-        return { renterId, place, standing: standingOf(renterId), own: ownTurns(renterId) }
+        const standing = isMarkets(renterId) ? Infinity : standingOf(renterId)
+        return { renterId, place, standing, own: ownTurns(renterId) }
       })
       const renters = new TinyQueue(waiting, (a, b) => a.standing - b.standing || a.place - b.place)
       return {
