@@ -30,18 +30,17 @@ async function setUp() {
   return { disk, process, add, rows }
 }
 
-test('a commit that is undone, done or in doubt by the time its process dies', async () => {
-  for (const [fate, said, kept] of [
-    ['undone', 'nothing', 0],
-    ['done', 'nothing', 1],
-    ['in doubt', 'a disk error', 1],
-  ] as const) {
-    const { disk, process, add, rows } = await setUp()
-    disk.decideNextCommit(fate, () => process.kill())
-    expect([fate, await add(), rows(), process.isAlive()]).toEqual([fate, said, kept, false])
-    expect(await add()).toBe('nothing')
-    expect(rows()).toBe(kept)
-  }
+test.for([
+  ['undone', [0]],
+  ['done', [1]],
+  ['in doubt', [0, 1]],
+] as const)('a process that dies at a commit says nothing, and leaves it %s', async ([fate, kept]) => {
+  const { disk, process, add, rows } = await setUp()
+  disk.decideNextCommit(fate, () => process.kill())
+  expect([await add(), process.isAlive()]).toEqual(['nothing', false])
+  expect(kept).toContain(rows())
+  const after = rows()
+  expect([await add(), rows()]).toEqual(['nothing', after])
 })
 
 test('a disk that is full or has errors says so, keeps nothing, and does its work again afterwards', async () => {

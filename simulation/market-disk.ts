@@ -18,7 +18,7 @@ export const healthyDisk: DiskHealth = { isFull: false, writeMsMax: 8, errorChan
 
 /**
  * What becomes of a process at its next commit: it dies with it undone, or with it on the disk before anybody has heard of it; or
- * it is told that the commit has failed while it is on the disk all the same, and dies soon after.
+ * the disk cannot say which of both.
  */
 export type CommitFate = 'undone' | 'done' | 'in doubt'
 
@@ -31,11 +31,9 @@ export type MarketDisk = {
   readonly reader: Reader
   look<R extends Row>(sql: string, ...params: Value[]): R[]
   readonly files: ReadonlyMap<string, Uint8Array>
-  /** `crash` kills the process, at once or where it is in doubt a moment later. */
+  /** `crash` kills the process. */
   decideNextCommit(fate: CommitFate, crash: () => void): void
   undecided(): void
-  /** The process that is up believes that a commit has failed, and it has not. It is about to die. */
-  isInDoubt(): boolean
   databaseFor(process: SimulatedProcess): Database
   fileStoreFor(process: SimulatedProcess): FileStore
 }
@@ -52,6 +50,7 @@ class DiskError extends Error {
 }
 const sqliteFull = () => new DiskError('database or disk is full', { errcode: 13, code: 'ERR_SQLITE_ERROR' })
 const sqliteIoError = () => new DiskError('disk I/O error', { errcode: 10, code: 'ERR_SQLITE_ERROR' })
+const sqliteSyncError = () => new DiskError('disk I/O error', { errcode: 1034, code: 'ERR_SQLITE_ERROR' })
 const fileError = (isFull: boolean) =>
   isFull
     ? new DiskError('no space left on device', { errcode: 0, code: 'ENOSPC' })
@@ -70,7 +69,7 @@ export function createMarketDisk(random: SeededRandom): MarketDisk {
   const files = new Map<string, Uint8Array>()
   const prepared = new Map<string, StatementSyncInstance>()
   let commits = 0
-  let inDoubt: SimulatedProcess | null = null
+  let inDoubt = () => {}
   let decided: { fate: CommitFate; crash: () => void } | null = null
   const fails = () => health.errorChance > 0 && random.chance(health.errorChance)
   const writeMs = () => random.integer(0, health.writeMsMax)
@@ -98,14 +97,14 @@ export function createMarketDisk(random: SeededRandom): MarketDisk {
     if (!process.crosses()) throw new DiskError(`${process.name} is dead`, { errcode: 0, code: 'dead' })
     if (health.isFull) fail(sqliteFull())
     if (fails()) fail(sqliteIoError())
-    sqlite.exec('COMMIT')
-    commits++
-    if (fate === 'done') crash()
+    const isKept = fate !== 'in doubt' || random.chance(0.5)
+    sqlite.exec(isKept ? 'COMMIT' : 'ROLLBACK')
+    if (isKept) commits++
     if (fate === 'in doubt') {
-      inDoubt = process
-      process.after(random.integer(0, 2_000), crash)
-      throw sqliteIoError()
+      inDoubt = crash
+      throw sqliteSyncError()
     }
+    if (fate === 'done') crash()
     process.crosses()
   }
 
@@ -151,16 +150,14 @@ export function createMarketDisk(random: SeededRandom): MarketDisk {
     files,
     decideNextCommit: (fate, crash) => void (decided = { fate, crash }),
     undecided: () => void (decided = null),
-    isInDoubt: () => inDoubt?.isAlive() ?? false,
     databaseFor(process) {
-      // What is in doubt shows after a restart only: a process that is reaches the disk no more.
-      const here = () => process.crosses() && inDoubt !== process
-      const beforeCommit = () => (inDoubt === process ? never<void>() : process.pause(writeMs()))
-      const database = sqliteDatabase(connectionOf(process), { beforeCommit })
+      const beforeCommit = () => process.pause(writeMs())
+      const onDoubt = () => process.isAlive() && inDoubt()
+      const database = sqliteDatabase(connectionOf(process), { beforeCommit, onDoubt })
       const crossing = <T>(ask: () => Promise<T>): Promise<T> => {
-        if (!here()) return never()
+        if (!process.crosses()) return never()
         return ask().then(
-          (value) => (here() ? value : never()),
+          (value) => (process.crosses() ? value : never()),
           (error: unknown) => (process.crosses() ? Promise.reject(error as Error) : never()),
         )
       }

@@ -172,7 +172,7 @@ export function createSimulatedMarket(parts: Parts): SimulatedMarket {
     lookAround() {
       const { isFull, errorChance, writeMsMax } = disk.health
       const isDiskWell = !isFull && errorChance === 0 && writeMsMax === healthyDisk.writeMsMax
-      if (!current || current.process.isFrozen() || !isDiskWell || disk.isInDoubt()) unwellMs = clock.nowMs()
+      if (!current || current.process.isFrozen() || !isDiskWell) unwellMs = clock.nowMs()
     },
   }
 }

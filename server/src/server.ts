@@ -26,7 +26,7 @@ import { modelRoutes } from './models/model-routes.ts'
 import { paymentRoutes } from './payments/payment-routes.ts'
 import { schedulerRoutes } from './scheduler/scheduler-routes.ts'
 import { speedRoutes } from './speeds/speed-routes.ts'
-import { systemClock, systemLog, systemRandom } from './system-context.ts'
+import { endProcess, systemClock, systemLog, systemRandom } from './system-context.ts'
 import { folderFileStore, memoryFileStore } from './system-file-store.ts'
 import { taskRoutes } from './tasks/task-routes.ts'
 import { userRoutes } from './users/user-routes.ts'
@@ -99,6 +99,13 @@ function createContext(config: Config, outside: Outside): Context {
   const clock = outside.clock ?? systemClock
   const log = outside.log ?? systemLog(config.logLevel)
   const onEffectError = (error: unknown) => log.error({ error }, 'an effect of a commit failed')
+  const onDoubt = (error: unknown) => {
+    log.error(
+      { error },
+      'the system cannot say whether a commit is on the disk: the market ends, and finds out when it is started again',
+    )
+    endProcess()
+  }
   const inMemory = config.databasePath === ':memory:'
   if (!inMemory) mkdirSync(dirname(config.databasePath), { recursive: true })
   return {
@@ -106,7 +113,7 @@ function createContext(config: Config, outside: Outside): Context {
     clock,
     random: outside.random ?? systemRandom,
     log,
-    database: outside.database ?? openSqlite(config.databasePath, { onEffectError }),
+    database: outside.database ?? openSqlite(config.databasePath, { onEffectError, onDoubt }),
     files: outside.files ?? (inMemory ? memoryFileStore() : folderFileStore(`${config.databasePath}.files`)),
     events: createEventLog(clock),
   }

@@ -31,6 +31,9 @@ export type Asking = ReturnType<typeof createAsking>
 /** How long somebody waits for an answer before they ask again, and how often they do. */
 const patienceMs = 15_000
 const triesMax = 12
+/** After so long nobody asks any more. */
+export const longestAskedMs = triesMax * patienceMs
+
 /** A request or its answer takes up to this long to get there. */
 const wayMsMax = 40
 

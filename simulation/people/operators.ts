@@ -6,7 +6,7 @@ import type { SeededRandom } from '../seeded-random.ts'
 import type { SimulatedClock } from '../simulated-clock.ts'
 import type { SimulatedMachine } from '../simulated-machine.ts'
 import type { SimulatedMarket } from '../simulated-market.ts'
-import type { Asking } from './asking.ts'
+import { type Asking, longestAskedMs } from './asking.ts'
 
 type Parts = {
   readonly clock: SimulatedClock
@@ -40,7 +40,9 @@ export function createOperators({ clock, random, asking, market, promises, machi
   /** Takes it back later, and by the end in any case. */
   function forAWhile(takeBack: () => void) {
     sanctions.add(takeBack)
-    clock.after(random.waitMs(sanctionMs), () => sanctions.delete(takeBack) && takeBack())
+    clock.after(random.waitMs(sanctionMs), takeBack)
+    // Once more when nobody asks for it any more: it may have been done after it was taken back.
+    clock.after(longestAskedMs, () => sanctions.delete(takeBack) && takeBack())
   }
 
   const deeds = {

@@ -30,7 +30,7 @@ export function createPromises({ clock, disk, runs, market, callerOf }: Parts) {
     ...{ clock, disk, runs },
     store: createPromiseStore(disk),
     config: market.config,
-    current: () => (disk.isInDoubt() ? null : market.current()),
+    current: market.current,
     wellMs: market.wellMs,
     broken: (promise, message) => void violations.push({ promise, atMs: clock.nowMs(), message }),
   }

@@ -184,3 +184,24 @@ test('a disk that is full in the middle of a commit is said to all, also where o
   await adding(database, 'later')
   expect((await stored(database)).at(-1)).toBe('later')
 })
+
+test('a commit of which nobody knows whether it is on the disk is answered to nobody, and nothing else is any more', async () => {
+  const doubts: unknown[] = []
+  const { database, breakAt } = await notes({ onDoubt: (error) => doubts.push(error) })
+  breakAt({
+    sql: 'COMMIT',
+    strike(sqlite) {
+      sqlite.exec('COMMIT')
+      throw Object.assign(new Error('disk I/O error'), { errcode: 1034 })
+    },
+  })
+  const answered: string[] = []
+  const hear = (what: string) => () => void answered.push(what)
+  adding(database, 'in doubt').then(hear('kept'), hear('lost'))
+  const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
+  for (let turns = 0; doubts.length === 0 && turns < 100; turns++) await turn()
+  adding(database, 'later').then(hear('kept'), hear('lost'))
+  stored(database).then(hear('read'), hear('not read'))
+  for (let turns = 0; turns < 10; turns++) await turn()
+  expect([doubts.length, answered]).toEqual([1, []])
+})

@@ -10,7 +10,7 @@ import {
   type Value,
 } from './database.ts'
 import { createBackup } from './sqlite-backup.ts'
-import { isBusy, isFull } from './sqlite-errors.ts'
+import { isBusy, isFull, isInDoubt } from './sqlite-errors.ts'
 
 type Seal = (tx: Transaction) => Promise<void>
 type Waiting = {
@@ -56,17 +56,24 @@ export type SqliteOptions = {
   beforeCommit?: () => Promise<void>
   /** Hears what an effect has thrown: a bug, which stops nothing. Default: it is thrown where nobody catches it. */
   onEffectError?: (error: unknown) => void
+  /**
+   * Nobody knows whether a commit is on the disk, and only a restart finds out. Whoever hears it ends the process: until then the
+   * database answers nobody any more, so that nothing is said which may turn out to be wrong. Default: it is thrown where nobody
+   * catches it.
+   */
+  onDoubt?: (error: unknown) => void
 }
 
 export function sqliteDatabase(
   sqlite: DatabaseSyncInstance,
-  { beforeCommit = nextTurn, onEffectError = rethrow }: SqliteOptions = {},
+  { beforeCommit = nextTurn, onEffectError = rethrow, onDoubt = throwLater }: SqliteOptions = {},
 ): Database {
   const connection = connect(sqlite)
   let seal: Seal = async () => {}
   const waiting: Waiting[] = []
   let writing: Promise<void> | null = null
   let closed = false
+  let isInDoubtNow = false
   let last: Promise<unknown> = Promise.resolve()
 
   /** One commit or one read at a time: a read never sees half a commit. */
@@ -78,7 +85,7 @@ export function sqliteDatabase(
 
   const backup = createBackup(sqlite, exclusively)
 
-  /** Goes on whatever happens, and answers everybody. */
+  /** Goes on whatever happens, and answers everybody; unless nobody knows what happened. */
   async function writeAll() {
     while (waiting.length > 0) {
       const mayBegin = Promise.resolve().then(beforeCommit)
@@ -88,6 +95,11 @@ export function sqliteDatabase(
         await mayBegin
         await exclusively(() => commit(connection, batch, { seal, onEffectError }))
       } catch (error) {
+        if (isInDoubt(error)) {
+          isInDoubtNow = true
+          writing = null
+          return onDoubt(error)
+        }
         for (const { reject } of batch) reject(error)
       }
     }
@@ -96,13 +108,14 @@ export function sqliteDatabase(
 
   return {
     transaction<T>(work: (tx: Transaction) => Promise<T>) {
+      if (isInDoubtNow) return never<T>()
       if (closed) return Promise.reject(new Error('the database is closed'))
       return new Promise<T>((resolve, reject) => {
         waiting.push({ work, resolve: resolve as (value: unknown) => void, reject })
         writing ??= writeAll()
       })
     },
-    read: (work) => exclusively(() => work(connection.reader)),
+    read: (work) => (isInDoubtNow ? never() : exclusively(() => work(connection.reader))),
     sealCommits(next) {
       seal = next
     },
@@ -118,9 +131,11 @@ export function sqliteDatabase(
 }
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
+const never = <T>() => new Promise<T>(() => {})
 const rethrow = (error: unknown) => {
   throw error
 }
+const throwLater = (error: unknown) => queueMicrotask(() => rethrow(error))
 
 /**
  * Closes the file and its lock. Closing alone keeps the lock for as long as a prepared statement has not been collected; leaving
