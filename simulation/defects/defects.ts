@@ -33,13 +33,10 @@ export const defects: readonly Defect[] = [
     ],
   },
   one('forget the holds of what runs at a restart', {
-    file: 'server/src/market.ts',
-    replace: 'await context.database.transaction(ledger.checkKey)',
-    by: `await context.database.transaction(ledger.checkKey)
-  await context.database.transaction(async (tx) => {
-    for (const { id } of await tx.all<{ id: string }>("SELECT id FROM tasks WHERE status = 'running'"))
-      await ledger.release(tx, { taskId: id, reason: 'restart' })
-  })`,
+    file: 'server/src/scheduler/scheduler-service.ts',
+    replace: 'if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)',
+    by: `if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)
+      await database.transaction((tx) => payments.charge(tx, { task_id: task.id, cost: 0 } as never))`,
   }),
   one('forget at a restart what was waiting', {
     file: 'server/src/scheduler/scheduler-service.ts',

@@ -190,7 +190,7 @@ describe('reclaiming', () => {
   test('puts a GPU into maintenance and tells the scheduler that what has it is to stop', async () => {
     const id = await connected()
     const stopped: [string, string | null][] = []
-    market.gpus.onReclaim((gpu) => stopped.push([gpu.id, gpu.attemptId]))
+    market.gpus.onReclaim(async (gpu) => void stopped.push([gpu.id, gpu.attemptId]))
     market.registry.reserve(id, 'att_1')
     const { body } = await market.call(`POST /api/gpus/${id}/reclaim`, { as: 'bob' })
     expect(body).toMatchObject({ status: 'in_use', draining: true })

@@ -74,17 +74,23 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     }
   }
 
-  /** For what nobody waits for: tries again later for as long as it cannot be written. */
-  function persist(active: ActiveAttempt, work: () => Promise<void>) {
-    work().catch((error: unknown) => {
+  /** For what has to be: it is tried again later for as long as it cannot be written. Rejects where it was not at once. */
+  async function insist(active: ActiveAttempt, work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
       context.log.error({ error, attempt_id: active.attempt.id }, 'the end of an attempt could not be written')
       const cancel = context.clock.after(retryMs, () => {
         active.retries.delete(cancel)
         persist(active, work)
       })
       active.retries.add(cancel)
-    })
+      throw error
+    }
   }
+
+  /** The same, where nobody waits for it. */
+  const persist = (active: ActiveAttempt, work: () => Promise<void>) => void insist(active, work).catch(() => {})
 
   /** The GPU is free: nothing of the attempt runs on it any more. */
   function free(active: ActiveAttempt) {
@@ -204,7 +210,7 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   }
 
   return {
-    ...{ complete, failRenter, failProvider, stop, free, noteRun, persist },
+    ...{ complete, failRenter, failProvider, stop, free, noteRun, insist, persist },
     /** `listen` hears after the commit, and must not throw. */
     onCompleted(listen: (completed: Completed) => void): () => void {
       completionListeners.add(listen)

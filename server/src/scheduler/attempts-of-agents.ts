@@ -55,9 +55,9 @@ export function createAttemptsOfAgents({ config }: Context, { book, endings, off
     return kept.map(({ attempt_id, fencing_token }) => ({ attempt_id, fencing_token, deadline_in_ms }))
   }
 
-  /** Also what was only asked for: its agent could still take it. */
-  function reclaimed({ id }: MarketGpu) {
-    for (const active of book.ofGpu(id)) endings.persist(active, () => reclaim(active))
+  /** Also what was only asked for: its agent could still take it. Resolves once that is on the disk. */
+  async function reclaimed({ id }: MarketGpu): Promise<void> {
+    await Promise.all(book.ofGpu(id).map((active) => endings.insist(active, () => reclaim(active))))
   }
 
   async function reclaim(active: ActiveAttempt) {

@@ -76,7 +76,7 @@ test('a result that arrives while a reclaim is being written is acknowledged and
   expect((await market.ask(null, api.gpus.get, { gpu_id: agent.gpuId })).status).toBe('available')
 })
 
-test('what arrives while the end of its attempt is being written is acknowledged with that, and not before', async () => {
+test('what arrives while a reclaim is being written, and the reclaim itself, are answered when it is, and not before', async () => {
   await market.submit(alice)
   const start = await agent.begin()
   database.hold()
@@ -84,11 +84,13 @@ test('what arrives while the end of its attempt is being written is acknowledged
   await database.asked(1)
   database.letGo(1)
   await database.asked(2)
+  let isAnswered = false
+  void reclaimed.then(() => (isAnswered = true))
   let isAcknowledged = false
   const told = agent.output(start, 0, 'late').then(() => (isAcknowledged = true))
   // Answered after what was said before.
   await agent.heartbeat()
-  expect(isAcknowledged).toBe(false)
+  expect([isAcknowledged, isAnswered]).toEqual([false, false])
   database.letGo()
   await Promise.all([reclaimed, told])
 })
@@ -134,6 +136,26 @@ test('a result whose acceptance could not be kept does not end the attempt for o
   for (const message of said) back.send(message)
   await back.acked(said[2]!.seq)
   expect(await market.task(alice, id)).toMatchObject({ status: 'completed', attempts: [{ status: 'completed' }] })
+})
+
+test('an offer that could not be written is made again soon, and nothing is held against the GPU', async () => {
+  const { gpuId: gpu_id } = agent
+  await market.ask(bob, api.gpus.update, { gpu_id, maintenance: true })
+  const { id } = await market.submit(alice, { wait: true, max_price_per_hour: '10' })
+  database.hold()
+  const opened = market.ask(bob, api.gpus.update, { gpu_id, maintenance: false })
+  await database.asked(1)
+  database.failNext()
+  database.letGo()
+  await opened
+  const stopped = await agent.next('attempt.stop')
+  for (const { attempt_id } of agent.untaken('attempt.start')) {
+    expect(attempt_id).toBe(stopped.attempt_id)
+    await agent.next('attempt.start')
+  }
+  market.clock.advance(1_000)
+  await agent.accept(await agent.next('attempt.start'))
+  expect(await market.task(alice, id)).toMatchObject({ status: 'running', attempts: [{ status: 'accepted' }] })
 })
 
 test('a task that ends before its input has been read is offered to nobody', async () => {

@@ -51,12 +51,12 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const { send } = agents
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
   const matchmaker = createMatchmaker(context, { gpus, models, agents, book, shares, pause, demand, offer })
-  const { queue, wake, waiting, requeue, enqueue } = matchmaker
+  const { queue, wake, waiting, requeue, requeueLater, enqueue } = matchmaker
   const endings = createAttemptEndings(context, {
     ...{ book, registry, gpus, payments, attempts, speeds },
     ...{ send, requeue, wake },
   })
-  const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
+  const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeueLater })
   const limits = createAttemptLimits(context, { registry, endings })
   const reports = createAttemptReports(context, { book, registry, attempts, endings, limits })
   const { reclaimed, ...ofAgents } = createAttemptsOfAgents(context, { book, endings, offers, limits, reports })
