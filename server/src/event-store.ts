@@ -43,12 +43,11 @@ export function createEventLog(clock: Clock): EventLog {
     async append(tx, event) {
       const at = isoFromMs(clock.now())
       const { type, task_id, attempt_id = null, user_id, provider_id = null, data = {} } = event
-      const row = await tx.get<{ cursor: number }>(
-        `INSERT INTO events (type, at, task_id, attempt_id, user_id, provider_id, data) VALUES (?, ?, ?, ?, ?, ?, ?)
-         RETURNING cursor`,
+      const cursor = await tx.insert(
+        'INSERT INTO events (type, at, task_id, attempt_id, user_id, provider_id, data) VALUES (?, ?, ?, ?, ?, ?, ?)',
         ...[type, at, task_id, attempt_id, user_id, provider_id, JSON.stringify(data)],
       )
-      const stored: StoredEvent = { cursor: row!.cursor, type, at, task_id, attempt_id, user_id, provider_id, data }
+      const stored: StoredEvent = { cursor, type, at, task_id, attempt_id, user_id, provider_id, data }
       tx.afterCommit(() => tell(listeners, stored))
     },
     subscribe(listen) {

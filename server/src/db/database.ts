@@ -19,11 +19,18 @@ export type Reader = {
 export type Transaction = Reader & {
   /** Returns how many rows changed. */
   run(sql: string, ...params: Value[]): Promise<number>
+  /** Adds one row, and returns the number that its table has given it. */
+  insert(sql: string, ...params: Value[]): Promise<number>
   /**
    * Runs once the commit is durable, before the transaction's promise resolves, in commit order. Must not throw: if it does, that
    * is reported, and keeps nothing else from happening.
    */
   afterCommit(effect: () => void): void
+  /**
+   * Runs if what the transaction has written so far is undone, because it fails or because the commit is lost; the newest first.
+   * For what memory keeps of a commit that is still open. Must not throw.
+   */
+  onUndo(undo: () => void): void
 }
 
 export type Database = {
