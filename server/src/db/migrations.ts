@@ -1,5 +1,8 @@
 import type { Database, Reader } from './database.ts'
 
+/** The user of an account like `held:user_…`. */
+const ownerOf = (column: string) => `substr(${column}, instr(${column}, ':') + 1)`
+
 /**
  * The schema, as numbered steps. A step that has been released is never changed; the file's version is the number of steps
  * that it has seen. Columns carry the wire's names; amounts are whole micro-ORB and say so.
@@ -132,6 +135,25 @@ export const migrations: readonly string[][] = [
   ],
   [
     `CREATE TABLE renter_weights (user_id TEXT PRIMARY KEY, weight REAL NOT NULL CHECK (weight > 0)) STRICT, WITHOUT ROWID`,
+  ],
+  // Fewer places to write to for each task: docs/decisions/0030-how-commits-are-written.md.
+  [
+    `DROP INDEX tasks_open`,
+    `DROP INDEX tasks_with_data`,
+    `CREATE INDEX tasks_with_data ON tasks (completed_at) WHERE data_deleted_at IS NULL AND completed_at IS NOT NULL`,
+    `DROP INDEX transfers_by_debit`,
+    `DROP INDEX transfers_by_credit`,
+    `CREATE INDEX transfers_by_payer ON transfers (${ownerOf('debit_account')}, seq)`,
+    `CREATE INDEX transfers_by_payee ON transfers (${ownerOf('credit_account')}, seq)
+       WHERE kind IN ('deposit', 'settlement', 'refund')`,
+    `CREATE INDEX transfers_deposited ON transfers (credit_account, created_at) WHERE kind = 'deposit'`,
+    `CREATE TABLE lean_holds (
+      task_id TEXT PRIMARY KEY, user_id TEXT NOT NULL, amount_micros INTEGER NOT NULL CHECK (amount_micros > 0),
+      settled_micros INTEGER NOT NULL DEFAULT 0, released_micros INTEGER NOT NULL DEFAULT 0, created_at TEXT NOT NULL,
+      CHECK (settled_micros >= 0 AND released_micros >= 0 AND settled_micros + released_micros <= amount_micros)) STRICT, WITHOUT ROWID`,
+    `INSERT INTO lean_holds SELECT * FROM holds`,
+    `DROP TABLE holds`,
+    `ALTER TABLE lean_holds RENAME TO holds`,
   ],
 ]
 

@@ -38,13 +38,21 @@ export function createPaymentService(context: Context, { ledger, users, accounts
 
   /** Pays the provider what the hold still has of this payment, less `refund`, which goes back to the renter. */
   async function settle(tx: Transaction, payment: Payment, refund = 0): Promise<Payment> {
+    const settled = await payOut(tx, payment, refund)
+    await store.updatePayment(tx, settled)
+    await tell(tx, settled.status === 'completed' ? 'payment.settled' : 'payment.refunded', settled)
+    return settled
+  }
+
+  /** Moves the money of a payment. Returns the payment as it is to be stored. */
+  async function payOut(tx: Transaction, payment: Payment, refund: number): Promise<Payment> {
     const { task_id } = payment
     if (refund > 0) await ledger.release(tx, { taskId: task_id, amount: micros(refund), reason: 'dispute' })
     const cost = micros(payment.amount - refund)
     const fee = feeOf(cost, config.feeBasisPoints)
     const hash =
       cost > 0 ? await ledger.settle(tx, { taskId: task_id, providerId: payment.recipient_id, cost, fee }) : null
-    const settled: Payment = {
+    return {
       ...payment,
       fee,
       refunded: micros(refund),
@@ -53,9 +61,6 @@ export function createPaymentService(context: Context, { ledger, users, accounts
       review_until: null,
       settled_at: nowIso(context),
     }
-    await store.updatePayment(tx, settled)
-    await tell(tx, cost > 0 ? 'payment.settled' : 'payment.refunded', settled)
-    return settled
   }
 
   function tell(tx: Transaction, type: 'payment.pending' | 'payment.settled' | 'payment.refunded', payment: Payment) {
@@ -111,7 +116,7 @@ export function createPaymentService(context: Context, { ledger, users, accounts
       if (charge.cost === 0) return null
       const now = context.clock.now()
       const { auto_pay, cost, ...fields } = charge
-      const payment: Payment = {
+      const due: Payment = {
         ...fields,
         id: newId(context, 'payment'),
         amount: cost,
@@ -123,9 +128,9 @@ export function createPaymentService(context: Context, { ledger, users, accounts
         created_at: isoFromMs(now),
         settled_at: null,
       }
+      const payment = auto_pay ? await payOut(tx, due, 0) : due
       await store.insertPayment(tx, payment)
-      if (auto_pay) return settle(tx, payment)
-      await tell(tx, 'payment.pending', payment)
+      await tell(tx, auto_pay ? 'payment.settled' : 'payment.pending', payment)
       return payment
     },
 
