@@ -1,4 +1,4 @@
-import type { Problem } from '@orbyte/protocol'
+import { listEndpoints, pathParams, type Problem } from '@orbyte/protocol'
 import { type Config, defaultLimits, loadConfig } from './config.ts'
 import { type ManualClock, manualClock } from './manual-clock.ts'
 import { type Outside, type Server, startServer } from './server.ts'
@@ -69,5 +69,22 @@ async function callServer(url: string, route: string, { token, body, form, heade
   })
   const text = await response.text()
   const isJson = /json/.test(response.headers.get('content-type') ?? '')
-  return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
+  const answer = { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
+  if (response.ok && isJson) assertPromised(method, path, answer.body)
+  return answer
+}
+
+/** Those whose path has fewer parameters first: /api/gpus/mine is no GPU. */
+const promises = listEndpoints()
+  .map(({ endpoint }) => ({
+    endpoint,
+    params: pathParams(endpoint.path).length,
+    pattern: new RegExp(`^${endpoint.path.replace(/\/$/, '').replace(/\{\w+\}/g, '[^/]+')}/?(\\?|$)`),
+  }))
+  .sort((a, b) => a.params - b.params)
+
+/** What the server sends is what the contract says: the server itself does not check it. */
+function assertPromised(method: string, path: string, body: unknown) {
+  const promised = promises.find(({ endpoint, pattern }) => endpoint.method === method && pattern.test(path))
+  if (promised?.endpoint.reply === 'json') promised.endpoint.output.parse(body)
 }

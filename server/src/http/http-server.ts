@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto'
 import rateLimit from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import { type Endpoint, problem } from '@orbyte/protocol'
-import { z } from 'zod'
+import { type Endpoint, problem, wireEncoder } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import { errorHandler, notFoundHandler } from './problems.ts'
 import type { Authenticate, Caller, Idempotency, Principal, Route } from './route.ts'
@@ -31,8 +30,9 @@ export async function createHttpServer(context: HttpContext): Promise<FastifyIns
   app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) =>
     done(null, Object.fromEntries(new URLSearchParams(body as string))),
   )
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, _payload, done) => {
     void reply.header('x-content-type-options', 'nosniff').header('referrer-policy', 'no-referrer')
+    done()
   })
   await app.register(rateLimit, {
     global: false,
@@ -53,6 +53,7 @@ export function mountRoutes(
   options: { routes: Route[]; authenticate: Authenticate },
 ) {
   for (const { endpoint, handle } of options.routes) {
+    const encode = wireEncoder(endpoint.output)
     app.route({
       method: endpoint.method,
       url: endpoint.path.replace(/\{(\w+)\}/g, ':$1'),
@@ -65,7 +66,7 @@ export function mountRoutes(
         const input = endpoint.input.parse(fieldsOf(endpoint, request))
         const output = await handle(input, callerOf(endpoint, request), reply)
         if (endpoint.reply !== 'json') return output
-        return sendJson(reply.code(endpoint.status), z.encode(endpoint.output, output as never))
+        return sendJson(reply.code(endpoint.status), encode(output))
       },
     })
   }

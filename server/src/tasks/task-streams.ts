@@ -1,7 +1,6 @@
 import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
-import { isTaskFinal, MarketEvent, problem } from '@orbyte/protocol'
-import { z } from 'zod'
+import { isTaskFinal, MarketEvent, problem, wireEncoder } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { Caller } from '../http/route.ts'
 import type { TaskService } from './task-service.ts'
@@ -9,6 +8,7 @@ import type { TaskService } from './task-service.ts'
 const pageOfEvents = 500
 /** A stream says something at least this often, so that whoever waits can tell silence from a broken connection. */
 const quietMsMax = 15_000
+const encodeEvent = wireEncoder(MarketEvent)
 const endings = new Set(['task.completed', 'task.failed', 'task.cancelled'])
 
 /** `ended`: the task has, so there is nothing to wait for. */
@@ -65,7 +65,7 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
         yield ': still here\n\n'
         continue
       }
-      yield `id: ${event.cursor}\nevent: ${event.type}\ndata: ${JSON.stringify(z.encode(MarketEvent, event))}\n\n`
+      yield `id: ${event.cursor}\nevent: ${event.type}\ndata: ${JSON.stringify(encodeEvent(event))}\n\n`
       if (endings.has(event.type)) return
     }
   }
