@@ -56,8 +56,10 @@ const pureFiles = [
   'model-fit',
   'money',
   'openai-translation',
+  'packing',
   'pricing',
   'receipts',
+  'task-mix',
   'task-states',
 ]
 const purePackages = ['zod', 'node:crypto', 'node:assert', 'node:assert/strict']

@@ -1,0 +1,39 @@
+import type { Figure } from './figures.ts'
+
+/** An option as `parseArgs` knows it, and what the help says of it. */
+export type BenchOption = {
+  readonly type: 'string' | 'boolean'
+  readonly says: string
+  readonly default?: string
+  readonly required?: boolean
+}
+
+export type Bench = {
+  readonly says: string
+  readonly options: Record<string, BenchOption>
+  /** Its code, and what only it needs, is loaded when it is asked for. `values` are its options. */
+  load(): Promise<(values: Record<string, string>) => Promise<Figure[]> | Figure[]>
+}
+
+export const benches = {
+  packing: {
+    says: 'How much of a GPU cluster is given out, by how places are chosen: the experiment of the FGD paper (ATC’23).',
+    options: {
+      nodes: { type: 'string', required: true, says: 'CSV: sn,cpu_milli,memory_mib,gpu,model.' },
+      pods: { type: 'string', required: true, says: 'CSV: name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,….' },
+      policy: {
+        type: 'string',
+        default: 'orbyte',
+        says: 'random, best-fit, fgd, orbyte; or all: one after the other.',
+      },
+      seeds: { type: 'string', default: '10', says: 'How many shuffles to take the mean of.' },
+      'first-seed': { type: 'string', default: '1', says: 'The first of them.' },
+      mix: {
+        type: 'string',
+        default: 'given',
+        says: 'How orbyte knows what is asked for: given, as FGD has it; learnt, from what has arrived so far.',
+      },
+    },
+    load: async () => (await import('./packing-bench.ts')).runPacking,
+  },
+} satisfies Record<string, Bench>
