@@ -6,7 +6,8 @@
  * disk pays for all of them.
  *
  * Rules for `work`: it awaits nothing but the transaction; it has no effect outside of the transaction but through
- * `afterCommit`; it may be run again if the process dies before the commit, so it decides on what it reads, not on memory.
+ * `afterCommit`; it may be run again, because the process died before the commit or because another transaction of the commit
+ * failed, so it decides on what it reads, not on memory.
  */
 export type Value = string | number | null | Uint8Array
 export type Row = Record<string, Value>
