@@ -78,3 +78,14 @@ export const flag = (value: boolean): number => (value ? 1 : 0)
 
 /** As many question marks as there are values, for `IN (…)`. */
 export const placeholders = (values: readonly Value[]): string => values.map(() => '?').join(', ')
+
+/**
+ * The end of an id, for an index that lists what belongs to somebody: with six of its random characters instead of all thirty,
+ * an index takes a fifth of the space, so that fewer pages are written for each task. Rows come in the sequence in which they
+ * were added. Who looks for an id compares all of it too, because two may end alike.
+ */
+export const shortOf = (column: string): string => `substr(${column}, -6)`
+
+/** Where the row with an id is in its table, or beyond the last one if there is none: pages go from there towards the oldest. */
+export const placeOf = (table: string, id: string): string =>
+  `coalesce((SELECT rowid FROM ${table} WHERE id = ${id}), ${Number.MAX_SAFE_INTEGER})`

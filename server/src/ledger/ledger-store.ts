@@ -1,5 +1,5 @@
 import type { LedgerBatch, Micros, Transfer, TransferKind } from '@orbyte/protocol'
-import type { Reader, Row, Transaction } from '../db/database.ts'
+import { type Reader, type Row, shortOf, type Transaction } from '../db/database.ts'
 
 export type TransferRow = Row & {
   seq: number
@@ -67,13 +67,13 @@ export function transfersBetween(reader: Reader, firstSeq: number, lastSeq: numb
  * (hold, release), the user is the payer.
  */
 export function transfersOfUser(reader: Reader, query: { userId: string; before: number; limit: number }) {
+  const ofUser = (account: string) =>
+    `SELECT * FROM transfers WHERE ${shortOf(account)} = ${shortOf('?1')} AND ${account} IN (?1, ?2) AND seq < ?3`
   return reader.all<TransferRow>(
-    `SELECT * FROM (SELECT * FROM transfers WHERE substr(debit_account, instr(debit_account, ':') + 1) = ?1 AND seq < ?2
-         ORDER BY seq DESC LIMIT ?3)
-     UNION SELECT * FROM (SELECT * FROM transfers WHERE substr(credit_account, instr(credit_account, ':') + 1) = ?1 AND seq < ?2
-         AND kind IN ('deposit', 'settlement', 'refund') ORDER BY seq DESC LIMIT ?3)
-     ORDER BY seq DESC LIMIT ?3`,
-    ...[query.userId, query.before, query.limit],
+    `SELECT * FROM (${ofUser('debit_account')} ORDER BY seq DESC LIMIT ?4)
+     UNION SELECT * FROM (${ofUser('credit_account')} AND kind IN ('deposit', 'settlement', 'refund') ORDER BY seq DESC LIMIT ?4)
+     ORDER BY seq DESC LIMIT ?4`,
+    ...[`available:${query.userId}`, `held:${query.userId}`, query.before, query.limit],
   )
 }
 

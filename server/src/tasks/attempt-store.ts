@@ -1,5 +1,5 @@
 import { type Attempt, type AttemptStatus, attemptStatusesBefore, type End, type Micros } from '@orbyte/protocol'
-import { placeholders, type Reader, type Row, type Transaction } from '../db/database.ts'
+import { placeholders, placeOf, type Reader, type Row, shortOf, type Transaction } from '../db/database.ts'
 
 /** An attempt as it is stored: with what fences it and whom it concerns. */
 export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind'> & {
@@ -150,14 +150,15 @@ export async function attemptsOfTask(reader: Reader, taskId: string): Promise<At
   return rows.map(toAttempt)
 }
 
-/** Newest first, ids below `before`. */
+/** Newest first, from the one before the attempt `before` on. */
 export async function attemptsOfGpu(
   reader: Reader,
   query: { gpuId: string; before: string; limit: number },
 ): Promise<Attempt[]> {
   const rows = await reader.all<AttemptRow>(
     `SELECT ${withGpu} FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id
-     WHERE a.gpu_id = ? AND a.id < ? ORDER BY a.id DESC LIMIT ?`,
+     WHERE ${shortOf('a.gpu_id')} = ${shortOf('?1')} AND a.gpu_id = ?1 AND a.rowid < ${placeOf('attempts', '?2')}
+     ORDER BY a.rowid DESC LIMIT ?3`,
     ...[query.gpuId, query.before, query.limit],
   )
   return rows.map(toAttempt)

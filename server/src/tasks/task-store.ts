@@ -6,7 +6,7 @@ import {
   type TaskSummary,
   type TaskType,
 } from '@orbyte/protocol'
-import { flag, placeholders, type Reader, type Row, type Transaction } from '../db/database.ts'
+import { flag, placeholders, placeOf, type Reader, type Row, shortOf, type Transaction } from '../db/database.ts'
 import { endOf } from './attempt-store.ts'
 
 /** A task as it is stored. `model` is the resolved name of the model that it needs. */
@@ -104,15 +104,16 @@ export async function taskById(reader: Reader, id: string): Promise<StoredTask |
   return row && toTask(row)
 }
 
-/** Newest first, ids below `before`. */
+/** Newest first, from the one before the task `before` on. */
 export async function tasksOfRenter(
   reader: Reader,
   query: { renterId: string; status: TaskStatus | null; taskType: TaskType | null; before: string; limit: number },
 ): Promise<TaskSummary[]> {
   const rows = await reader.all<TaskRow>(
     `SELECT ${summaryColumns} FROM tasks
-     WHERE renter_id = ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR task_type = ?4)
-     ORDER BY id DESC LIMIT ?5`,
+     WHERE ${shortOf('renter_id')} = ${shortOf('?1')} AND renter_id = ?1 AND rowid < ${placeOf('tasks', '?2')}
+       AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR task_type = ?4)
+     ORDER BY rowid DESC LIMIT ?5`,
     ...[query.renterId, query.before, query.status, query.taskType, query.limit],
   )
   return rows.map(toSummary)
@@ -121,7 +122,7 @@ export async function tasksOfRenter(
 /** Tasks that have not ended, oldest first. */
 export async function openTasks(reader: Reader): Promise<OpenTask[]> {
   const rows = await reader.all<TaskRow>(
-    `SELECT ${openColumns} FROM tasks WHERE status IN ('pending', 'running') ORDER BY id`,
+    `SELECT ${openColumns} FROM tasks INDEXED BY tasks_open_by_renter WHERE status IN ('pending', 'running') ORDER BY id`,
   )
   return rows.map(
     (row) =>
