@@ -45,13 +45,13 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
   /** Makes the transfer, unless it was made before: then that one is the answer and nothing moves. */
   async function transfer(tx: Transaction, wanted: NewTransfer): Promise<Made> {
     const existing = await store.transferByKey(tx, wanted.key)
-    if (!existing) return transferOnce(tx, wanted)
-    if (!isSame(existing, wanted)) throw new RangeError(`another transfer has the key ${wanted.key}`)
-    return { transfer: store.toTransfer(existing), hash: existing.leaf_hash }
+    if (existing && !isSame(existing, wanted)) throw new RangeError(`another transfer has the key ${wanted.key}`)
+    const made = existing ?? (await transferOnce(tx, wanted))
+    return { transfer: store.toTransfer(made), hash: made.leaf_hash }
   }
 
   /** Makes a transfer that must not have been made before. Where it throws, the transaction has to fail. */
-  async function transferOnce(tx: Transaction, wanted: NewTransfer): Promise<Made> {
+  async function transferOnce(tx: Transaction, wanted: NewTransfer): Promise<store.TransferRow> {
     if (wanted.amount <= 0) throw new RangeError(`a transfer of ${wanted.amount} micro-ORB`)
     if (!(await open.move(tx, wanted))) throw await insufficientFunds(tx, wanted)
     const fields = {
@@ -63,10 +63,9 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       task_id: wanted.taskId ?? null,
       created_at: nowIso(context),
     }
-    const { seq, hash } = await open.addLeaf(tx, (seq) => hashLeaf(leafText({ seq, ...fields })))
-    const row = { seq, ...fields, leaf_hash: hash }
+    const row = { ...fields, ...(await open.addLeaf(tx, (seq) => hashLeaf(leafText({ seq, ...fields })))) }
     if (!(await store.insertTransfer(tx, row))) throw new RangeError(`${wanted.key} was made before`)
-    return { transfer: store.toTransfer(row), hash }
+    return row
   }
 
   async function insufficientFunds(tx: Transaction, { debit, amount }: NewTransfer) {
@@ -126,12 +125,12 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       if (fee > 0)
         hash = (
           await transferOnce(tx, { kind: 'fee', debit, credit: 'fees', amount: fee, key: `fee:${taskId}`, taskId })
-        ).hash
+        ).leaf_hash
       if (cost > fee) {
         const amount = micros(cost - fee)
         const credit = available(part.providerId)
         hash = (await transferOnce(tx, { kind: 'settlement', debit, credit, amount, key: `settle:${taskId}`, taskId }))
-          .hash
+          .leaf_hash
       }
       return hash!
     },

@@ -10,6 +10,7 @@ type OpenBatch = Pick<LedgerBatch, 'batch' | 'first_seq' | 'previous_hash'> & {
   readonly holds: Map<string, OpenHold>
 }
 type Balance = { readonly storedMicros: number; micros: number }
+type Leaf = Pick<store.TransferRow, 'seq' | 'leaf_hash'>
 type OpenHold = { readonly row: store.HoldRow; isChanged: boolean }
 
 /** A batch that has ended, and what the tree is made of. */
@@ -76,13 +77,13 @@ export function createOpenLedger() {
     },
 
     /** The next transfer’s number in the ledger, and its leaf, which covers the number. */
-    async addLeaf(tx: Transaction, hashLeaf: (seq: number) => string): Promise<{ seq: number; hash: string }> {
+    async addLeaf(tx: Transaction, hashLeaf: (seq: number) => string): Promise<Leaf> {
       const { first_seq, leaves } = await current(tx)
       const seq = first_seq + leaves.length
-      const hash = hashLeaf(seq)
-      leaves.push(hash)
+      const leaf_hash = hashLeaf(seq)
+      leaves.push(leaf_hash)
       tx.onUndo(() => leaves.pop())
-      return { seq, hash }
+      return { seq, leaf_hash }
     },
 
     holdOf,
