@@ -1,8 +1,10 @@
-import { readdir } from 'node:fs/promises'
+import { mkdir, readdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Agent } from './agent.ts'
+import { noLimits } from './agent-config.ts'
 import { createMachine, type FixtureMachine } from './fixture-machine.ts'
+import { newId } from './fixture-market.ts'
 import { askAgent, serveControl } from './owner/control.ts'
 
 let machine: FixtureMachine
@@ -90,6 +92,25 @@ test('a reclaimed GPU is free within five seconds, and stays its owner’s', asy
   expect((await market.next('devices')).devices).toMatchObject([{ paused: false }, { paused: false }])
 })
 
+test('an owner is told when it cannot be kept that a GPU is taken back; until the agent ends it is', async () => {
+  const { market, dataPath } = machine
+  const agent = await machine.start()
+  machine.offer({ input: { sleep_ms: 60_000 } })
+  await market.next('attempt.ready')
+  // What is to be replaced is no file.
+  await mkdir(join(dataPath, 'paused.json'))
+  await expect(agent.reclaim('0')).rejects.toThrow(/cannot be kept in paused\.json .*say it again/)
+  expect(await market.next('attempt.result')).toMatchObject({ code: 'reclaimed' })
+  expect(agent.status().devices).toMatchObject([{ status: 'reclaimed' }, { status: 'available' }])
+  await expect(agent.resume('0')).rejects.toThrow(/a restart of the agent undoes it/)
+  expect(agent.status().devices).toMatchObject([{ status: 'available' }, { status: 'available' }])
+  await rmdir(join(dataPath, 'paused.json'))
+  await agent.drain('0')
+  agent.stop('now')
+  await ended(agent)
+  expect((await machine.start()).status().devices).toMatchObject([{ status: 'drained' }, { status: 'available' }])
+})
+
 test('a drained GPU finishes what runs on it and takes nothing new', async () => {
   const { market, clock } = machine
   const agent = await machine.start()
@@ -102,6 +123,33 @@ test('a drained GPU finishes what runs on it and takes nothing new', async () =>
   expect(await market.next('attempt.refused')).toMatchObject({ code: 'paused' })
   machine.offer({ device_uuid: machine.devices()[1] })
   await market.next('attempt.accepted')
+})
+
+test('a price below the owner’s own minimum is told as what keeps the GPU from earning', async () => {
+  const limits = { ...noLimits, taskTypes: ['other' as const] }
+  const agent = await machine.start({ limits: { ...limits, minPricePerHour: '0.5' } })
+  expect(agent.status()).toMatchObject({ task_types: ['other'], problems: [] })
+  agent.stop('now')
+  await ended(agent)
+  const dearer = await machine.start({ limits: { ...limits, minPricePerHour: '0.6' } })
+  expect(dearer.status().problems).toEqual([
+    expect.stringMatching(/the RTX 4090 is offered at 0\.5 ORB .* wants 0\.6.*: orbyte gpus set gpu_\w+ --price 0\.6/),
+    expect.stringContaining('the RTX 4090'),
+  ])
+})
+
+test('a GPU that the market has put into a cool-down says so, for as long as it lasts', async () => {
+  const { market, clock } = machine
+  const agent = await machine.start()
+  const [uuid, other] = machine.devices()
+  const gpu = { uuid, gpu_id: newId('gpu'), name: 'the cold one', price_per_hour: '0.5', maintenance: false }
+  market.send({ type: 'gpus', gpus: [{ ...gpu, cool_down_ms: 240_000, on_trial: true }] } as never)
+  machine.offer({ device_uuid: other, input: { sleep_ms: 3_600_000 } })
+  await market.next('attempt.ready')
+  expect(agent.status().devices[0]).toMatchObject({ status: 'cooling down', cool_down_ms: 240_000 })
+  expect(machine.logged).toContain('the cold one has failed and cools down: the market offers it nothing for 240 s.')
+  for (let minutes = 0; minutes < 4; minutes++) await clock.advance(60_000)
+  expect(agent.status().devices[0]).toMatchObject({ status: 'on trial', cool_down_ms: 0 })
 })
 
 test('a GPU that is not here is named with those that are', async () => {

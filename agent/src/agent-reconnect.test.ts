@@ -46,6 +46,21 @@ test('what the welcome says is durable is not sent again', async () => {
   expect(market.all('attempt.ready')).toHaveLength(1)
 })
 
+test('the agent says how far it has counted, and takes a lost acknowledgement from the answer to a heartbeat', async () => {
+  const { market, clock } = machine
+  await machine.start()
+  market.acknowledges = false
+  machine.offer()
+  const { seq } = await market.next('attempt.result')
+  market.answersHeartbeats = false
+  while (market.all('heartbeat').at(-1)!.last_seq < seq) await clock.advance(1_000)
+  market.send({ type: 'heartbeat.ack', id: market.all('heartbeat').at(-1)!.id, acked_seq: seq, attempts: [] })
+  market.hangUp()
+  await reconnected()
+  expect(market.all('hello').map(({ acked_seq }) => acked_seq)).toEqual([0, seq])
+  expect(market.all('attempt.result')).toHaveLength(1)
+})
+
 test('an attempt that the market has given away is stopped when the agent is back', async () => {
   const { market } = machine
   await machine.start()
@@ -143,7 +158,9 @@ test('an attempt that ran when the agent died has failed, and the provider is at
   await machine.start()
   const attempt = machine.offer({ input: { sleep_ms: 60_000 } })
   await market.next('attempt.ready')
-  while ((await readdir(join(machine.dataPath, 'results'))).length === 0) await machine.clock.advance(1)
+  // The folder comes with the first file, and a file under another name at first.
+  const kept = async () => (await readdir(join(machine.dataPath, 'results')).catch(() => [])).join()
+  while (!(await kept()).endsWith('.json')) await machine.clock.advance(1)
   // The second agent starts as after a kill: the first one has not cleaned up.
   market.heard.length = 0
   await machine.start()
@@ -152,16 +169,18 @@ test('an attempt that ran when the agent died has failed, and the provider is at
   expect(told).toMatchObject({ ...attempt, outcome: 'failed', code: 'agent_restarted', fault: 'provider' })
 })
 
-test('a results folder with rubbish in it is survived', async () => {
+test('a results folder with rubbish in it is survived, and what a crash cut off is cleared away', async () => {
   const agent = await machine.start()
   machine.offer()
   await machine.market.next('attempt.result')
   agent.stop('now')
   await endedOf(agent)
   expect(await readdir(join(machine.dataPath, 'results'))).toEqual([])
-  await writeFile(join(machine.dataPath, 'results', 'att_broken.json'), '{"attempt_id":')
+  for (const name of ['att_broken.json', 'att_cut_off.json.1c0a865b.part'])
+    await writeFile(join(machine.dataPath, 'results', name), '{"attempt_id":')
   await machine.start()
   expect(machine.market.all('hello').at(-1)!.attempts).toEqual([])
+  expect(await readdir(join(machine.dataPath, 'results'))).toEqual(['att_broken.json'])
 })
 
 test.each([
@@ -169,6 +188,8 @@ test.each([
   ['an unknown type', '{"type":"party"}'],
   ['a start without what it needs', '{"type":"attempt.start","attempt_id":"att_1"}'],
   ['an array', '[]'],
+  ['lists within lists', `{"type":"ack","seq":${'['.repeat(100_000)}${']'.repeat(100_000)}}`],
+  ['an input of lists within lists', deepStart()],
   ['bytes', Buffer.from([0, 255, 3])],
   ['nothing', ''],
 ])('%s from the server is survived', async (_what, data) => {
@@ -281,6 +302,14 @@ test('fetching a model is told as it goes, and is not charged', async () => {
   await clock.advance(4_000)
   expect(await market.next('attempt.result')).toMatchObject({ code: 'model_unavailable', fault: 'provider' })
 })
+
+/** A start of which only the input is not as it should be. */
+function deepStart(): string {
+  const id = '0'.repeat(26)
+  const names = `"attempt_id":"att_${id}","fencing_token":"f","task_id":"task_${id}","device_uuid":"d","task_type":"other"`
+  const numbers = '"model":null,"duration_ms_max":1000,"deadline_in_ms":1000,"output_bytes_max":1000'
+  return `{"type":"attempt.start",${names},${numbers},"input":{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}}`
+}
 
 /** Moves the clock until the agent has said hello once more. */
 async function reconnected(): Promise<void> {

@@ -1,4 +1,4 @@
-import { formatOrb, type ServerMessageOf } from '@orbyte/protocol'
+import { formatOrb, parseOrb, type ServerMessageOf } from '@orbyte/protocol'
 import { z } from 'zod'
 import type { Attempt } from './attempts/attempt.ts'
 import type { DetectedDevice } from './gpus/gpu-detector.ts'
@@ -19,9 +19,12 @@ const DeviceStatus = z.object({
     'reclaimed',
     'outside hours',
     'maintenance',
+    'cooling down',
+    'on trial',
     'not admitted',
     'offline',
   ]),
+  cool_down_ms: z.number().describe('Nothing is offered to it for so long, because it has failed.'),
   attempt: z.object({ id: z.string(), task_type: z.string(), status: z.string(), run_ms: z.number() }).nullable(),
 })
 export type DeviceStatus = z.output<typeof DeviceStatus>
@@ -41,20 +44,31 @@ export const AgentStatus = z.object({
 })
 export type AgentStatus = z.output<typeof AgentStatus>
 
+/** A device whose price its owner's own minimum forbids would wait for ever. */
+export function priceProblems(devices: readonly DeviceStatus[], minPricePerHour: string | null): string[] {
+  if (minPricePerHour === null) return []
+  return devices
+    .filter(({ price_per_hour }) => price_per_hour !== null && parseOrb(price_per_hour) < parseOrb(minPricePerHour))
+    .map(
+      ({ name, price_per_hour, gpu_id }) =>
+        `${name} is offered at ${price_per_hour} ORB an hour and --min-price wants ${minPricePerHour}, so it takes no task. Raise its price: orbyte gpus set ${gpu_id} --price ${minPricePerHour}`,
+    )
+}
+
 export type DeviceStatusParts = {
   readonly device: DetectedDevice
   readonly index: number
   /** What the market calls it; null: it is not on the market. */
   readonly assigned: ServerMessageOf<'gpus'>['gpus'][number] | null
+  readonly coolDownMs: number
   readonly attempt: Attempt | null
   readonly paused: DeviceStatus['status'] | null
   /** Whether the market has ever welcomed this agent process. */
   readonly isWelcome: boolean
 }
 
-export function deviceStatus({ device, index, assigned, attempt, paused, isWelcome }: DeviceStatusParts): DeviceStatus {
-  const idle =
-    assigned === null ? (isWelcome ? 'not admitted' : 'offline') : assigned.maintenance ? 'maintenance' : 'available'
+export function deviceStatus(parts: DeviceStatusParts): DeviceStatus {
+  const { device, index, assigned, coolDownMs, attempt, paused } = parts
   const held = attempt?.held()
   return {
     index,
@@ -65,10 +79,18 @@ export function deviceStatus({ device, index, assigned, attempt, paused, isWelco
     kind: device.kind,
     vram_gb: device.vramMib / 1_024,
     price_per_hour: assigned === null ? null : formatOrb(assigned.price_per_hour),
-    status: attempt === null ? (paused ?? idle) : 'running',
+    status: attempt === null ? (paused ?? idleStatus(parts)) : 'running',
+    cool_down_ms: coolDownMs,
     attempt:
       attempt === null || held === undefined
         ? null
         : { id: held.attempt_id, task_type: attempt.start.task_type, status: held.status, run_ms: held.run_ms },
   }
+}
+
+function idleStatus({ assigned, coolDownMs, isWelcome }: DeviceStatusParts): DeviceStatus['status'] {
+  if (assigned === null) return isWelcome ? 'not admitted' : 'offline'
+  if (assigned.maintenance) return 'maintenance'
+  if (coolDownMs > 0) return 'cooling down'
+  return assigned.on_trial ? 'on trial' : 'available'
 }

@@ -7,7 +7,12 @@ const Email = z
   .max(254)
   .transform((text) => text.trim().toLowerCase())
   .describe('Email address; upper and lower case are the same.')
-const Password = z.string().min(10).max(200).describe('At least 10 characters.')
+export const passwordCharactersMin = 10
+export const Password = z
+  .string()
+  .min(passwordCharactersMin)
+  .max(200)
+  .describe(`At least ${passwordCharactersMin} characters.`)
 const Label = z.string().trim().min(1).max(100)
 
 export const Role = z.enum(['user', 'admin']).meta({ id: 'Role' })
@@ -136,6 +141,7 @@ export const auth = {
   export: endpoint('GET /api/auth/export', {
     summary: 'Everything that is stored about you, as one JSON document',
     access: 'user',
+    callsPerMinuteMax: 10,
     output: JsonObject,
   }),
   close: endpoint('POST /api/auth/close', {
@@ -158,9 +164,11 @@ export const apiKeys = {
   }),
   create: endpoint('POST /api/api-keys/', {
     summary: 'Create an API key; it is shown only now',
+    description: 'For whoever has logged in: a key makes no other key.',
     access: 'user',
     status: 201,
     input: z.strictObject(newCredential),
+    errors: ['forbidden'],
     output: ApiKey.extend({ key: z.string().describe('Send it as `Authorization: Bearer …`. It is not shown again.') }),
   }),
   revoke: endpoint('DELETE /api/api-keys/{api_key_id}', {

@@ -41,6 +41,27 @@ test('what the schema does not have is not sent', () => {
   expect(JSON.stringify(wireEncoder(Shape)(secret))).toBe(JSON.stringify(z.encode(Shape, secret)))
 })
 
+test('what does not fit the schema is refused, as it is by zod', () => {
+  const encode = wireEncoder(Shape)
+  for (const wrong of [
+    { ...value, price: 0 },
+    { ...value, price: 1.5 },
+    { ...value, cost: -1 },
+    { ...value, name: 5 },
+    { ...value, offers: [{}] },
+    { ...value, data: { undefined } },
+  ]) {
+    expect(() => encode(wrong as never)).toThrow(z.ZodError)
+    expect(() => z.encode(Shape, wrong as never)).toThrow(z.ZodError)
+  }
+})
+
+test('what it is given stays as it was', () => {
+  const before = structuredClone(value)
+  wireEncoder(Shape)(value)
+  expect(value).toEqual(before)
+})
+
 test('the alternative of a union is found by its tag', () => {
   const Message = z.discriminatedUnion('type', [
     z.object({ type: z.enum(['paid', 'refunded']), amount: PositiveAmount }),

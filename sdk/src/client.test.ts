@@ -253,6 +253,27 @@ test('text and files come as they are', async () => {
   })
 })
 
+test('a stream that is given up before it is read keeps neither its connection nor a timer', async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+  const server = createServer((_request, response) => response.write('the first of many bytes'))
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const closed = new Promise((resolve) =>
+    server.once('request', (request) => request.socket.once('close', () => resolve('closed'))),
+  )
+  const controller = new AbortController()
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const client = createClient({ url, token: 'good' })
+  await client.admin.backup({}, { signal: controller.signal })
+  const timersBefore = timers()
+  controller.abort()
+  expect(timers()).toBeLessThan(timersBefore)
+  expect(await closed).toBe('closed')
+})
+
 test('pages gives every item of a list and asks for the next page only when it is needed', async () => {
   const asked: (string | undefined)[] = []
   const market = await startMarket([

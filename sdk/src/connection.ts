@@ -161,7 +161,10 @@ type Watchdog = { signal: AbortSignal; restart(silenceMsMax: number): void; stop
 function createWatchdog(firstMsMax: number, outer: AbortSignal | undefined): Watchdog {
   const controller = new AbortController()
   let timer: ReturnType<typeof setTimeout> | undefined
-  const abort = () => controller.abort(outer?.reason)
+  const abort = () => {
+    clearTimeout(timer)
+    controller.abort(outer?.reason)
+  }
   outer?.addEventListener('abort', abort, { once: true })
   const restart = (silenceMsMax: number) => {
     clearTimeout(timer)

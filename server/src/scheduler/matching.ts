@@ -1,4 +1,5 @@
 import { formatOrb, type Micros, type Model, type Requirements, type TaskType } from '@orbyte/protocol'
+import { standingFactor } from '../gpus/gpu-standing.ts'
 import { gpuStatus } from '../gpus/gpu-status.ts'
 import { gpuCanRunModel } from '../models/model-fit.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
@@ -131,19 +132,23 @@ const freeRankers: readonly Ranker[] = [
 ]
 
 /**
- * Expected price, as a score: what an hour costs, worse for GPUs that end attempts badly (Laplace's rule of succession, so that
- * a new one is not shut out), better where the model is at hand and no time goes into fetching and loading it.
+ * Expected price, as a score: what an hour costs, worse for GPUs with a bad record (gpu-standing.ts), better where the model is
+ * at hand and no time goes into fetching and loading it.
  */
 const scoreRanker: Ranker = ({ modelName }, gpu) => {
-  const failureRate = (gpu.tasksFailed + 1) / (gpu.tasksCompleted + gpu.tasksFailed + 2)
   const warmth =
     modelName === null || gpu.loadedModels.includes(modelName) ? 1 : gpu.cachedModels.includes(modelName) ? 1.05 : 1.2
-  return -(gpu.priceMicrosPerHour + 1) * (1 + failureRate / 2) * warmth
+  return -(gpu.priceMicrosPerHour + 1) * standingFactor(gpu) * warmth
 }
 
 /** Whether the GPU could run the task, free or busy. */
 export function judgeFit(wanted: Wanted, gpu: MarketGpu, nowMs: number): Verdict {
   return judge([...fitRankers, scoreRanker], { wanted, gpu, nowMs })
+}
+
+/** All that keeps the GPU from running the task, free or busy; nothing where it fits. */
+export function rejectionsOf(wanted: Wanted, gpu: MarketGpu, nowMs: number): Rejection[] {
+  return fitRankers.map((rank) => rank(wanted, gpu, nowMs)).filter((result) => typeof result !== 'number')
 }
 
 /** Whether the GPU could take the task now. */

@@ -8,6 +8,7 @@ import type { ActiveAttempt, AttemptBook } from './attempt-book.ts'
 import type { MarketPause } from './market-store.ts'
 import { matchInTurns } from './match-in-turns.ts'
 import { keyOf, wantedOf } from './matching.ts'
+import type { RecentDemand } from './recent-demand.ts'
 import type { RenterShares } from './renter-shares.ts'
 import type { AgentLink } from './scheduler-service.ts'
 import { createTaskQueue, type QueuedTask } from './task-queue.ts'
@@ -19,12 +20,18 @@ type Parts = {
   book: AttemptBook
   shares: RenterShares
   pause: MarketPause
+  demand: RecentDemand
   offer: (queued: QueuedTask, gpu: MarketGpu) => void
 }
+/** `failedAt`: when its GPU has failed or refused it; null: it has not. */
+type Requeued = { failedAt: string | null; hadBegun: boolean }
 export type Matchmaker = ReturnType<typeof createMatchmaker>
 
 /** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in matching.ts. */
-export function createMatchmaker(context: Context, { gpus, models, agents, book, shares, pause, offer }: Parts) {
+export function createMatchmaker(
+  context: Context,
+  { gpus, models, agents, book, shares, pause, demand, offer }: Parts,
+) {
   const { clock } = context
   const { coolDownMs, coolDownMaxMs, agePerPriorityMs } = context.config.timing
   const { registry } = gpus
@@ -35,33 +42,42 @@ export function createMatchmaker(context: Context, { gpus, models, agents, book,
   let isNews = false
 
   /** The task as the queue has it. A GPU that has failed it waits longer each time until it may be asked again. */
-  function waiting(task: OpenTask, { offers, failures }: TaskHistory): QueuedTask {
+  function waiting(task: OpenTask, { offers, failures, triedUntil }: TaskHistory): QueuedTask {
     const againMs = (times: number) => Math.min(coolDownMs * 2 ** (times - 1), coolDownMaxMs)
     const failedGpus = new Map(
       failures.map(({ gpuId, times, lastAt }) => [gpuId, Date.parse(lastAt) + againMs(times)] as const),
     )
     return {
       task,
-      wanted: wantedOf(task, task.model === null ? null : models.resolve(task.task_type, task.model), failedGpus),
+      wanted: wantedOfTask(task, failedGpus),
       group: failures.length === 0 ? keyOf(task) : task.id,
-      waitUntilMs: Date.parse(task.created_at) + task.max_wait_ms,
+      waitUntilMs: Date.parse(triedUntil ?? task.created_at) + task.max_wait_ms,
+      triedUntil,
       offers,
       failures,
     }
   }
 
+  function wantedOfTask(
+    task: Pick<OpenTask, 'task_type' | 'requirements' | 'model' | 'max_price_per_hour'>,
+    failedGpus?: Map<string, number>,
+  ) {
+    return wantedOf(task, task.model === null ? null : models.resolve(task.task_type, task.model), failedGpus)
+  }
+
   function enqueue(task: OpenTask) {
-    queue.add(waiting(task, { offers: 0, failures: [] }))
+    queue.add(waiting(task, { offers: 0, failures: [], triedUntil: null }))
     wake()
   }
 
-  /** Back into the queue after an attempt; `failedAt`: its GPU has failed or refused it. */
-  function requeue({ queued, attempt }: ActiveAttempt, { failedAt }: { failedAt: string | null }) {
+  /** Back into the queue after an attempt. One on trial was none of the renter's tries, so the task waits on as it did. */
+  function requeue({ queued, attempt }: ActiveAttempt, { failedAt, hadBegun }: Requeued) {
     const { gpu_id: gpuId, number: offers } = attempt
     const others = queued.failures.filter((failure) => failure.gpuId !== gpuId)
     const times = (queued.failures.find((failure) => failure.gpuId === gpuId)?.times ?? 0) + 1
     const failures = failedAt === null ? queued.failures : [...others, { gpuId, times, lastAt: failedAt }]
-    queue.add(waiting(queued.task, { offers, failures }))
+    const triedUntil = hadBegun && !attempt.trial ? failedAt : queued.triedUntil
+    queue.add(waiting(queued.task, { offers, failures, triedUntil }))
     wake()
   }
 
@@ -101,6 +117,10 @@ export function createMatchmaker(context: Context, { gpus, models, agents, book,
       }
       const { queued, gpu } = next.value
       queue.remove(queued.task.id)
+      const { id: gpuId, priceMicrosPerHour } = gpu
+      // What the market asks for itself says nothing of what renters want.
+      if (queued.task.priority >= 0)
+        demand.matched({ wanted: queued.wanted, gpuId, priceMicrosPerHour, atMs: clock.now() })
       offer(queued, gpu)
     }
     look = null
@@ -113,5 +133,5 @@ export function createMatchmaker(context: Context, { gpus, models, agents, book,
     return attemptId === null && agentId !== null && agents.isConnected(agentId) && !book.offersTo(id)
   }
 
-  return { queue, waiting, enqueue, requeue, wake, stop: () => look?.cancel() }
+  return { queue, waiting, wantedOf: wantedOfTask, enqueue, requeue, wake, stop: () => look?.cancel() }
 }

@@ -75,6 +75,23 @@ test('a result that arrives while a reclaim is being written is acknowledged and
   expect((await market.ask(null, api.gpus.get, { gpu_id: agent.gpuId })).status).toBe('available')
 })
 
+test('what arrives while the end of its attempt is being written is acknowledged with that, and not before', async () => {
+  await market.submit(alice)
+  const start = await agent.begin()
+  database.hold()
+  const reclaimed = market.ask(bob, api.gpus.reclaim, { gpu_id: agent.gpuId })
+  await database.asked(1)
+  database.letGo(1)
+  await database.asked(2)
+  let isAcknowledged = false
+  const told = agent.output(start, 0, 'late').then(() => (isAcknowledged = true))
+  // Answered after what was said before.
+  await agent.heartbeat()
+  expect(isAcknowledged).toBe(false)
+  database.letGo()
+  await Promise.all([reclaimed, told])
+})
+
 test('a task that ends before its input has been read is offered to nobody', async () => {
   const id = await refused()
   database.hold()

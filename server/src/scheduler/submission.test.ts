@@ -34,6 +34,16 @@ test('a task cannot be queued without the money for it', async () => {
   expect(agent.untaken('attempt.start')).toEqual([])
 })
 
+test('the highest price for the longest time is more than anybody has, and no fault of the market', async () => {
+  await market.machine(bob, [{ price_per_hour: '9007199254.740991', task_types: ['container'] }])
+  const day = { task_type: 'container' as const, input_data: { image: 'x' } }
+  const answer = await submit(day)
+  expect(outcome(answer)).toBe('402 insufficient_funds')
+  expect((await market.ask(alice, api.tasks.estimate, other(day))).hold).toBe('9007199254.740991')
+  await nothingWasStored()
+  expect(outcome(await submit({ ...day, max_cost: '1' }))).toBe('201')
+})
+
 test('a task that nothing fits is refused with the reasons, unless it wants to wait', async () => {
   await market.machine(bob, [
     { vram_mib: 8_192 },
@@ -164,7 +174,7 @@ test('the inputs of a user’s waiting tasks have so many bytes together and no 
 test('a task that waits is told what is true for one that was submitted already', async () => {
   const { id } = await market.submit(alice, { wait: true, max_price_per_hour: '1', max_wait_ms: 60_000 })
   const until = new Date(market.clock.now() + 60_000).toISOString()
-  const told = `It waits for one until ${until}. Cancel it and submit it anew to ask for less.`
+  const told = `It could run with +1 ORB an hour (1 GPU). It waits for one until ${until}. Cancel it and submit it anew to ask for less.`
   await market.machine(bob, [{ price_per_hour: '2' }])
   const { code, message } = (await market.task(alice, id)).waiting!
   expect(code).toBe('no_gpu_fits')
