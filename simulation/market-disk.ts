@@ -1,6 +1,7 @@
 import type { Database, Reader, Row, Value } from '@orbyte/server/db/database.ts'
 import { sqliteDatabase } from '@orbyte/server/db/sqlite-database.ts'
 import type { FileStore } from '@orbyte/server/file-store.ts'
+import { NotKeptError } from '@orbyte/server/tasks/attempt-service.ts'
 import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from '@photostructure/sqlite'
 import type { SeededRandom } from './seeded-random.ts'
 import { never, type SimulatedProcess } from './simulated-process.ts'
@@ -56,9 +57,10 @@ const fileError = (isFull: boolean) =>
     ? new DiskError('no space left on device', { errcode: 0, code: 'ENOSPC' })
     : new DiskError('input/output error', { errcode: 0, code: 'EIO' })
 
-/** Whether an error is the disk's, or was caused by one. */
+/** Whether an error is the disk's, or was caused by one, or says that an earlier one has left its mark. */
 export function isDiskError(error: unknown): boolean {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) if (cause instanceof DiskError) return true
+  for (let cause = error; cause instanceof Error; cause = cause.cause)
+    if (cause instanceof DiskError || cause instanceof NotKeptError) return true
   return false
 }
 

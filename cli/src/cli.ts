@@ -1,4 +1,5 @@
-import { type Client, createClient, OrbyteError } from '@orbyte/sdk'
+import { type Client, createClient, OrbyteError, type WebSocketConstructor } from '@orbyte/sdk'
+import { WebSocket } from 'ws'
 import { type CliEnvironment, configTokenStore, defaultUrl, readConfig, readEnvironment } from './cli-config.ts'
 import { CliError, exitCodeOf, exitCodes } from './exit-codes.ts'
 import { type Column, table } from './table.ts'
@@ -40,6 +41,7 @@ export function createCli(streams: NodeJS.Process, optionsOf: () => GlobalOption
     get client() {
       client ??= createClient({
         url: cli.url,
+        webSocket: WebSocket as WebSocketConstructor,
         ...(environment.token
           ? { token: environment.token }
           : { tokenStore: configTokenStore(environment.configPath, cli.url) }),

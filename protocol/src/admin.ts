@@ -3,7 +3,7 @@ import { Agent } from './agents.ts'
 import { Audit, AuditStatus } from './audits.ts'
 import { endpoint, pageInput, pageOf, Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
-import { NonNegativeAmount, PositiveAmount } from './money.ts'
+import { NonNegativeAmount, PositiveAmount } from './amounts.ts'
 import { Dispute, Payment } from './payments.ts'
 import { Password, User } from './users.ts'
 

@@ -3,7 +3,7 @@ import { JsonObject } from './endpoint.ts'
 import { DeviceSpecs, GpuKind, Telemetry } from './gpus.ts'
 import { idOf } from './ids.ts'
 import { Model } from './models.ts'
-import { PositiveAmount, NonNegativeAmount } from './money.ts'
+import { PositiveAmount, NonNegativeAmount } from './amounts.ts'
 import { TaskType } from './task-types.ts'
 import { TaskFileName } from './tasks.ts'
 

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
-import { NonNegativeAmount } from './money.ts'
+import { NonNegativeAmount } from './amounts.ts'
 import { TaskType } from './task-types.ts'
 
 export const AuditKind = z.enum(['canary', 'reexecution']).meta({

@@ -2,8 +2,8 @@ import { z } from 'zod'
 import { GpuAudit } from './audits.ts'
 import { Done, endpoint, pageInput, pageOf, queryBoolean, Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
-import { NonNegativeAmount, PositiveAmount } from './money.ts'
-import { AttemptStatus, End } from './task-states.ts'
+import { NonNegativeAmount, PositiveAmount } from './amounts.ts'
+import { AttemptStatus, End } from './task-status.ts'
 import { TaskType } from './task-types.ts'
 
 export const GpuStatus = z.enum(['available', 'in_use', 'maintenance', 'offline']).meta({

@@ -3,8 +3,8 @@ import { Done, endpoint, JsonObject, pageInput, pageOf, queryInt, Timestamp } fr
 import { MarketEvent } from './events.ts'
 import { Attempt, GpuKind, GpuStatus } from './gpus.ts'
 import { idOf } from './ids.ts'
-import { NonNegativeAmount, PositiveAmount } from './money.ts'
-import { End, TaskStatus } from './task-states.ts'
+import { NonNegativeAmount, PositiveAmount } from './amounts.ts'
+import { End, TaskStatus } from './task-status.ts'
 import { durationMsMaxByType, TaskType } from './task-types.ts'
 
 /** What a GPU must be like. Everything that is left out may be anything. */

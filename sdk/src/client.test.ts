@@ -95,7 +95,7 @@ test('an expired token is renewed once for all calls that wait for it, and the n
   const market = await startMarket([
     route(api.auth.me, async () => user),
     route(api.auth.refresh, async ({ refresh_token }) => {
-      refreshed.push(refresh_token)
+      refreshed.push(refresh_token!)
       return { access_token: 'good-2', token_type: 'bearer' as const, expires_in: 900, refresh_token: 'refresh-2' }
     }),
   ])

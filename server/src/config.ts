@@ -40,6 +40,8 @@ export type Config = {
   modelsPath: string
   /** DOWNLOADS_PATH: folder with the agent's npm tarball, if there is one. */
   downloadsPath: string | null
+  /** WEB_PATH: folder of the built web app, if there is one. */
+  webPath: string | null
   /** LOG_LEVEL: debug, info, warn, error or silent. Default info. */
   logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
   /** PUBLIC_URL, where others reach this server; default http://HOST:PORT. */
@@ -208,6 +210,7 @@ export function loadConfig(environment: Environment): Config {
     auditShare: percent(text('AUDIT_SHARE_PERCENT') ?? '2', 'AUDIT_SHARE_PERCENT') / 10_000,
     modelsPath: folder(text('MODELS_PATH'), ['../models', '../../models']) ?? resolve('./models'),
     downloadsPath: folder(text('DOWNLOADS_PATH'), ['./downloads', '../../dist/downloads']),
+    webPath: folder(text('WEB_PATH'), ['./web', '../../dist/web']),
     logLevel: logLevel(text('LOG_LEVEL') ?? 'info'),
     publicUrl: text('PUBLIC_URL')?.replace(/\/$/, '') ?? null,
     trustedProxies: proxies(text('TRUST_PROXY')),

@@ -24,7 +24,12 @@ export type EventLog = {
   /** `listen` is called in cursor order. If it throws, the others hear all the same. The result unsubscribes. */
   subscribe(listen: (event: StoredEvent) => void): () => void
   ofTask(reader: Reader, query: { taskId: string; after: number; limit: number }): Promise<StoredEvent[]>
+  /** Those of a part of the log that are a renter's or a provider's, without output and logs. The part is read whole. */
+  ofUser(reader: Reader, query: EventsOfUser): Promise<StoredEvent[]>
+  /** The cursor of the newest event; 0 where there is none. */
+  head(reader: Reader): Promise<number>
 }
+export type EventsOfUser = { userId: string; as: 'renter' | 'provider'; after: number; upTo: number }
 
 type EventRow = Row & {
   cursor: number
@@ -59,9 +64,25 @@ export function createEventLog(clock: Clock): EventLog {
         'SELECT * FROM events WHERE task_id = ? AND cursor > ? ORDER BY cursor LIMIT ?',
         ...[taskId, after, limit],
       )
-      return rows.map((row) => ({ ...row, data: JSON.parse(row.data) }) as StoredEvent)
+      return rows.map(storedEvent)
+    },
+    async ofUser(reader, { userId, as, after, upTo }) {
+      const rows = await reader.all<EventRow>(
+        `SELECT * FROM events WHERE cursor > ? AND cursor <= ? AND ${as === 'renter' ? 'user_id' : 'provider_id'} = ?
+           AND type NOT IN ('output.appended', 'log.appended') ORDER BY cursor`,
+        ...[after, upTo, userId],
+      )
+      return rows.map(storedEvent)
+    },
+    async head(reader) {
+      const row = await reader.get<{ head: number | null }>('SELECT max(cursor) AS head FROM events')
+      return row?.head ?? 0
     },
   }
+}
+
+function storedEvent(row: EventRow): StoredEvent {
+  return { ...row, data: JSON.parse(row.data) } as StoredEvent
 }
 
 /** Throws what one of them has thrown, once all have heard. */

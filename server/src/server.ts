@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import { adminRoutes } from './admin/admin-routes.ts'
 import { healthRoute } from './admin/health-routes.ts'
 import { agentRoutes } from './agents/agent-routes.ts'
-import { mountAgentSocket } from './agents/agent-socket.ts'
+import { agentDoor } from './agents/agent-socket.ts'
 import { auditRoutes } from './audits/audit-routes.ts'
 import type { Config } from './config.ts'
 import type { Clock, Context, Log, Random } from './context.ts'
@@ -16,8 +16,10 @@ import type { FileStore } from './file-store.ts'
 import { gpuRoutes } from './gpus/gpu-routes.ts'
 import { mountDocs } from './http/docs.ts'
 import { createHttpServer, mountRoutes } from './http/http-server.ts'
-import { mountDownloads } from './http/static.ts'
+import { mountDownloads, mountWebApp } from './http/static.ts'
+import { mountSockets } from './http/web-sockets.ts'
 import { ledgerRoutes } from './ledger/ledger-routes.ts'
+import { liveDoor } from './live/live-socket.ts'
 import { createMarket } from './market.ts'
 import { loadCatalogue } from './models/model-catalogue.ts'
 import { modelRoutes } from './models/model-routes.ts'
@@ -77,9 +79,10 @@ async function compose(context: Context): Promise<Server> {
     healthRoute(context, { gpus, scheduler, isStopping: () => stopping }),
   ]
   mountRoutes(app, context, { routes, authenticate: market.authentication.authenticate })
-  mountAgentSocket(app, context, { agents, scheduler })
+  mountSockets(app, context, [agentDoor(context, { agents, scheduler }), liveDoor(context, market)])
   await mountDocs(app, version)
   if (config.downloadsPath !== null) await mountDownloads(app, config.downloadsPath)
+  if (config.webPath !== null) await mountWebApp(app, config.webPath)
   const url = await app.listen({ port: config.port, host: config.host })
 
   async function close() {

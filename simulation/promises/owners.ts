@@ -14,6 +14,8 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
   const maintained = new Map<string, { ownerId: string; since: string }>()
   /** How many of an owner's wishes to end maintenance have had no answer. */
   const endings = new Map<string, number>()
+  /** Attempts whose GPU was reclaimed, and when. */
+  const toEnd = new Map<string, number>()
   const isBroken = (message: string) => broken('a GPU is its owner’s', message)
 
   runs.onBegin(({ process, attemptId, deviceUuid }) => {
@@ -30,7 +32,15 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
       isBroken(`${gpu_id} is offered ${attempt_id}, and is in maintenance since ${since}`)
   }
 
-  const watch: Watch = { hear }
+  function checkReclaimed() {
+    for (const [attemptId, sinceMs] of toEnd) {
+      if (store.attempt(attemptId)!.ended_at !== null) toEnd.delete(attemptId)
+      else if (Math.min(clock.nowMs() - sinceMs, wellMs()) > reclaimMsMax)
+        isBroken(`its GPU was reclaimed, and ${attemptId} goes on`)
+    }
+  }
+
+  const watch: Watch = { hear, everyHour: checkReclaimed }
   return {
     ...watch,
     /** The owner tells the agent to pause all GPUs of the machine. To be called when the agent has said that they are. */
@@ -56,12 +66,7 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
 
     /** The market has told the owner that the GPU is theirs again: what ran there ends now, uncharged. */
     reclaimed(gpuId: string) {
-      const running = store.openAttempts().filter(({ gpu_id }) => gpu_id === gpuId)
-      clock.after(reclaimMsMax, () => {
-        if (wellMs() < 2 * reclaimMsMax) return
-        for (const { id } of running)
-          if (store.attempt(id)!.ended_at === null) isBroken(`${gpuId} was reclaimed, and ${id} goes on`)
-      })
+      for (const { id, gpu_id } of store.openAttempts()) if (gpu_id === gpuId) toEnd.set(id, clock.nowMs())
     },
   }
 }

@@ -8,6 +8,7 @@ import { pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { UserService } from '../users/user-service.ts'
+import { createAcknowledged } from './agent-acknowledged.ts'
 import type { AgentAdmission } from './agent-admission.ts'
 import type { AgentConnections, Connection } from './agent-connections.ts'
 import { createAssignedNews } from './assigned-news.ts'
@@ -31,7 +32,7 @@ export async function createAgentService(context: Context, parts: Parts) {
   const { users, admission, gpus, scheduler, audits, connections } = parts
   const { database, config } = context
   const { registry } = gpus
-  const acked = new Map<string, { instance: string; seq: number }>()
+  const acked = createAcknowledged()
   const assigned = createAssignedNews(context, { registry, connections })
 
   const liveness = createLiveness(context, (agentId, state) => {
@@ -52,7 +53,7 @@ export async function createAgentService(context: Context, parts: Parts) {
     const attempts = await scheduler.reconcile(agent.id, hello.attempts)
     // Two may be let in at the same moment: there is no pause between the last look and the entry below.
     while (connections.isConnected(agent.id)) await replaceConnection(agent.id)
-    if (acked.get(agent.id)?.instance !== hello.instance) acked.set(agent.id, { instance: hello.instance, seq: 0 })
+    acked.begin(agent.id, hello.instance)
     assigned.note(bound.gpus)
     connection.send({
       type: 'welcome',
@@ -61,7 +62,7 @@ export async function createAgentService(context: Context, parts: Parts) {
       gpus: bound.gpus,
       refused_devices: bound.refused,
       attempts,
-      acked_seq: ackedSeq(agent.id),
+      acked_seq: acked.seqOf(agent.id),
     })
     connections.set(agent, connection)
     liveness.heard(agent.id)
@@ -71,9 +72,6 @@ export async function createAgentService(context: Context, parts: Parts) {
     if (refusal) return expel(agent.id, refusal)
     scheduler.wake()
   }
-
-  /** What this process has acknowledged of what the agent's said. */
-  const ackedSeq = (agentId: string) => acked.get(agentId)?.seq ?? 0
 
   /** The newest connection of an agent wins. What the one before has said is dealt with first, so that nothing counts twice. */
   async function replaceConnection(agentId: string): Promise<void> {
@@ -107,7 +105,7 @@ export async function createAgentService(context: Context, parts: Parts) {
       if (gpuId !== undefined) registry.setTelemetry(gpuId, telemetry)
     }
     const attempts = await scheduler.heartbeat(agent.id, message.attempts)
-    connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, acked_seq: ackedSeq(agent.id), attempts })
+    connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, acked_seq: acked.seqOf(agent.id), attempts })
   }
 
   const unsubscribe = registry.onChange(assigned.tell)
@@ -161,11 +159,8 @@ export async function createAgentService(context: Context, parts: Parts) {
     devices,
     heartbeat,
     heard: liveness.heard,
-    ackedSeq,
-    acknowledge(agentId: string, seq: number) {
-      const last = acked.get(agentId)
-      if (last) last.seq = Math.max(last.seq, seq)
-    },
+    ackedSeq: acked.seqOf,
+    acknowledge: acked.note,
 
     disconnected(agentId: string, connection: Connection) {
       if (connections.get(agentId) !== connection) return

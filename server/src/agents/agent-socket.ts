@@ -1,9 +1,8 @@
 import type { Duplex } from 'node:stream'
 import { agentMessageBytesMax, agentSocketPath } from '@orbyte/protocol'
-import type { FastifyInstance } from 'fastify'
-import { type WebSocket, WebSocketServer } from 'ws'
+import type { WebSocket } from 'ws'
 import type { Context } from '../context.ts'
-import { callerNetwork, clientAddress } from '../http/client-address.ts'
+import type { SocketDoor } from '../http/web-sockets.ts'
 import { type AgentSocket, type Conversation, converse, type ConversationParts } from './agent-conversation.ts'
 
 /**
@@ -13,31 +12,17 @@ import { type AgentSocket, type Conversation, converse, type ConversationParts }
 const strangersMax = { perNetwork: 128, together: 512, bytesEach: 1_500_000 }
 
 /** The agents' WebSocket. What is said on it is agent-conversation.ts's. */
-export function mountAgentSocket(app: FastifyInstance, context: Context, parts: ConversationParts) {
-  const sockets = new WebSocketServer({ noServer: true, maxPayload: agentMessageBytesMax, perMessageDeflate: false })
+export function agentDoor(context: Context, parts: ConversationParts): SocketDoor {
   const strangers = createStrangers()
-  app.server.on('upgrade', (request, socket, head) => {
-    // HTTP no longer listens on it: a caller who hangs up in this moment must not be an error that nobody hears.
-    socket.on('error', () => socket.destroy())
-    const path = request.url?.split('?')[0]?.replace(/\/$/, '')
-    if (path !== agentSocketPath) return refuse(socket, '404 Not Found')
-    const network = callerNetwork(clientAddress(request, context.config.trustedProxies))
-    const known = strangers.come(network)
-    if (!known) return refuse(socket, '503 Service Unavailable')
-    socket.once('close', known)
-    sockets.handleUpgrade(request, socket, head, (opened) => {
-      const conversation = connect(opened, socket, (agent) => converse(agent, context, parts))
-      watchStranger(socket, conversation, { known, tooMuch: () => opened.terminate() })
-    })
-  })
-  app.addHook('preClose', async () => {
-    for (const socket of sockets.clients) socket.terminate()
-    sockets.close()
-  })
-}
-
-function refuse(socket: Duplex, status: string) {
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`)
+  return {
+    path: agentSocketPath,
+    messageBytesMax: agentMessageBytesMax,
+    admit: (network) => strangers.come(network),
+    connect(opened, { raw, left }) {
+      const conversation = connect(opened, raw, (agent) => converse(agent, context, parts))
+      watchStranger(raw, conversation, { known: left, tooMuch: () => opened.terminate() })
+    },
+  }
 }
 
 /** Counts sockets on which nobody was let in yet. */

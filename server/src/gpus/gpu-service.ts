@@ -51,6 +51,8 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
       listView(market, registry.ofOwner(caller.userId), { ...page, sort: '-created' }),
     create: (caller: Owner, input: ParsedInputOf<typeof api.gpus.create>) => createGpu(market, caller, input),
     get: (gpuId: string) => view(market, gpuId),
+    /** As `get`; null where there is none. */
+    find: (gpuId: string): Gpu | null => (registry.get(gpuId) ? view(market, gpuId) : null),
     update: (caller: Owner, input: GpuChanges) => changeGpu(market, caller, input),
     remove: (caller: Owner, gpuId: string) => removeGpu(market, caller, gpuId),
     reclaim: (caller: Owner, gpuId: string) => reclaimGpu(market, caller, gpuId),

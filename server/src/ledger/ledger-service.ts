@@ -40,7 +40,8 @@ type LedgerContext = Pick<Context, 'clock' | 'database'>
 
 export function createLedger(context: LedgerContext, key: LedgerKey) {
   const open = createOpenLedger()
-  context.database.sealCommits((tx) => sealBatch(tx, { context, open, key }))
+  const moveListeners = new Set<(account: string) => void>()
+  context.database.sealCommits((tx) => sealBatch(tx, { context, open, key, moveListeners }))
 
   /** Makes the transfer, unless it was made before: then that one is the answer and nothing moves. */
   async function transfer(tx: Transaction, wanted: NewTransfer): Promise<Made> {
@@ -87,6 +88,11 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
 
   return {
     transfer,
+    /** `listen` hears of each account whose balance has changed, after the commit. The result unsubscribes. */
+    onMove(listen: (account: string) => void): () => void {
+      moveListeners.add(listen)
+      return () => moveListeners.delete(listen)
+    },
     balanceOf: open.balanceOf,
     depositedSince: store.depositedSince,
     remainder,
@@ -229,17 +235,27 @@ async function proofOf(reader: Reader, row: store.TransferRow) {
   }
 }
 
+type SealParts = {
+  context: LedgerContext
+  open: OpenLedger
+  key: LedgerKey
+  moveListeners: ReadonlySet<(account: string) => void>
+}
+
 /** Closes the commit's batch: one hash and one signature a commit, however many transfers it holds. */
-async function sealBatch(tx: Transaction, parts: { context: LedgerContext; open: OpenLedger; key: LedgerKey }) {
-  const ended = await parts.open.end(tx)
+async function sealBatch(tx: Transaction, { context, open, key, moveListeners }: SealParts) {
+  const ended = await open.end(tx)
   if (!ended) return
-  const { leaves, ...batch } = ended
+  const { leaves, changedAccounts, ...batch } = ended
   const fields = {
     ...batch,
     last_seq: batch.first_seq + leaves.length - 1,
     merkle_root: merkleRoot(leaves),
-    committed_at: nowIso(parts.context),
+    committed_at: nowIso(context),
   }
   const hash = sha256Hex(batchText(fields))
-  await store.insertBatch(tx, { ...fields, hash, signature: parts.key.sign(hash) })
+  await store.insertBatch(tx, { ...fields, hash, signature: key.sign(hash) })
+  tx.afterCommit(() => {
+    for (const listen of moveListeners) for (const account of changedAccounts) listen(account)
+  })
 }

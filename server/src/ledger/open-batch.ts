@@ -13,8 +13,10 @@ type Balance = { readonly storedMicros: number; micros: number }
 type Leaf = Pick<store.TransferRow, 'seq' | 'leaf_hash'>
 type OpenHold = { readonly row: store.HoldRow; isChanged: boolean }
 
-/** A batch that has ended, and what the tree is made of. */
-export type EndedBatch = Pick<OpenBatch, 'batch' | 'first_seq' | 'previous_hash' | 'leaves'>
+/** A batch that has ended, what the tree is made of, and whose balance is another than before. */
+export type EndedBatch = Pick<OpenBatch, 'batch' | 'first_seq' | 'previous_hash' | 'leaves'> & {
+  readonly changedAccounts: readonly string[]
+}
 export type OpenLedger = ReturnType<typeof createOpenLedger>
 
 /**
@@ -117,10 +119,10 @@ export function createOpenLedger() {
       if (!open) return null
       const { balances, holds, ...batch } = open
       open = null
-      for (const [account, { storedMicros, micros }] of balances)
-        if (micros !== storedMicros) await store.writeBalance(tx, account, micros)
+      const changed = [...balances].filter(([, { storedMicros, micros }]) => micros !== storedMicros)
+      for (const [account, { micros }] of changed) await store.writeBalance(tx, account, micros)
       for (const { row, isChanged } of holds.values()) if (isChanged) await store.writeHold(tx, row)
-      return batch.leaves.length === 0 ? null : batch
+      return batch.leaves.length === 0 ? null : { ...batch, changedAccounts: changed.map(([account]) => account) }
     },
   }
 }

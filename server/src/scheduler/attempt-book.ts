@@ -39,7 +39,10 @@ export type ActiveAttempt = {
    * waits until the agent confirms.
    */
   standing: 'open' | 'ended' | 'stopped'
+  /** What ends the phase that it is in. */
   timers: (() => void)[]
+  /** What could not be written and is tried again, whatever phase it gets into meanwhile. */
+  readonly retries: Set<() => void>
 }
 
 export type AttemptRef = { readonly attempt_id: string; readonly fencing_token: string }
@@ -84,14 +87,14 @@ export function createAttemptBook({ added, removed }: Listeners) {
     /** Nothing that is still on its way has an effect on it any more. */
     remove(active: ActiveAttempt) {
       active.standing = 'stopped'
-      stopTimers(active)
+      stopAll(active)
       if (!byId.delete(active.attempt.id)) return
       for (const index of indexes) index.delete(active)
       removed(active)
     },
 
     stop() {
-      for (const active of byId.values()) stopTimers(active)
+      for (const active of byId.values()) stopAll(active)
     },
   }
 }
@@ -140,4 +143,9 @@ export function isOpen(active: ActiveAttempt | null): active is ActiveAttempt {
 
 export function stopTimers(active: ActiveAttempt) {
   for (const cancel of active.timers.splice(0)) cancel()
+}
+
+function stopAll(active: ActiveAttempt) {
+  stopTimers(active)
+  for (const cancel of active.retries) cancel()
 }

@@ -52,11 +52,14 @@ export function createAttemptEndings(context: Context, parts: Parts) {
 
   /**
    * Runs the transaction that ends an attempt. If the database says that it has ended otherwise meanwhile (a cancel that was
-   * committed first), nothing changes. Whoever waits for `ending` finds that it has ended.
+   * committed first), nothing changes; if something that was reported before could not be kept, it rejects. Whoever waits for
+   * `ending` finds that it has ended.
    */
   async function end(active: ActiveAttempt, work: (tx: Transaction) => Promise<boolean>): Promise<boolean> {
     if (!isOpen(active)) return false
-    active.ending = write(active, work)
+    const { attempt, status, outputLength, logLines } = active
+    const known = { attempt, status, outputLength, logLines }
+    active.ending = write(active, async (tx) => (await attempts.isOpenAs(tx, known)) && work(tx))
     return active.ending
   }
 
@@ -75,7 +78,11 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   function persist(active: ActiveAttempt, work: () => Promise<void>) {
     work().catch((error: unknown) => {
       context.log.error({ error, attempt_id: active.attempt.id }, 'the end of an attempt could not be written')
-      active.timers.push(context.clock.after(retryMs, () => persist(active, work)))
+      const cancel = context.clock.after(retryMs, () => {
+        active.retries.delete(cancel)
+        persist(active, work)
+      })
+      active.retries.add(cancel)
     })
   }
 

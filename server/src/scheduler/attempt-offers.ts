@@ -119,6 +119,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
       ending: null,
       standing: 'open',
       timers: [],
+      retries: new Set(),
     }
     book.add(active)
     return active

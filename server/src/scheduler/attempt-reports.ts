@@ -2,7 +2,7 @@ import type { AgentMessageOf, End } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import { workOf } from '../speeds/speed-work.ts'
-import type { AttemptService } from '../tasks/attempt-service.ts'
+import { type AttemptService, NotKeptError } from '../tasks/attempt-service.ts'
 import {
   type ActiveAttempt,
   type AttemptBook,
@@ -127,7 +127,8 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const runMs = endings.noteRun(active, message.run_ms)
     try {
       const isKept = await attempts.output(active, { offset, text, runMs })
-      if (!isKept && isOpen(active)) throw new Error(`what ${active.attempt.id} put out before ${offset} is not kept`)
+      if (!isKept && isOpen(active))
+        throw new NotKeptError(`what ${active.attempt.id} put out before ${offset} is not kept`)
     } catch (error) {
       active.outputLength = Math.min(active.outputLength, offset)
       active.outputBytes -= bytes
@@ -150,7 +151,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     try {
       const isKept = await attempts.log(active, { offset, lines, runMs })
       if (!isKept && isOpen(active))
-        throw new Error(`the log of ${active.attempt.id} before line ${offset} is not kept`)
+        throw new NotKeptError(`the log of ${active.attempt.id} before line ${offset} is not kept`)
     } catch (error) {
       active.logLines = Math.min(active.logLines, offset)
       active.logBytes -= bytes

@@ -21,6 +21,7 @@ beforeEach(async () => {
 })
 afterEach(() => market.close())
 
+const completed = { outcome: 'completed', run_ms: 0, output_data: {}, code: 'completed', message: '', fault: null }
 const openAttempts = () =>
   market.context.database.read((reader) => reader.all('SELECT id FROM attempts WHERE ended_at IS NULL'))
 
@@ -90,6 +91,49 @@ test('what arrives while the end of its attempt is being written is acknowledged
   expect(isAcknowledged).toBe(false)
   database.letGo()
   await Promise.all([reclaimed, told])
+})
+
+test('a result rests on what was said before it: where that could not be kept, both count once they are said again', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  const said = [
+    { type: 'attempt.output', ...agent.ref(start), offset: 0, text: 'the answer', run_ms: 0 },
+    { type: 'attempt.result', ...agent.ref(start), ...completed },
+  ].map((message, index) => ({ ...message, seq: agent.machine.seq + 1 + index }))
+  database.failNext()
+  for (const message of said) agent.send(message)
+  expect(await agent.next('refused')).toMatchObject({ code: 'not_handled', retry: true })
+  expect(await market.task(alice, id)).toMatchObject({ status: 'running' })
+  const held = [{ ...agent.ref(start), status: 'ended', run_ms: 0 }]
+  const back = await market.reconnect(agent, { attempts: held })
+  expect(back.welcome.attempts).toMatchObject([{ action: 'keep' }])
+  for (const message of said) back.send(message)
+  await back.acked(said[1]!.seq)
+  expect(await market.task(alice, id)).toMatchObject({ status: 'completed' })
+  const { body } = await market.call(`GET /api/tasks/${id}/output`, { token: alice.token })
+  expect(body).toBe('the answer')
+})
+
+test('a result whose acceptance could not be kept does not end the attempt for one half only', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.next('attempt.start')
+  await market.until(
+    async () => (await market.task(alice, id)).attempts,
+    ({ length }) => length === 1,
+  )
+  const said = [
+    { type: 'attempt.accepted', ...agent.ref(start) },
+    { type: 'attempt.ready', ...agent.ref(start) },
+    { type: 'attempt.result', ...agent.ref(start), ...completed },
+  ].map((message, index) => ({ ...message, seq: agent.machine.seq + 1 + index }))
+  database.failNext()
+  for (const message of said) agent.send(message)
+  expect(await agent.next('refused')).toMatchObject({ code: 'not_handled', retry: true })
+  const held = [{ ...agent.ref(start), status: 'ended', run_ms: 0 }]
+  const back = await market.reconnect(agent, { attempts: held })
+  for (const message of said) back.send(message)
+  await back.acked(said[2]!.seq)
+  expect(await market.task(alice, id)).toMatchObject({ status: 'completed', attempts: [{ status: 'completed' }] })
 })
 
 test('a task that ends before its input has been read is offered to nobody', async () => {

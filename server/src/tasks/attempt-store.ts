@@ -144,6 +144,15 @@ export async function growLog(tx: Transaction, id: string, by: { offset: number;
   return changed === 1
 }
 
+type StoredProgress = Pick<StoredAttempt, 'status' | 'output_length' | 'log_lines'>
+/** How far the attempt is. Undefined: it has ended, or was never stored. */
+export function progressOf(reader: Reader, id: string): Promise<StoredProgress | undefined> {
+  return reader.get<Row & StoredProgress>(
+    'SELECT status, output_length, log_lines FROM attempts WHERE id = ? AND ended_at IS NULL',
+    id,
+  )
+}
+
 export async function isOpen(reader: Reader, id: string): Promise<boolean> {
   return (await reader.get('SELECT 1 AS open FROM attempts WHERE id = ? AND ended_at IS NULL', id)) !== undefined
 }

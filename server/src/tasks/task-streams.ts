@@ -1,7 +1,8 @@
 import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
-import { isTaskFinal, MarketEvent, problem, wireEncoder } from '@orbyte/protocol'
+import { isTaskFinal, problem } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
+import { viewEvent } from '../event-view.ts'
 import type { Caller } from '../http/route.ts'
 import type { AuthenticationService } from '../users/authentication-service.ts'
 import type { TaskService } from './task-service.ts'
@@ -9,7 +10,6 @@ import type { TaskService } from './task-service.ts'
 const pageOfEvents = 500
 /** A stream says something at least this often, so that whoever waits can tell silence from a broken connection. */
 const quietMsMax = 15_000
-const encodeEvent = wireEncoder(MarketEvent)
 const endings = new Set(['task.completed', 'task.failed', 'task.cancelled'])
 
 /** `ended`: the task has, so there is nothing to wait for. */
@@ -72,7 +72,7 @@ export function createTaskStreams(context: Context, { tasks, authentication }: P
         yield ': still here\n\n'
         continue
       }
-      yield `id: ${event.cursor}\nevent: ${event.type}\ndata: ${JSON.stringify(encodeEvent(event))}\n\n`
+      yield `id: ${event.cursor}\nevent: ${event.type}\ndata: ${JSON.stringify(viewEvent(event))}\n\n`
       if (endings.has(event.type)) return
     }
   }

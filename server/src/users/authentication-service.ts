@@ -25,7 +25,7 @@ export type AuthenticationService = ReturnType<typeof createAuthenticationServic
 export function createAuthenticationService(context: Context) {
   const tokens = createAccessTokens(context)
   const remembered = new Map<string, Remembered>()
-  const listeners: ((userId: string) => void)[] = []
+  const listeners = new Set<(userId: string) => void>()
   let changes = 0
 
   async function authenticate(credential: string): Promise<Principal> {
@@ -84,9 +84,13 @@ export function createAuthenticationService(context: Context) {
       })
     },
 
-    /** What was opened with a credential and is still open has to be asked for again. `listen` must not throw. */
-    onForgotten(listen: (userId: string) => void): void {
-      listeners.push(listen)
+    /**
+     * What was opened with a credential and is still open has to be asked for again. `listen` must not throw. The result
+     * unsubscribes.
+     */
+    onForgotten(listen: (userId: string) => void): () => void {
+      listeners.add(listen)
+      return () => listeners.delete(listen)
     },
   }
 }
