@@ -28,6 +28,11 @@ export type Transaction = Reader & {
    */
   afterCommit(effect: () => void): void
   /**
+   * Runs at the end of the commit, within it and after all its transactions, if this one has not failed. What throws there fails
+   * the whole commit.
+   */
+  sealWith(work: () => Promise<void>): void
+  /**
    * Runs if what the transaction has written so far is undone, because it fails or because the commit is lost; the newest first.
    * For what memory keeps of a commit that is still open. Must not throw.
    */
@@ -38,11 +43,6 @@ export type Database = {
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T>
   /** Reads what is committed. */
   read<T>(work: (reader: Reader) => Promise<T>): Promise<T>
-  /**
-   * `seal` runs once at the end of each commit, inside it, after all its transactions: the ledger closes its batch there.
-   * If it throws, the whole commit fails.
-   */
-  sealCommits(seal: (tx: Transaction) => Promise<void>): void
   /** Writes a consistent copy to `path`. */
   backUp(path: string): Promise<void>
   /** Commits what was asked for, then closes. */

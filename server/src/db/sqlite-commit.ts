@@ -8,7 +8,6 @@ export type Waiting = {
   readonly resolve: (value: unknown) => void
   readonly reject: (error: unknown) => void
 }
-export type Seal = (tx: Transaction) => Promise<void>
 
 /** From so many on it pays to do without savepoints. */
 const manyTransactions = 8
@@ -17,13 +16,13 @@ const manyTransactions = 8
  * One commit, and the transactions that share it, one after the other. Throws if nothing of it is stored; else all of it is, but
  * for those whose promise is rejected here. Resolves with what is to happen now that it is stored.
  */
-export async function commit(connection: Connection, batch: readonly Waiting[], seal: Seal): Promise<Committed> {
+export async function commit(connection: Connection, batch: readonly Waiting[]): Promise<Committed> {
   const tx = new SqliteTransaction(connection)
   try {
     connection.exec('BEGIN IMMEDIATE')
     const together = batch.length < manyTransactions ? null : await runTogether(connection, tx, batch)
     const answers = together ?? (await runApart(connection, tx, batch))
-    await seal(tx)
+    for (const work of tx.seals) await work()
     connection.exec('COMMIT')
     return { effects: tx.effects, answers }
   } catch (error) {
@@ -115,12 +114,13 @@ function assertInCommit(connection: Connection) {
 }
 
 /** How far a commit had come. */
-type Mark = { readonly effects: number; readonly undos: number; readonly writes: number }
-const nothingDone: Mark = { effects: 0, undos: 0, writes: 0 }
+type Mark = { readonly effects: number; readonly seals: number; readonly undos: number; readonly writes: number }
+const nothingDone: Mark = { effects: 0, seals: 0, undos: 0, writes: 0 }
 
 /** What the transactions of one commit write through, in turn. */
 class SqliteTransaction implements Transaction {
   readonly effects: (() => void)[] = []
+  readonly seals: (() => Promise<void>)[] = []
   readonly #undos: (() => void)[] = []
   readonly #connection: Connection
   #writes = 0
@@ -157,12 +157,17 @@ class SqliteTransaction implements Transaction {
     this.effects.push(effect)
   }
 
+  sealWith(work: () => Promise<void>) {
+    this.seals.push(work)
+  }
+
   onUndo(undo: () => void) {
     this.#undos.push(undo)
   }
 
   mark(): Mark {
-    return { effects: this.effects.length, undos: this.#undos.length, writes: this.#writes }
+    const [effects, seals, undos] = [this.effects.length, this.seals.length, this.#undos.length]
+    return { effects, seals, undos, writes: this.#writes }
   }
 
   hasWrittenSince({ writes }: Mark): boolean {
@@ -170,8 +175,9 @@ class SqliteTransaction implements Transaction {
   }
 
   /** In memory; what is written SQLite undoes. */
-  undoTo({ effects, undos }: Mark) {
+  undoTo({ effects, seals, undos }: Mark) {
     this.effects.length = effects
+    this.seals.length = seals
     for (const undo of this.#undos.splice(undos).reverse()) undo()
   }
 }

@@ -1,7 +1,7 @@
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite'
 import { type Database, DatabaseInUseError, type Reader, type Transaction } from './database.ts'
 import { createBackup } from './sqlite-backup.ts'
-import { commit, type Committed, type Seal, type Waiting } from './sqlite-commit.ts'
+import { commit, type Committed, type Waiting } from './sqlite-commit.ts'
 import { connect, readerOn } from './sqlite-connection.ts'
 import { isBusy } from './sqlite-errors.ts'
 
@@ -50,7 +50,6 @@ export function sqliteDatabase(
 ): Database {
   const connection = connect(sqlite)
   const reader = readerOn(connection)
-  let seal: Seal = async () => {}
   const waiting: Waiting[] = []
   let writing: Promise<void> | null = null
   let closed = false
@@ -73,7 +72,7 @@ export function sqliteDatabase(
       const batch = waiting.splice(0, transactionsPerCommitMax)
       try {
         await mayBegin
-        await exclusively(async () => happen(await commit(connection, batch, seal), onEffectError))
+        await exclusively(async () => happen(await commit(connection, batch), onEffectError))
       } catch (error) {
         for (const { reject } of batch) reject(error)
       }
@@ -90,9 +89,6 @@ export function sqliteDatabase(
       })
     },
     read: (work) => exclusively(() => work(reader)),
-    sealCommits(next) {
-      seal = next
-    },
     backUp: backup.backUp,
     async close() {
       closed = true

@@ -14,7 +14,7 @@ import type { Reader, Transaction } from '../db/database.ts'
 import type { LedgerKey } from './ledger-key.ts'
 import * as store from './ledger-store.ts'
 import { hashLeaf, inclusionPath, merkleRoot, sha256Hex } from './merkle.ts'
-import { createOpenLedger, type OpenLedger } from './open-batch.ts'
+import { createOpenLedger, type EndedBatch } from './open-batch.ts'
 
 /**
  * Where money is. Every movement is a transfer: one debit and one credit of the same amount, made within the caller's
@@ -39,9 +39,8 @@ export const held = (userId: string) => `held:${userId}`
 type LedgerContext = Pick<Context, 'clock' | 'database'>
 
 export function createLedger(context: LedgerContext, key: LedgerKey) {
-  const open = createOpenLedger()
+  const open = createOpenLedger(sealBatch)
   const moveListeners = new Set<(account: string) => void>()
-  context.database.sealCommits((tx) => sealBatch(tx, { context, open, key, moveListeners }))
 
   /** Makes the transfer, unless it was made before: then that one is the answer and nothing moves. */
   async function transfer(tx: Transaction, wanted: NewTransfer): Promise<Made> {
@@ -76,6 +75,21 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       `That needs ${needed} ORB, and ${there} ORB is there. Deposit first (POST /api/wallet/deposit), or ask for less.`,
       { needed, balance: there },
     )
+  }
+
+  /** Closes the commit's batch: one hash and one signature a commit, however many transfers it holds. */
+  async function sealBatch(tx: Transaction, { leaves, changedAccounts, ...batch }: EndedBatch) {
+    const fields = {
+      ...batch,
+      last_seq: batch.first_seq + leaves.length - 1,
+      merkle_root: merkleRoot(leaves),
+      committed_at: nowIso(context),
+    }
+    const hash = sha256Hex(batchText(fields))
+    await store.insertBatch(tx, { ...fields, hash, signature: key.sign(hash) })
+    tx.afterCommit(() => {
+      for (const listen of moveListeners) for (const account of changedAccounts) listen(account)
+    })
   }
 
   /** What is left of a task's hold. */
@@ -233,29 +247,4 @@ async function proofOf(reader: Reader, row: store.TransferRow) {
     path: inclusionPath(leaves, leaf_index),
     batch,
   }
-}
-
-type SealParts = {
-  context: LedgerContext
-  open: OpenLedger
-  key: LedgerKey
-  moveListeners: ReadonlySet<(account: string) => void>
-}
-
-/** Closes the commit's batch: one hash and one signature a commit, however many transfers it holds. */
-async function sealBatch(tx: Transaction, { context, open, key, moveListeners }: SealParts) {
-  const ended = await open.end(tx)
-  if (!ended) return
-  const { leaves, changedAccounts, ...batch } = ended
-  const fields = {
-    ...batch,
-    last_seq: batch.first_seq + leaves.length - 1,
-    merkle_root: merkleRoot(leaves),
-    committed_at: nowIso(context),
-  }
-  const hash = sha256Hex(batchText(fields))
-  await store.insertBatch(tx, { ...fields, hash, signature: key.sign(hash) })
-  tx.afterCommit(() => {
-    for (const listen of moveListeners) for (const account of changedAccounts) listen(account)
-  })
 }

@@ -22,9 +22,9 @@ export type OpenLedger = ReturnType<typeof createOpenLedger>
 /**
  * The batch that is open, in memory: a commit reads a balance or a hold once and writes it once, at its end, however many
  * transfers have changed it. Where a transaction fails, what it did here is undone too; with the commit all of it is gone, so
- * that outside of one the tables are what there is.
+ * that outside of one the tables are what there is. `seal` stores the batch.
  */
-export function createOpenLedger() {
+export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => Promise<void>) {
   let open: OpenBatch | null = null
 
   async function current(tx: Transaction): Promise<OpenBatch> {
@@ -37,7 +37,18 @@ export function createOpenLedger() {
       ...{ leaves: [], balances: new Map(), holds: new Map() },
     }
     tx.onUndo(() => (open = null))
+    tx.sealWith(() => end(tx))
     return open
+  }
+
+  /** Writes what has changed. */
+  async function end(tx: Transaction) {
+    const { balances, holds, ...batch } = open!
+    open = null
+    const changed = [...balances].filter(([, { storedMicros, micros }]) => micros !== storedMicros)
+    for (const [account, { micros }] of changed) await store.writeBalance(tx, account, micros)
+    for (const { row, isChanged } of holds.values()) if (isChanged) await store.writeHold(tx, row)
+    if (batch.leaves.length > 0) await seal(tx, { ...batch, changedAccounts: changed.map(([account]) => account) })
   }
 
   async function balance(tx: Transaction, { balances }: OpenBatch, account: string): Promise<Balance> {
@@ -112,17 +123,6 @@ export function createOpenLedger() {
         row.released_micros -= part.releasedMicros
         hold.isChanged = isChanged
       })
-    },
-
-    /** Writes what has changed, and ends the batch. Null: the commit holds no transfer. */
-    async end(tx: Transaction): Promise<EndedBatch | null> {
-      if (!open) return null
-      const { balances, holds, ...batch } = open
-      open = null
-      const changed = [...balances].filter(([, { storedMicros, micros }]) => micros !== storedMicros)
-      for (const [account, { micros }] of changed) await store.writeBalance(tx, account, micros)
-      for (const { row, isChanged } of holds.values()) if (isChanged) await store.writeHold(tx, row)
-      return batch.leaves.length === 0 ? null : { ...batch, changedAccounts: changed.map(([account]) => account) }
     },
   }
 }

@@ -240,9 +240,8 @@ export async function writeReexecution(tx: Transaction, id: string, status: Reex
   await tx.run('UPDATE tasks SET reexecution = ? WHERE id = ?', status, id)
 }
 
-/** Removes a task's input, output and logs; its files are task-file-store.ts's. */
+/** Removes a task's input and output; what it put out while it ran is the event log's, its files are task-file-store.ts's. */
 export async function deleteTaskData(tx: Transaction, id: string, at: string) {
-  await tx.run(`DELETE FROM events WHERE task_id = ? AND type IN ('output.appended', 'log.appended', 'file.added')`, id)
   await tx.run(
     'UPDATE tasks SET input_data = NULL, output_data = NULL, data_deleted_at = ?1, updated_at = ?1 WHERE id = ?2',
     ...[at, id],
