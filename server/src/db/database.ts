@@ -76,8 +76,18 @@ export class DatabaseInUseError extends Error {
 /** `true` and `false` are 1 and 0 in tables. */
 export const flag = (value: boolean): number => (value ? 1 : 0)
 
-/** As many question marks as there are values, for `IN (…)`. */
-export const placeholders = (values: readonly Value[]): string => values.map(() => '?').join(', ')
+/** Our own words, like statuses, for `IN (…)`. */
+export const words = (values: readonly string[]): string => values.map((value) => `'${value}'`).join(', ')
+
+/** A statement that differs by a word: each text is made once, since a statement is prepared and found by its text. */
+export function statementBy<W extends string>(textOf: (word: W) => string): (word: W) => string {
+  const texts = new Map<W, string>()
+  return (word) => {
+    const text = texts.get(word) ?? textOf(word)
+    texts.set(word, text)
+    return text
+  }
+}
 
 /**
  * The end of an id, for an index that lists what belongs to somebody: with six of its random characters instead of all thirty,

@@ -7,7 +7,7 @@ import {
   type TaskSummary,
   type TaskType,
 } from '@orbyte/protocol'
-import { flag, placeholders, placeOf, type Reader, type Row, shortOf, type Transaction } from '../db/database.ts'
+import { flag, placeOf, type Reader, type Row, shortOf, statementBy, type Transaction, words } from '../db/database.ts'
 import { endOf } from './attempt-store.ts'
 
 /** A task as it is stored. `model` is the resolved name of the model that it needs. */
@@ -185,18 +185,16 @@ export async function inputOf(reader: Reader, id: string): Promise<Task['input_d
   return fromJson(row?.input_data ?? null)
 }
 
+const startTaskSql = `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + ?,
+  updated_at = ? WHERE id = ? AND status IN (${words(taskStatusesBefore('running'))})`
+
 /** The task's current attempt becomes this one; a trial does not count. False: the task is not waiting any more. */
 export async function startTask(
   tx: Transaction,
   id: string,
   attempt: { id: string; gpuId: string; trial: boolean; at: string },
 ): Promise<boolean> {
-  const from = taskStatusesBefore('running')
-  const changed = await tx.run(
-    `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + ?, updated_at = ?
-     WHERE id = ? AND status IN (${placeholders(from)})`,
-    ...[attempt.id, attempt.gpuId, flag(!attempt.trial), attempt.at, id, ...from],
-  )
+  const changed = await tx.run(startTaskSql, ...[attempt.id, attempt.gpuId, flag(!attempt.trial), attempt.at, id])
   return changed === 1
 }
 
@@ -210,14 +208,19 @@ export async function requeueTask(
   id: string,
   { attemptId, at }: { attemptId: string; at: string },
 ): Promise<boolean> {
-  const from = taskStatusesBefore('pending')
   const changed = await tx.run(
     `UPDATE tasks SET status = 'pending', attempt_id = NULL, gpu_id = NULL, updated_at = ?
-     WHERE id = ? AND attempt_id = ? AND status IN (${placeholders(from)})`,
-    ...[at, id, attemptId, ...from],
+     WHERE id = ? AND attempt_id = ? AND status IN (${words(taskStatusesBefore('pending'))})`,
+    ...[at, id, attemptId],
   )
   return changed === 1
 }
+
+const finishTaskAs = statementBy(
+  (status: TaskStatus) =>
+    `UPDATE tasks SET status = '${status}', end_code = ?1, end_message = ?2, end_decided_by = ?3, cost_micros = ?4, run_ms = ?5,
+       output_data = ?6, updated_at = ?7, completed_at = ?7 WHERE id = ?8 AND status IN (${words(taskStatusesBefore(status))})`,
+)
 
 /** False: it has ended already, or cannot end so. */
 export async function finishTask(
@@ -226,12 +229,9 @@ export async function finishTask(
   ending: { status: TaskStatus; end: End; cost: number; runMs: number; outputData: Task['output_data']; at: string },
 ): Promise<boolean> {
   const { status, end, cost, runMs, outputData, at } = ending
-  const from = taskStatusesBefore(status)
   const changed = await tx.run(
-    `UPDATE tasks SET status = ?, end_code = ?, end_message = ?, end_decided_by = ?, cost_micros = ?, run_ms = ?, output_data = ?,
-       updated_at = ?, completed_at = ? WHERE id = ? AND status IN (${placeholders(from)})`,
-    ...[status, end.code, end.message, end.decided_by, cost, runMs, outputData && JSON.stringify(outputData)],
-    ...[at, at, id, ...from],
+    finishTaskAs(status),
+    ...[end.code, end.message, end.decided_by, cost, runMs, outputData && JSON.stringify(outputData), at, id],
   )
   return changed === 1
 }
