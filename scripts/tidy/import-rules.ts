@@ -61,10 +61,12 @@ const pureFiles = [
   'money',
   'openai-translation',
   'output-check',
+  'packing',
   'pricing',
   'receipts',
   'speed-estimate',
   'speed-work',
+  'task-mix',
   'task-states',
 ]
 const purePackages = ['zod', 'node:crypto', 'node:assert', 'node:assert/strict']

@@ -120,9 +120,9 @@ export const defects: readonly Defect[] = [
     by: '',
   }),
   one('tell of a change before it is committed', {
-    file: 'server/src/db/sqlite-database.ts',
-    replace: 'afterCommit: (effect) => effects.push(effect),',
-    by: 'afterCommit: (effect) => effect(),',
+    file: 'server/src/db/sqlite-commit.ts',
+    replace: 'this.effects.push(effect)',
+    by: 'effect()',
   }),
   one('forget idempotency keys', {
     file: 'server/src/http/idempotency-store.ts',
@@ -174,14 +174,14 @@ export const defects: readonly Defect[] = [
     name: 'begin the ledger’s chain anew at a restart',
     changes: [
       {
-        file: 'server/src/ledger/ledger-service.ts',
-        replace: 'previous_hash: last?.hash ?? genesisHash,',
-        by: 'previous_hash: (key.isChained && last?.hash) || ((key.isChained = true), genesisHash),',
+        file: 'server/src/ledger/open-batch.ts',
+        replace: 'let open: OpenBatch | null = null',
+        by: 'let open: OpenBatch | null = null\n  let isChained = false',
       },
       {
-        file: 'server/src/ledger/ledger-service.ts',
-        replace: 'async function sealBatch(tx: Transaction, context: LedgerContext, key: LedgerKey) {',
-        by: 'async function sealBatch(tx: Transaction, context: LedgerContext, key: LedgerKey & { isChained?: boolean }) {',
+        file: 'server/src/ledger/open-batch.ts',
+        replace: 'previous_hash: hash }',
+        by: 'previous_hash: isChained ? hash : ((isChained = true), genesisHash) }',
       },
     ],
   },
@@ -196,9 +196,9 @@ export const defects: readonly Defect[] = [
     by: '',
   }),
   one('give a GPU that is taken back the task that it was asked for', {
-    file: 'server/src/scheduler/scheduler-service.ts',
-    replace: 'for (const active of book.ofGpu(id)) endings',
-    by: "for (const active of book.ofGpu(id)) if (active.status !== 'offered') endings",
+    file: 'server/src/scheduler/attempts-of-agents.ts',
+    replace: 'await Promise.all(book.ofGpu(id).map(',
+    by: "await Promise.all(book.ofGpu(id).filter((active) => active.status !== 'offered').map(",
   }),
   one('ask a GPU again that has just failed', {
     file: 'server/src/scheduler/matching.ts',
@@ -220,8 +220,8 @@ export const defects: readonly Defect[] = [
       },
       {
         file: 'server/src/scheduler/scheduler-service.ts',
-        replace: 'await Promise.all(tooLate.map(giveUp))\n    wake()',
-        by: 'await Promise.all(tooLate.map(giveUp))',
+        replace: 'shares.forgetOld()\n    wake()',
+        by: 'shares.forgetOld()',
       },
     ],
   },

@@ -149,8 +149,8 @@ test('an offer that could not be written is made again soon, and nothing is held
   database.letGo()
   await opened
   const stopped = await agent.next('attempt.stop')
-  for (const { attempt_id } of agent.untaken('attempt.start')) {
-    expect(attempt_id).toBe(stopped.attempt_id)
+  for (const offered of agent.untaken('attempt.start')) {
+    expect(offered).toMatchObject({ attempt_id: stopped.attempt_id })
     await agent.next('attempt.start')
   }
   market.clock.advance(1_000)
