@@ -109,11 +109,22 @@ export const defects: readonly Defect[] = [
     replace: 'for (const entry of this.#entries.slice(0, this.#sentCount)) send(numbered(entry))',
     by: '',
   }),
-  one('take a result without the output before it', {
-    file: 'server/src/scheduler/attempt-endings.ts',
-    replace: '(await attempts.isOpenAs(tx, known)) && work(tx)',
-    by: 'work(tx)',
-  }),
+  {
+    name: 'take a result without the output before it',
+    changes: [
+      {
+        file: 'server/src/scheduler/attempt-endings.ts',
+        replace: '(await attempts.isOpenAs(tx, known)) && work(tx)',
+        by: 'work(tx)',
+      },
+      {
+        file: 'server/src/scheduler/attempt-reports.ts',
+        replace:
+          'if (active.status !== heard.status || active.outputLength < heard.outputLength || active.logLines < heard.logLines)',
+        by: 'if (active.status !== heard.status)',
+      },
+    ],
+  },
   one('keep what an earlier attempt had put out', {
     file: 'server/src/tasks/attempt-service.ts',
     replace: "await events.append(tx, { type: 'output.reset', ...about(subject) })",
