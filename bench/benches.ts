@@ -16,6 +16,14 @@ export type Bench = {
 }
 
 export const benches = {
+  matching: {
+    says: 'How many tasks a second the matcher finds a GPU for, among 1,000, 10,000 and 100,000 GPUs, and how long one takes.',
+    options: {
+      runs: { type: 'string', default: '3', says: 'How often each is measured; at least 3.' },
+      decisions: { type: 'string', default: '200000', says: 'How many decisions a run.' },
+    },
+    load: async () => (await import('./matching-bench.ts')).runMatching,
+  },
   packing: {
     says: 'How much of a GPU cluster is given out, by how places are chosen: the experiment of the FGD paper (ATC’23).',
     options: {

@@ -46,7 +46,12 @@ const compositionRoots = ['server/src/market.ts', 'server/src/server.ts', 'serve
 const pureFiles = [
   'agent-states',
   'fair-share',
+  'fitting',
+  'gpu-index',
+  'gpu-lane',
   'gpu-names',
+  'gpu-profile',
+  'gpu-search',
   'gpu-states',
   'gpu-status',
   'ledger-hash',

@@ -7,11 +7,15 @@ import { chooseBest, countRejections, judgeFit, judgeNow, nearEqualShare, type W
 
 const nowMs = 1_800_000_000_000
 const wanted = (fields: Partial<Wanted> = {}): Wanted => ({
+  key: '',
   taskType: 'text_generation',
   requirements: {},
+  gpus: 1,
+  part: null,
   model: null,
   modelName: null,
   maxPriceMicrosPerHour: null,
+  timings: null,
   failedGpus: new Map(),
   retryFailed: false,
   ...fields,

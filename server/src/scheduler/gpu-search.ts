@@ -1,0 +1,191 @@
+import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { type Fitting, Fittings, type Place } from './fitting.ts'
+import { type GpuIndex, type Machine, Slot } from './gpu-index.ts'
+import { costFrom, type Lane, type Pool, stepShare } from './gpu-lane.ts'
+import { isPassedOver, milliOn, nearEqualShare, type Wanted } from './matching.ts'
+import { wholeMilli } from './packing.ts'
+
+/** What a task gets: one GPU or part of it, or several GPUs of one machine. */
+export type Choice = { readonly gpus: readonly MarketGpu[]; readonly milliEach: number }
+export type At = {
+  readonly nowMs: number
+  /** From 0 to below 1. */
+  random(): number
+}
+
+/*
+ * What is chosen may cost more than the best by so much, because it leaves the rest of the market better off, and by so much more,
+ * because among near-equals chance decides. With the width of a step it stays within what is promised.
+ */
+const packingShare = 0.01
+const randomShare = (1 + nearEqualShare) / (1 + packingShare) / (1 + stepShare) - 1
+
+/** A pool that may be chosen from. */
+type Candidate = {
+  readonly pool: Pool<Slot> | Pool<Machine>
+  /** What the task is expected to cost there at least, more where others need the GPU. */
+  readonly cost: number
+  /** What an hour's cost is multiplied by. */
+  readonly factor: number
+}
+type Priced = { readonly choice: Choice; readonly cost: number }
+
+/** Finds the best free GPUs for a task: see `choose`. */
+export class GpuSearch {
+  readonly #index: GpuIndex
+  readonly #fittings: Fittings
+  // Of the search that is going on.
+  #candidates: Candidate[] = []
+  #limit = Infinity
+  readonly #passedOver = new Set<Candidate['pool']>()
+  #fallback: Priced | null = null
+
+  constructor(index: GpuIndex) {
+    this.#index = index
+    this.#fittings = new Fittings(index)
+  }
+
+  /** A task has come that wants this: what comes often is what room is kept for. */
+  arrived(wanted: Wanted) {
+    this.#fittings.arrived(wanted)
+  }
+
+  /**
+   * The best of what is free and fits. No other is expected to cost less by more than `nearEqualShare`. Among those within it, the
+   * choice is where the rest of the market is left better off, and else random, so that a new provider gets a first task.
+   * Null: nothing that fits is free.
+   */
+  choose(wanted: Wanted, at: At): Choice | null {
+    if (wanted.requirements.gpu_id !== undefined) return this.#chooseNamed(wanted, at)
+    const fitting = this.#fittings.of(wanted, at.nowMs)
+    this.#forget()
+    for (;;) {
+      this.#findCandidates(fitting, wanted)
+      if (this.#candidates.length === 0) return this.#fallback?.choice ?? null
+      const candidate = this.#drawCandidate(at.random())
+      const choice = this.#drawFrom(candidate, wanted, at)
+      if (choice) return choice
+      // Nobody in it will do: they have failed this task, or who was cheap enough has left.
+      this.#passedOver.add(candidate.pool)
+      raisePriceFrom(candidate.pool, wanted.gpus)
+    }
+  }
+
+  #forget() {
+    this.#passedOver.clear()
+    this.#fallback = null
+  }
+
+  #chooseNamed(wanted: Wanted, at: At): Choice | null {
+    const slot = this.#index.slotOf(wanted.requirements.gpu_id!)
+    if (!slot || !this.#fittings.of(wanted, at.nowMs).numbers.includes(slot.profile.number)) return null
+    if (wanted.gpus > 1) return cheapestOf(slot.machine, wanted, at)?.choice ?? null
+    const isFree = wanted.part === null ? slot.isWhole : slot.isShared && slot.freeMilli >= milliOn(wanted, slot.gpu)
+    return isFree ? (take([slot], wanted, at)?.choice ?? null) : null
+  }
+
+  #findCandidates(fitting: Fitting, wanted: Wanted) {
+    this.#candidates = []
+    this.#limit = this.#fallback?.cost ?? Infinity
+    for (const place of fitting.places) this.#look(place, fitting, wanted)
+    // The limit has come down while looking.
+    const limit = this.#limit
+    this.#candidates = this.#candidates.filter(({ cost }) => cost <= limit)
+  }
+
+  #look(place: Place, fitting: Fitting, wanted: Wanted) {
+    const { numbers, milliEach } = fitting
+    const factors = fitting.factors[place.warmth]
+    const { costFrom: cheapest, priceFrom } = place.lanes
+    const priceMost = (wanted.maxPriceMicrosPerHour ?? Infinity) * wholeMilli
+    for (let entry = 0; entry < numbers.length; entry++) {
+      const number = numbers[entry]!
+      // Beyond the end of the arrays there are no lanes.
+      if (number >= cheapest.length || cheapest[number]! * factors[entry]! > this.#limit) continue
+      const unitPriceMost = priceMost / milliEach[entry]!
+      if (priceFrom[number]! > unitPriceMost) continue
+      const lane = place.lanes.of(number)
+      if (lane)
+        priceFrom[number] = Math.max(priceFrom[number]!, this.#lookInto(lane, place, { fitting, entry, unitPriceMost }))
+    }
+  }
+
+  /** Says from what price on there is anything in the lane, as far as that has been seen. */
+  #lookInto(
+    { rungs }: Lane<Slot> | Lane<Machine>,
+    { warmth, freeFrom, freeTo, isPacked }: Place,
+    { fitting, entry, unitPriceMost }: { fitting: Fitting; entry: number; unitPriceMost: number },
+  ): number {
+    const factor = fitting.factors[warmth][entry]!
+    const needed = fitting.wanted.part === null ? freeFrom : fitting.milliEach[entry]!
+    let priceFrom = Infinity
+    for (const { step, pools } of rungs) {
+      const least = costFrom(step) * factor
+      if (least > this.#limit) return 0
+      for (const pool of pools) {
+        if (pool.priceFrom < priceFrom) priceFrom = pool.priceFrom
+        if (pool.free < needed || pool.free > freeTo || pool.priceFrom > unitPriceMost) continue
+        const penalty = isPacked ? fitting.penalty(entry, pool.free, this.#fittings.value) : 0
+        const cost = least * (1 + packingShare * penalty)
+        if (cost > this.#limit || (this.#passedOver.size > 0 && this.#passedOver.has(pool))) continue
+        this.#limit = Math.min(this.#limit, cost * (1 + randomShare))
+        this.#candidates.push({ pool, cost, factor })
+      }
+    }
+    return priceFrom
+  }
+
+  /** Each member of each pool has the same chance. */
+  #drawCandidate(random: number): Candidate {
+    let members = 0
+    for (const { pool } of this.#candidates) members += pool.seats.length
+    let drawn = random * members
+    for (const candidate of this.#candidates) {
+      drawn -= candidate.pool.seats.length
+      if (drawn < 0) return candidate
+    }
+    return this.#candidates.at(-1)!
+  }
+
+  #drawFrom({ pool: { seats, step }, factor }: Candidate, wanted: Wanted, at: At): Choice | null {
+    const first = Math.floor(at.random() * seats.length)
+    for (let next = 0; next < seats.length; next++) {
+      const { member } = seats[(first + next) % seats.length]!
+      const found = member instanceof Slot ? take([member], wanted, at) : cheapestOf(member, wanted, at)
+      if (!found) continue
+      if (found.cost < costFrom(step + 1) * (1 + 1e-9)) return found.choice
+      // A machine whose cheapest GPUs will not do is dearer than its place says.
+      const cost = found.cost * factor
+      if (cost < (this.#fallback?.cost ?? Infinity)) this.#fallback = { choice: found.choice, cost }
+    }
+    return null
+  }
+}
+
+function raisePriceFrom(pool: Candidate['pool'], gpus: number) {
+  pool.priceFrom = Infinity
+  for (const { member } of pool.seats) {
+    const price = member instanceof Slot ? member.price : member.priceOf(gpus)
+    if (price < pool.priceFrom) pool.priceFrom = price
+  }
+}
+
+/** The cheapest of the machine's GPUs that will do; where they would be too dear together, those with the lowest prices. */
+function cheapestOf(machine: Machine, wanted: Wanted, at: At): Priced | null {
+  const slots = machine.whole().filter(({ gpu }) => !isPassedOver(wanted, gpu.id, at.nowMs))
+  if (slots.length < wanted.gpus) return null
+  const byPrice = () => slots.sort((a, b) => a.price - b.price).slice(0, wanted.gpus)
+  return take(slots.slice(0, wanted.gpus), wanted, at) ?? take(byPrice(), wanted, at)
+}
+
+function take(slots: readonly Slot[], wanted: Wanted, at: At): Priced | null {
+  const milliEach = milliOn(wanted, slots[0]!.gpu)
+  let [price, cost] = [0, 0]
+  for (const slot of slots) {
+    if (isPassedOver(wanted, slot.gpu.id, at.nowMs)) return null
+    price += (slot.price * milliEach) / wholeMilli
+    cost += slot.cost
+  }
+  if (wanted.maxPriceMicrosPerHour !== null && price > wanted.maxPriceMicrosPerHour) return null
+  return { choice: { gpus: slots.map(({ gpu }) => gpu), milliEach }, cost }
+}
