@@ -9,6 +9,8 @@ import { type Client, createClient, pages } from '@orbyte/sdk'
 import { until } from '../dev/network.ts'
 import { freePort, killAll, newUser, orbyte, type Process, startMarket } from './processes.ts'
 
+type NewTask = Parameters<Client['tasks']['create']>[0]
+
 let folder: string
 let port: number
 let market: Process
@@ -25,31 +27,50 @@ afterEach(async () => {
 test('a market that is backed up while tasks run is the same after a restore, and goes on', async () => {
   const [provider, renter] = [await newUser(urlOf(port), 'provider'), await newUser(urlOf(port), 'renter')]
   await renter.wallet.deposit({ amount: '100' })
-  const agent = await startAgent(provider, port, 4)
+  const agent = await startAgent(provider, port)
+  const free = async () => (await provider.gpus.mine()).items.filter(({ status }) => status === 'available').length
+  await until(async () => (await free()) === 4, 'the GPUs to connect')
   const files = [{ name: 'note.txt', text: 'x'.repeat(100_000) }]
-  const input_data = { sleep_ms: 400, output: 'four pieces of text', chunks: 4, files }
-  const { items } = await renter.tasks.createBatch({
-    tasks: Array.from({ length: 24 }, () => ({ task_type: 'other' as const, input_data })),
-  })
-  await until(async () => (await withStatus(renter, 'completed')).length >= 6, 'a quarter of the tasks to end')
+  const submit = async (count: number, input_data: NewTask['input_data']) => {
+    const tasks = Array.from({ length: count }, () => ({ task_type: 'other' as const, input_data }))
+    return (await renter.tasks.createBatch({ tasks })).items.map(({ id }) => id)
+  }
+  // Some that have ended, as many as there are GPUs that run until they are cancelled, and some that wait for these.
+  const ended = await submit(6, { output: 'text', files })
+  await until(async () => (await withStatus(renter, 'completed')).length === ended.length, 'the first tasks to end')
+  const endless = await submit(4, { sleep_ms: 600_000, output: 'never', chunks: 600 })
+  await until(async () => (await withStatus(renter, 'running')).length === endless.length, 'all GPUs to be in use')
+  const waiting = await submit(6, { output: 'text', files })
 
+  const others = keepBusy(await newUser(urlOf(port), 'another'))
   expect(await backUp('--secret-file', 'orbyte.db.secret', '--keys-of', 'orbyte.db')).toMatchObject({ code: 0 })
-  await until(async () => (await withStatus(renter, 'completed')).length === items.length, 'all tasks to end')
+  await others.rest()
+  const goOn = async (client: Client) => {
+    for (const id of endless) await client.tasks.cancel({ task_id: id })
+    const count = ended.length + waiting.length
+    await until(async () => (await withStatus(client, 'completed')).length === count, 'what waited to end')
+    expect((await client.wallet.get()).held).toBe('0')
+  }
+  await goOn(renter)
   await agent.kill('SIGKILL')
   await market.kill('SIGTERM')
   const copied = rowsOf('backup/orbyte.db')
-  expect(copied.tasks.map(({ id }) => id)).toEqual(items.map(({ id }) => id).sort())
-  // It was taken in the middle of things, and is how things were at one moment: the later ones begin with it.
-  expect(new Set(copied.tasks.map(({ status }) => status))).toEqual(new Set(['pending', 'running', 'completed']))
+  const statusesOf = (ids: string[]) =>
+    new Set(copied.tasks.flatMap(({ id, status }) => (ids.includes(id) ? status : [])))
+  expect([ended, endless, waiting].map(statusesOf)).toEqual([
+    new Set(['completed']),
+    new Set(['running']),
+    new Set(['pending']),
+  ])
+  // It is how things were at one moment: the later ones begin with it.
   const later = rowsOf('orbyte.db')
   expect(later.transfers.slice(0, copied.transfers.length)).toEqual(copied.transfers)
   expect(later.events.slice(0, copied.events.length)).toEqual(copied.events)
   expect(later.transfers.length).toBeGreaterThan(copied.transfers.length)
 
   const elsewhere = await freePort()
-  expect(await run('restore', 'backup', '--database', 'restored/orbyte.db')).toMatchObject({ code: 0 })
-  // Its cool-downs are short: all that ran when the copy was made is lost to its agent.
-  await startMarket({ folder: join(folder, 'restored'), port: elsewhere, env: { TIME_SCALE: '0.1' } })
+  expect(await run(['restore', 'backup', '--database', 'restored/orbyte.db'])).toMatchObject({ code: 0 })
+  await startMarket({ folder: join(folder, 'restored'), port: elsewhere })
   const again = createClient({ url: urlOf(elsewhere) })
   await again.setTokens(await again.auth.token({ username: 'renter@example.org', password: 'a password for tests' }))
   const tasks = []
@@ -63,27 +84,29 @@ test('a market that is backed up while tasks run is the same after a restore, an
   expect(await again.tasks.file({ task_id: done!.id, name: file!.name })).toHaveLength(100_000)
 
   await again.setTokens(await again.auth.token({ username: 'provider@example.org', password: 'a password for tests' }))
-  await startAgent(again, elsewhere, 4)
+  await startAgent(again, elsewhere)
   await again.setTokens(await again.auth.token({ username: 'renter@example.org', password: 'a password for tests' }))
-  await until(async () => (await withStatus(again, 'completed')).length === items.length, 'what waited and ran to end')
-  expect((await again.wallet.get()).held).toBe('0')
-}, 120_000)
+  await goOn(again)
+}, 240_000)
 
 test('a damaged backup is neither verified nor restored, and nothing is overwritten', async () => {
   const renter = await newUser(urlOf(port), 'renter')
   await renter.wallet.deposit({ amount: '5' })
   const { public_key: key } = await renter.ledger.head()
+  const { key: token } = await renter.apiKeys.create({ name: 'of one who is no administrator' })
   expect(await backUp('--secret-file', 'orbyte.db.secret', '--key', key)).toMatchObject({ code: 0 })
   for (const path of ['backup', 'backup/orbyte.db'])
-    expect(await run('ledger', 'verify', path), path).toMatchObject({ code: 0 })
+    expect(await run(['ledger', 'verify', path]), path).toMatchObject({ code: 0 })
   const before = read('orbyte.db')
   for (const [command, says] of [
     [['restore', 'backup', '--database', 'orbyte.db'], 'Nothing is overwritten'],
     [['backup', 'backup', '--secret-file', 'orbyte.db.secret'], 'give another name'],
   ] as const) {
-    const { code, said } = await run(...command)
+    const { code, said } = await run(command)
     expect({ code, said }).toEqual({ code: 2, said: expect.stringContaining(says) })
   }
+  const forbidden = await run(['backup', 'another'], { ORBYTE_TOKEN: token })
+  expect(forbidden).toEqual({ code: 1, said: expect.stringContaining('--secret-file') })
   expect(read('orbyte.db')).toEqual(before)
 
   truncateSync(join(folder, 'backup/orbyte.db'), statSync(join(folder, 'backup/orbyte.db')).size - 4_096)
@@ -91,7 +114,7 @@ test('a damaged backup is neither verified nor restored, and nothing is overwrit
     ['ledger', 'verify', 'backup'],
     ['restore', 'backup', '--database', 'restored/orbyte.db'],
   ]) {
-    const { code, said } = await run(...command)
+    const { code, said } = await run(command)
     expect({ code, said }).toEqual({ code: 1, said: expect.stringMatching(/orbyte\.db has \d+ of \d+ bytes/) })
   }
   expect(existsSync(join(folder, 'restored'))).toBe(false)
@@ -100,36 +123,50 @@ test('a damaged backup is neither verified nor restored, and nothing is overwrit
 test('a market restored without its ledger key says that it needs it, and starts with it', async () => {
   await newUser(urlOf(port), 'renter').then((renter) => renter.wallet.deposit({ amount: '5' }))
   expect(await backUp('--secret-file', 'orbyte.db.secret')).toMatchObject({ code: 0 })
-  const restored = await run('restore', 'backup', '--database', 'restored/orbyte.db')
+  const restored = await run(['restore', 'backup', '--database', 'restored/orbyte.db'])
   expect(restored.said).toContain('restored/orbyte.db.ledger-key')
   await expect(startMarket({ folder: join(folder, 'restored'), port: await freePort() })).rejects.toThrow('ledger-key')
   writeFileSync(join(folder, 'restored/orbyte.db.ledger-key'), read('orbyte.db.ledger-key'))
   await startMarket({ folder: join(folder, 'restored'), port: await freePort() })
 }, 60_000)
 
+/** Moves money until `rest`, which resolves when nothing moves any more. */
+function keepBusy(renter: Client): { rest(): Promise<void> } {
+  let isOver = false
+  const busy = (async () => {
+    while (!isOver) {
+      await renter.wallet.deposit({ amount: '0.01' })
+      await renter.wallet.withdraw({ amount: '0.01' })
+    }
+  })()
+  return {
+    rest() {
+      isOver = true
+      return busy
+    },
+  }
+}
+
 const urlOf = (own: number) => `http://127.0.0.1:${own}`
 const read = (path: string) => readFileSync(join(folder, path))
 
-async function startAgent(provider: Client, at: number, gpus: number): Promise<Process> {
+/** With four GPUs. */
+async function startAgent(provider: Client, at: number): Promise<Process> {
   const { token } = await provider.agentTokens.create({ name: 'backup test' })
-  const data = join(folder, 'agent')
-  const flags = { server: urlOf(at), token, data, emulate: `RTX 4090:24x${gpus}`, price: '1' }
+  const flags = { server: urlOf(at), token, data: join(folder, 'agent'), emulate: 'RTX 4090:24x4', price: '1' }
   const words = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, value])
-  const agent = orbyte(['agent', 'start', ...words, '--allow-fake'], { cwd: folder })
-  const free = async () => (await provider.gpus.mine()).items.filter(({ status }) => status === 'available').length
-  await until(async () => (await free()) === gpus, 'the GPUs to connect')
-  return agent
+  return orbyte(['agent', 'start', ...words, '--allow-fake'], { cwd: folder })
 }
 
 const withStatus = async (client: Client, status: 'pending' | 'running' | 'completed') =>
   (await client.tasks.list({ status, limit: 200 })).items
 
-const backUp = (...words: string[]) => run('backup', 'backup', ...words)
+const backUp = (...words: string[]) => run(['backup', 'backup', ...words])
 
-async function run(...words: string[]): Promise<{ code: number | null; said: string }> {
+async function run(words: readonly string[], env: Record<string, string> = {}) {
   const command = orbyte(words, {
     cwd: folder,
-    env: { ORBYTE_URL: urlOf(port), ORBYTE_CONFIG: join(folder, 'config.json') },
+    env: { ORBYTE_URL: urlOf(port), ORBYTE_CONFIG: join(folder, 'config.json'), ...env },
   })
   const [code] = (await once(command.child, 'close')) as [number | null]
   return { code, said: command.said() }

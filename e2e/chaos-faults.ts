@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { SeededRandom } from '../simulation/seeded-random.ts'
 import type { Victim } from './chaos-processes.ts'
 import type { Proxy } from './chaos-proxy.ts'
-import { type SeededRandom, sleep } from './chaos-random.ts'
 
 /** How often what was done. `restarts` counts every start after the first. */
 export type FaultCounts = { kills: number; restarts: number; stops: number; cuts: number }
@@ -11,7 +12,7 @@ export type Trouble = {
   /** Between each agent and the market, and between the renters and the market. */
   proxies: readonly Proxy[]
   random: SeededRandom
-  /** How long an agent may be silent. Half of what is long is longer than this. */
+  /** How long an agent may be silent. What is long is about as long. */
   deadMs: number
 }
 
@@ -20,13 +21,13 @@ export type Trouble = {
  * when all of it is mended: everything is up and the network is good again.
  */
 export async function makeTrouble(trouble: Trouble, untilMs: number): Promise<FaultCounts> {
+  const { random, market, agents, proxies } = trouble
   const counts: FaultCounts = { kills: 0, restarts: 0, stops: 0, cuts: 0 }
   const inTrouble = new Set<Victim | Proxy>()
   const mending = new Set<Promise<void>>()
-  const { random } = trouble
   while (Date.now() < untilMs) {
-    await sleep(random.between(100, 900))
-    const target = random.pick(targets(trouble))
+    await sleep(random.integer(100, 900))
+    const target = random.pick<Victim | Proxy>([market, ...agents, ...proxies])!
     // Drawn whether it is free or not, so that the next draws do not depend on how fast this machine is.
     const fault = 'freeze' in target ? processFault(target, trouble, counts) : networkFault(target, trouble, counts)
     if (inTrouble.has(target)) continue
@@ -41,42 +42,37 @@ export async function makeTrouble(trouble: Trouble, untilMs: number): Promise<Fa
   return counts
 }
 
-/** The market as often as two agents, their connections as often as they. */
-function targets({ market, agents, proxies }: Trouble): (Victim | Proxy)[] {
-  return [market, market, ...agents, ...proxies]
-}
-
 type Fault = () => Promise<void>
 
-function processFault(target: Victim, { random, deadMs, market }: Trouble, counts: FaultCounts): Fault {
-  const downMs = target === market ? random.between(0, 2_000) : durationMs(random, deadMs)
+function processFault(victim: Victim, { random, deadMs }: Trouble, counts: FaultCounts): Fault {
+  const downMs = durationMs(random, deadMs)
   const frozenMs = durationMs(random, deadMs)
-  const kind = random.pick(['kill', 'kill', 'freeze', 'freeze', 'end', 'freeze and kill'] as const)
+  const kind = random.pick(['kill', 'kill', 'freeze', 'freeze', 'end', 'freeze and kill'])!
   return async () => {
     if (kind.startsWith('freeze')) {
       counts.stops++
-      target.freeze()
+      victim.freeze()
       await sleep(frozenMs)
-      if (kind === 'freeze') return target.thaw()
+      if (kind === 'freeze') return victim.thaw()
     }
-    if (kind === 'end') await target.end()
+    if (kind === 'end') await victim.end()
     else {
       counts.kills++
-      await target.kill()
+      await victim.kill()
     }
     await sleep(downMs)
     counts.restarts++
-    await target.start()
+    await victim.start()
   }
 }
 
 function networkFault(proxy: Proxy, { random, deadMs }: Trouble, counts: FaultCounts): Fault {
   const forMs = durationMs(random, deadMs)
-  const kind = random.pick(['cut', 'cut', 'stall', 'refuse', 'agent alone', 'market alone', 'stall and cut'] as const)
+  const kind = random.pick(['cut', 'cut', 'stall', 'refuse', 'client alone', 'market alone', 'stall and cut'])!
   return async () => {
     counts.cuts++
     if (kind === 'cut') return proxy.cut()
-    if (kind === 'agent alone') return proxy.halfOpen('client')
+    if (kind === 'client alone') return proxy.halfOpen('client')
     if (kind === 'market alone') return proxy.halfOpen('market')
     if (kind === 'refuse') proxy.refuse()
     else proxy.stall()
@@ -86,8 +82,8 @@ function networkFault(proxy: Proxy, { random, deadMs }: Trouble, counts: FaultCo
   }
 }
 
-/** Mostly short; one in four is about as long as it takes for an agent to be given up. */
+/** Mostly short; one in three is about as long as it takes for an agent to be given up. */
 function durationMs(random: SeededRandom, deadMs: number): number {
-  const isLong = random.chance(0.25)
-  return isLong ? random.between(deadMs / 2, 1.5 * deadMs) : random.between(10, deadMs / 4)
+  const isLong = random.chance(0.33)
+  return isLong ? random.integer(deadMs / 2, 1.5 * deadMs) : random.integer(10, deadMs / 4)
 }

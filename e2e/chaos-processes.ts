@@ -1,15 +1,8 @@
-import { randomUUID } from 'node:crypto'
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
-import { build } from 'esbuild'
-import { bundleSettings, engineEntries, packagesOfWorkspaces } from '../scripts/bundle.ts'
-import { repository } from '../scripts/stamps.mjs'
 import { orbyte, type Process } from './processes.ts'
 
 /** A process that is killed, stopped and started again. It is always the same one: its name, its folder, its words. */
 export type Victim = {
   readonly name: string
-  readonly isUp: boolean
   start(): Promise<void>
   kill(): Promise<void>
   /** In order: SIGTERM. */
@@ -24,19 +17,20 @@ export type VictimOptions = {
   words: readonly string[]
   cwd: string
   env: Record<string, string>
-  program: readonly string[]
   /** The line that says that it is up; null: it is up when it has been started. */
   upWhen: RegExp | null
-  /** It ended, and nobody had asked it to; or it said what it never should. */
+  /** It ended and nobody had asked it to, it did not end in order when asked to, or it said what it never should. */
   onTrouble: (sentence: string) => void
 }
 
-export function createVictim(options: VictimOptions): Victim {
-  const { name, words, cwd, env, program, upWhen, onTrouble } = options
+/** An agent finishes what it runs. One that takes longer is killed, which is trouble. */
+const endMsMax = 60_000
+
+export function createVictim({ name, words, cwd, env, upWhen, onTrouble }: VictimOptions): Victim {
   let running: Process | null = null
 
   function watch(started: Process) {
-    started.child.once('exit', (code, signal) => {
+    started.child.once('close', (code, signal) => {
       for (const line of started.said().split('\n'))
         if (isTrouble(line)) onTrouble(`${name} said: ${line.slice(0, 600)}`)
       if (running !== started) return
@@ -45,45 +39,39 @@ export function createVictim(options: VictimOptions): Victim {
     })
   }
 
-  async function finish(signal: 'SIGKILL' | 'SIGTERM') {
-    const ending = running
-    running = null
-    await ending?.kill(signal)
-  }
-
   return {
     name,
-    get isUp() {
-      return running !== null
-    },
     async start() {
       if (running !== null) return
-      const started = orbyte(words, { cwd, env, program })
+      const started = orbyte(words, { cwd, env })
       running = started
       watch(started)
+      // One that ends before it is up has told so.
       if (upWhen !== null) await started.line(upWhen).catch(() => {})
     },
-    kill: () => finish('SIGKILL'),
-    end: () => finish('SIGTERM'),
+    async kill() {
+      const ending = running
+      running = null
+      await ending?.kill('SIGKILL')
+    },
+    async end() {
+      const ending = running
+      running = null
+      if (ending === null) return
+      const late = setTimeout(() => ending.child.kill('SIGKILL'), endMsMax)
+      await ending.kill('SIGTERM')
+      clearTimeout(late)
+      const { exitCode, signalCode } = ending.child
+      // One that does not listen yet, because it was started just now, is ended by the signal itself.
+      if (exitCode !== 0 && signalCode !== 'SIGTERM')
+        onTrouble(`${name} ended with ${signalCode ?? exitCode}: ${ending.said().slice(-1_000)}`)
+    },
     freeze: () => void running?.child.kill('SIGSTOP'),
     thaw: () => void running?.child.kill('SIGCONT'),
   }
 }
 
-/** A line of the market's log at level error, or the stack of something that nobody caught. */
+/** A line of a log at level error, or the stack of something that nobody caught. */
 function isTrouble(line: string): boolean {
-  return /^\{"level":(50|60),/.test(line) || /^\s+at .+\(?(file|node|\/).*:\d+:\d+\)?$/.test(line)
-}
-
-/** The command in one folder of JavaScript, which starts in a fraction of the time that its sources take. */
-export async function buildProgram(): Promise<{ program: string[]; remove: () => Promise<void> }> {
-  // Within the checkout, so that it finds the npm packages.
-  const outdir = join(repository, 'node_modules', `.orbyte-chaos-${randomUUID()}`)
-  await build({
-    ...bundleSettings,
-    entryPoints: { orbyte: join(repository, 'cli/src/main.ts'), ...(await engineEntries()) },
-    outdir,
-    external: await packagesOfWorkspaces(),
-  })
-  return { program: [join(outdir, 'orbyte.js')], remove: () => rm(outdir, { recursive: true, force: true }) }
+  return /^\{"level":(50|60),|^\S+Z error: /.test(line) || /^\s+at .+\(?(file|node|\/).*:\d+:\d+\)?$/.test(line)
 }

@@ -1,5 +1,6 @@
-import { type Client, OrbyteError } from '@orbyte/sdk'
-import { type SeededRandom, sleep } from './chaos-random.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Client, OrbyteError, watch } from '@orbyte/sdk'
+import type { SeededRandom } from '../simulation/seeded-random.ts'
 
 type NewTask = Parameters<Client['tasks']['create']>[0]
 
@@ -17,13 +18,17 @@ export type Submission = {
   refusedWith: string | null
   /** The market has acknowledged that it is cancelled. */
   isCancelled: boolean
+  /** What a watcher has heard, as "cursor type", from the first to the last event. Null: nobody watches. */
+  heard: string[] | null
 }
 
 export type Renter = {
   readonly client: Client
   readonly submissions: readonly Submission[]
-  /** Submits, and sometimes cancels, until `untilMs`; resolves when the market has answered everything. */
-  live(untilMs: number): Promise<void>
+  /** Submits, sometimes cancels and sometimes watches, until it is over; resolves when the market has answered every call. */
+  live(isOver: () => boolean): Promise<void>
+  /** Resolves when those who watch have heard how it ended. */
+  heardAll(): Promise<void>
   /** Pays for what was submitted to be paid by hand. */
   payAll(): Promise<void>
 }
@@ -39,35 +44,48 @@ export type RenterOptions = {
 
 export function createRenter({ name, client, random, pauseMs, onTrouble }: RenterOptions): Renter {
   const submissions: Submission[] = []
+  const watching: Promise<void>[] = []
+  const tell = (what: string) => (error: unknown) => onTrouble(`${what}: ${String(error)}`)
 
-  async function submit(submission: Submission, cancelAfterMs: number | null) {
+  async function submit(submission: Submission, plan: Plan) {
     const answer = await persist(onTrouble, () =>
       client.tasks.create(submission.task, { idempotencyKey: submission.title }),
     )
-    if (answer instanceof OrbyteError) submission.refusedWith = answer.code
-    else submission.taskId = answer.id
-    if (cancelAfterMs === null || submission.taskId === null) return
-    await sleep(cancelAfterMs)
-    const task_id = submission.taskId
+    if (answer instanceof OrbyteError) return void (submission.refusedWith = answer.code)
+    submission.taskId = answer.id
+    if (plan.watches) watching.push(listen(submission, answer.id).catch(tell(`watching ${answer.id}`)))
+    if (plan.cancelAfterMs === null) return
+    await sleep(plan.cancelAfterMs)
     const cancelled = await persist(onTrouble, () =>
-      client.tasks.cancel({ task_id }, { idempotencyKey: `cancel-${submission.title}` }),
+      client.tasks.cancel({ task_id: answer.id }, { idempotencyKey: `cancel-${submission.title}` }),
     )
     if (!(cancelled instanceof OrbyteError)) submission.isCancelled = true
-    else if (cancelled.code !== 'task_finished') onTrouble(`cancelling ${task_id}: ${cancelled.message}`)
+    else if (cancelled.code !== 'task_finished') onTrouble(`cancelling ${answer.id}: ${cancelled.message}`)
+  }
+
+  async function listen(submission: Submission, taskId: string) {
+    submission.heard = []
+    const events = watch(client, taskId, { failuresMax: Infinity })
+    for await (const { cursor, type } of events) submission.heard.push(`${cursor} ${type}`)
   }
 
   return {
     client,
     submissions,
-    async live(untilMs) {
+    async live(isOver) {
       const onTheirWay: Promise<void>[] = []
-      while (Date.now() < untilMs) {
+      while (!isOver()) {
         const submission = newSubmission(`${name}-${submissions.length + 1}`, random)
         submissions.push(submission)
-        onTheirWay.push(submit(submission, random.chance(0.15) ? random.between(0, 3_000) : null))
-        await sleep(random.between(0, 2 * pauseMs))
+        const cancelAfterMs = random.chance(0.15) ? random.integer(0, 3_000) : null
+        const submitted = submit(submission, { cancelAfterMs, watches: random.chance(0.2) })
+        onTheirWay.push(submitted.catch(tell(submission.title)))
+        await sleep(random.integer(0, 2 * pauseMs))
       }
       await Promise.all(onTheirWay)
+    },
+    async heardAll() {
+      await Promise.all(watching)
     },
     async payAll() {
       for (const { task, taskId } of submissions) {
@@ -79,6 +97,8 @@ export function createRenter({ name, client, random, pauseMs, onTrouble }: Rente
     },
   }
 }
+
+type Plan = { cancelAfterMs: number | null; watches: boolean }
 
 /** Asks again until there is an answer: what came back, or a refusal. Something broken on the market's side is neither. */
 async function persist<T>(onTrouble: (sentence: string) => void, ask: () => Promise<T>): Promise<T | OrbyteError> {
@@ -95,27 +115,31 @@ async function persist<T>(onTrouble: (sentence: string) => void, ask: () => Prom
   }
 }
 
+/** How the work of a task fails, and how often. Few fail by their provider: a GPU that has failed cools down and does nothing. */
+const failures = [
+  ['crash', 0.015],
+  ['out_of_memory', 0.015],
+  ['renter_error', 0.06],
+  ['too_long', 0.03],
+] as const
+
+function newFailure(random: SeededRandom): (typeof failures)[number][0] | null {
+  let draw = random.unit()
+  for (const [failsWith, share] of failures) if ((draw -= share) < 0) return failsWith
+  return null
+}
+
 /** Some of everything that may happen to a task. */
 function newSubmission(title: string, random: SeededRandom): Submission {
-  const output = `${title}: ${random.letters(random.between(0, 3_000))}`
-  const draw = random.number()
-  const failsWith =
-    draw < 0.06
-      ? 'crash'
-      : draw < 0.1
-        ? 'out_of_memory'
-        : draw < 0.16
-          ? 'renter_error'
-          : draw < 0.19
-            ? 'too_long'
-            : null
+  const output = `${title}: ${letters(random, random.integer(0, 3_000))}`
+  const failsWith = newFailure(random)
   const input_data = {
     output,
-    sleep_ms: failsWith === 'too_long' ? 60_000 : random.between(0, 2_000),
-    chunks: random.between(1, 8),
-    ...(random.chance(0.3) && { prepare_ms: random.between(0, 1_000) }),
-    ...(random.chance(0.3) && { log: Array.from({ length: random.between(1, 30) }, () => random.letters(40)) }),
-    ...(random.chance(0.1) && { files: [{ name: 'result.txt', text: random.letters(random.between(1, 400_000)) }] }),
+    sleep_ms: failsWith === 'too_long' ? 60_000 : random.integer(0, 4_000),
+    chunks: random.integer(1, 8),
+    ...(random.chance(0.3) && { prepare_ms: random.integer(0, 1_000) }),
+    ...(random.chance(0.3) && { log: Array.from({ length: random.integer(1, 30) }, () => letters(random, 40)) }),
+    ...(random.chance(0.1) && { files: [{ name: 'result.txt', text: letters(random, random.integer(1, 400_000)) }] }),
     ...(random.chance(0.04) && { ignore_cancel: true }),
     ...(failsWith !== null && failsWith !== 'too_long' && { fail: failsWith }),
   }
@@ -123,8 +147,11 @@ function newSubmission(title: string, random: SeededRandom): Submission {
     ...{ title, task_type: 'other', input_data, max_price_per_hour: '1', wait: true },
     max_duration_ms: failsWith === 'too_long' ? 1_500 : 30_000,
     auto_pay: !random.chance(0.1),
-    priority: random.between(0, 9),
+    priority: random.integer(0, 9),
     ...(random.chance(0.05) && { max_wait_ms: 2_000 }),
   }
-  return { title, task, output, failsWith, taskId: null, refusedWith: null, isCancelled: false }
+  return { title, task, output, failsWith, taskId: null, refusedWith: null, isCancelled: false, heard: null }
 }
+
+const letters = (random: SeededRandom, count: number) =>
+  Array.from(random.bytes(count), (byte) => String.fromCharCode(97 + (byte % 26))).join('')

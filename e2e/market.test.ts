@@ -56,7 +56,7 @@ test('a GPU that its owner takes back is free within five seconds, and the task 
   const network = await startNetwork({ machines: ['RTX 4090:24', 'RTX 3090:24'] })
   await network.gpusAvailable(2)
   const { client } = network.alice
-  const submitted = await client.tasks.create({ task_type: 'other', input_data: { sleep_ms: 1_500, output: 'done' } })
+  const submitted = await client.tasks.create({ task_type: 'other', input_data: { sleep_ms: 5_000, output: 'done' } })
   let reclaimed: string | null = null
   const task = await runTaskToEnd(client, submitted.id, async (event) => {
     if (event.type !== 'attempt.ready' || reclaimed !== null) return

@@ -42,7 +42,7 @@ test('SIGTERM stops the market in order, and what runs meanwhile is paid for aft
 
 test('kill -9 of an agent: once it is back, what it ran is tried on another GPU, uncharged and paid once', async () => {
   const agents = { 'agent-1': await startAgent('agent-1'), 'agent-2': await startAgent('agent-2') }
-  const task = await submit({ sleep_ms: 3_000, output: 'done' })
+  const task = await submit({ sleep_ms: 5_000, output: 'done' })
   const running = async () =>
     (await renter.tasks.get({ task_id: task })).attempts.find(({ status }) => status === 'running')
   await until(async () => (await running()) !== undefined, 'the attempt to run')

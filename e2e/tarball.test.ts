@@ -52,6 +52,8 @@ test('one command in an empty folder installs the agent from the market, with en
   npx = spawn('npx', words, {
     cwd: empty,
     detached: true,
+    // What npm has fetched already it need not ask the registry for.
+    env: { ...process.env, npm_config_prefer_offline: 'true' },
     shell: process.platform === 'win32',
     stdio: ['ignore', 'pipe', 'pipe'],
   })

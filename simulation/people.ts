@@ -147,9 +147,9 @@ export function createPeople(parts: PeopleParts) {
       ask({
         who,
         what: `looks at ${id.slice(-6)}`,
-        work: async ({ tasks: all, submissions }, caller) => {
+        work: async ({ tasks: all, explanations }, caller) => {
           const { stored } = await all.get(caller, id)
-          if (stored.status === 'pending' && !submissions.waiting(stored))
+          if (stored.status === 'pending' && !explanations.waiting(stored))
             promises.broken('what waits can say why', `${id} waits, and nothing says why`)
         },
       })

@@ -124,11 +124,12 @@ function statusText(status: AgentStatus): string {
   const market = status.connected
     ? `connected to ${status.server} as ${status.agent_id}`
     : `not connected to ${status.server}`
-  const devices = status.devices.map(({ index, name, vram_gb, status: word, price_per_hour, gpu_id, attempt }) => {
+  const devices = status.devices.map((device) => {
+    const { index, name, vram_gb, price_per_hour, gpu_id, attempt } = device
     const price = price_per_hour === null ? '' : `, ${price_per_hour} ORB/h`
     const work =
       attempt === null ? '' : `: ${attempt.task_type}, ${attempt.status}, ${(attempt.run_ms / 1_000).toFixed(1)} s`
-    return `  ${index}  ${name} (${vram_gb.toFixed(1)} GiB${price}) ${gpu_id ?? ''}\n     ${word}${work}`
+    return `  ${index}  ${name} (${vram_gb.toFixed(1)} GiB${price}) ${gpu_id ?? ''}\n     ${stateOf(device)}${work}`
   })
   const lines = [
     `${status.stopping ? 'stopping' : 'running'}, ${market}`,
@@ -138,6 +139,14 @@ function statusText(status: AgentStatus): string {
     ...status.problems.map((problem) => `! ${problem}`),
   ]
   return lines.join('\n')
+}
+
+function stateOf({ status, cool_down_ms }: AgentStatus['devices'][number]): string {
+  if (status === 'cooling down')
+    return `cooling down: it has failed, and is offered nothing for ${Math.ceil(cool_down_ms / 1_000)} s`
+  if (status === 'on trial')
+    return 'on trial: it has failed several times in a row, and gets a task only where no other GPU is free'
+  return status
 }
 
 function doctorText(checks: readonly DoctorCheck[]): string {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Agent } from './agent.ts'
 import { createMachine, type FixtureMachine } from './fixture-machine.ts'
+import { newId } from './fixture-market.ts'
 import { askAgent, serveControl } from './owner/control.ts'
 
 let machine: FixtureMachine
@@ -102,6 +103,20 @@ test('a drained GPU finishes what runs on it and takes nothing new', async () =>
   expect(await market.next('attempt.refused')).toMatchObject({ code: 'paused' })
   machine.offer({ device_uuid: machine.devices()[1] })
   await market.next('attempt.accepted')
+})
+
+test('a GPU that the market has put into a cool-down says so, for as long as it lasts', async () => {
+  const { market, clock } = machine
+  const agent = await machine.start()
+  const [uuid, other] = machine.devices()
+  const gpu = { uuid, gpu_id: newId('gpu'), name: 'the cold one', price_per_hour: '0.5', maintenance: false }
+  market.send({ type: 'gpus', gpus: [{ ...gpu, cool_down_ms: 240_000, on_trial: true }] } as never)
+  machine.offer({ device_uuid: other, input: { sleep_ms: 3_600_000 } })
+  await market.next('attempt.ready')
+  expect(agent.status().devices[0]).toMatchObject({ status: 'cooling down', cool_down_ms: 240_000 })
+  expect(machine.logged).toContain('the cold one has failed and cools down: the market offers it nothing for 240 s.')
+  for (let minutes = 0; minutes < 4; minutes++) await clock.advance(60_000)
+  expect(agent.status().devices[0]).toMatchObject({ status: 'on trial', cool_down_ms: 0 })
 })
 
 test('a GPU that is not here is named with those that are', async () => {

@@ -19,9 +19,12 @@ const DeviceStatus = z.object({
     'reclaimed',
     'outside hours',
     'maintenance',
+    'cooling down',
+    'on trial',
     'not admitted',
     'offline',
   ]),
+  cool_down_ms: z.number().describe('Nothing is offered to it for so long, because it has failed.'),
   attempt: z.object({ id: z.string(), task_type: z.string(), status: z.string(), run_ms: z.number() }).nullable(),
 })
 export type DeviceStatus = z.output<typeof DeviceStatus>
@@ -46,15 +49,15 @@ export type DeviceStatusParts = {
   readonly index: number
   /** What the market calls it; null: it is not on the market. */
   readonly assigned: ServerMessageOf<'gpus'>['gpus'][number] | null
+  readonly coolDownMs: number
   readonly attempt: Attempt | null
   readonly paused: DeviceStatus['status'] | null
   /** Whether the market has ever welcomed this agent process. */
   readonly isWelcome: boolean
 }
 
-export function deviceStatus({ device, index, assigned, attempt, paused, isWelcome }: DeviceStatusParts): DeviceStatus {
-  const idle =
-    assigned === null ? (isWelcome ? 'not admitted' : 'offline') : assigned.maintenance ? 'maintenance' : 'available'
+export function deviceStatus(parts: DeviceStatusParts): DeviceStatus {
+  const { device, index, assigned, coolDownMs, attempt, paused } = parts
   const held = attempt?.held()
   return {
     index,
@@ -65,10 +68,18 @@ export function deviceStatus({ device, index, assigned, attempt, paused, isWelco
     kind: device.kind,
     vram_gb: device.vramMib / 1_024,
     price_per_hour: assigned === null ? null : formatOrb(assigned.price_per_hour),
-    status: attempt === null ? (paused ?? idle) : 'running',
+    status: attempt === null ? (paused ?? idleStatus(parts)) : 'running',
+    cool_down_ms: coolDownMs,
     attempt:
       attempt === null || held === undefined
         ? null
         : { id: held.attempt_id, task_type: attempt.start.task_type, status: held.status, run_ms: held.run_ms },
   }
+}
+
+function idleStatus({ assigned, coolDownMs, isWelcome }: DeviceStatusParts): DeviceStatus['status'] {
+  if (assigned === null) return isWelcome ? 'not admitted' : 'offline'
+  if (assigned.maintenance) return 'maintenance'
+  if (coolDownMs > 0) return 'cooling down'
+  return assigned.on_trial ? 'on trial' : 'available'
 }

@@ -63,7 +63,7 @@ test('an attempt is accepted, run, metered and told, and forgotten when it is ac
     [3, 'lo w', 1_000],
     [7, 'orld', 1_500],
   ])
-  const results = async () => await readdir(join(dataPath, 'results'))
+  const results = async () => await readdir(join(dataPath, 'results')).catch(() => [])
   await until(async () => (await results()).length === 1)
   market.send({ type: 'ack', seq: result.seq })
   await until(async () => (await results()).length === 0)

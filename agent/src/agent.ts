@@ -89,7 +89,7 @@ class MarketAgent implements Agent {
     this.#pauses = new Pauses({ storage, log })
     this.#abilities = new Abilities({ executors, log })
     this.#devices = new Devices({ detectors: [], log })
-    this.#assigned = new AssignedGpus(log)
+    this.#assigned = new AssignedGpus({ log, clock })
     this.#runner = new AttemptRunner({
       outside,
       limits: options.limits,
@@ -140,6 +140,7 @@ class MarketAgent implements Agent {
           device,
           index,
           assigned: this.#assigned.of(device.uuid),
+          coolDownMs: this.#assigned.coolDownMs(device.uuid),
           attempt: this.#runner.runningOn(device.uuid),
           paused: this.#whyPaused(device.uuid),
           isWelcome: this.#welcome !== null,

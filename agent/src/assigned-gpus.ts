@@ -1,5 +1,6 @@
 import { formatOrb, type ServerMessageOf } from '@orbyte/protocol'
 import type { DetectedDevice } from './gpus/gpu-detector.ts'
+import { elapsedMsAtLeast, type Moment, momentNow, type MonotonicClock } from './clock.ts'
 import type { Log } from './outside.ts'
 
 export type AssignedGpu = ServerMessageOf<'gpus'>['gpus'][number]
@@ -7,14 +8,25 @@ export type AssignedGpu = ServerMessageOf<'gpus'>['gpus'][number]
 /** Which of the market's GPUs the devices here are. */
 export class AssignedGpus {
   readonly #log: Log
+  readonly #clock: MonotonicClock
   #gpus = new Map<string, AssignedGpu>()
+  /** When the market last said something of it. */
+  readonly #toldAt = new Map<string, Moment>()
 
-  constructor(log: Log) {
+  constructor({ log, clock }: { log: Log; clock: MonotonicClock }) {
     this.#log = log
+    this.#clock = clock
   }
 
   of(deviceUuid: string): AssignedGpu | null {
     return this.#gpus.get(deviceUuid) ?? null
+  }
+
+  /** How long the market goes on offering nothing to it; 0: it does. */
+  coolDownMs(deviceUuid: string): number {
+    const told = this.#toldAt.get(deviceUuid)
+    const cooling = this.of(deviceUuid)?.cool_down_ms ?? 0
+    return told === undefined ? 0 : Math.max(0, cooling - elapsedMsAtLeast(this.#clock, told))
   }
 
   /** The welcome names all of them. */
@@ -46,6 +58,11 @@ export class AssignedGpus {
   }
 
   #tell(gpu: AssignedGpu, before: AssignedGpu | undefined): void {
+    this.#toldAt.set(gpu.uuid, momentNow(this.#clock))
+    if (gpu.cool_down_ms > 0) {
+      const seconds = Math.ceil(gpu.cool_down_ms / 1_000)
+      this.#log.warn(`${gpu.name} has failed and cools down: the market offers it nothing for ${seconds} s.`)
+    }
     if (before?.name === gpu.name && before.price_per_hour === gpu.price_per_hour) return
     this.#log.info(`${gpu.name} (${gpu.gpu_id}) is offered at ${formatOrb(gpu.price_per_hour)} ORB an hour.`)
   }

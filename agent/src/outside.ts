@@ -58,7 +58,10 @@ export type SocketListener = {
 export type Storage = {
   /** Null: there is no such file. */
   read(name: string): Promise<string | null>
-  /** Replaces the whole file or nothing of it. A durable one has reached the disk when the promise resolves. */
+  /**
+   * Replaces the whole file or nothing of it. A durable one has reached the disk when the promise resolves. One that a crash cut
+   * off may leave a file beside it whose name ends in ".part".
+   */
   write(name: string, text: string, options?: { readonly durable?: boolean }): Promise<void>
   remove(name: string): Promise<void>
   /** The names of the files in a folder, without the folder; none where there is no such folder. */

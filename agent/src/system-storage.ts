@@ -33,7 +33,7 @@ export function systemStorage(folder: string): Storage {
     },
     async list(name) {
       const names = await readdir(join(folder, name)).catch(nullIfMissing)
-      return (names ?? []).filter((file) => !file.endsWith('.part'))
+      return names ?? []
     },
   }
 }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { buildSync } from 'esbuild'
-import { onTestFinished } from 'vitest'
+import { afterAll, onTestFinished } from 'vitest'
 
 export type Ended = { code: number | null; stdout: string; stderr: string }
 export type Running = {
@@ -33,7 +33,7 @@ const fromSource = ['--import', import.meta.resolve('tsx'), source]
 /** One file of the command without server and agent: it starts in half the time that its sources take. */
 const bundled = (() => {
   const folder = mkdtempSync(join(tmpdir(), 'orbyte-bundle-'))
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
   const outfile = join(folder, 'orbyte.mjs')
   buildSync({
     ...{ entryPoints: [source], outfile, bundle: true, format: 'esm', platform: 'node', target: 'node20.19' },

@@ -210,6 +210,31 @@ async function administrator(): Promise<TestCli> {
   return admin
 }
 
+test('a task that waits says why and what would change it, and a GPU why it earns', async () => {
+  const dear = await alice(['run', 'file', taskFile(alice, {}, { max_price_per_hour: '0.3' })])
+  expect(dear.stderr).toContain('It would with: +0.1 ORB an hour: 1 GPU')
+  expect(dear.stderr).toContain('It could run with +0.1 ORB an hour (1 GPU).')
+  const path = taskFile(alice, {}, { max_price_per_hour: '0.3', wait: true })
+  const id = (await alice(['tasks', 'submit', path])).stdout.trim()
+  const { stdout } = await alice(['tasks', 'explain', 'last'])
+  expect(stdout).toMatch(/^The only GPU does not fit/)
+  expect(stdout).toMatch(/Status +pending \(no_gpu_fits\)/)
+  expect(stdout).toContain('  +0.1 ORB an hour: 1 GPU, 1 free')
+  expect(stdout).toMatch(/rig .* 0\.4 +it costs more than 0\.3 ORB an hour/)
+  expect(await alice.json(['tasks', 'explain', id])).toMatchObject({ task_id: id, fitting: 0, ahead: 0 })
+  await alice(['tasks', 'cancel', id])
+
+  const [{ id: gpuId }] = (await bob.json(['gpus', 'mine'])).items as unknown as [{ id: string }]
+  const earning = await bob(['gpus', 'explain', gpuId])
+  expect(earning.stdout).toMatch(/^It got \d+ of the last \d+ tasks, and would fit \d+\./)
+  expect(earning.stdout).toMatch(/Price +0\.4 ORB\/h/)
+  expect((await bob(['gpus', 'attempts', gpuId])).stdout).toMatch(/completed .* Completed after .* \(completed\)/)
+  expect(await alice(['gpus', 'explain', gpuId])).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('belongs to'),
+  })
+})
+
 test('an owner sees and changes their GPU, and takes it back from the market', async () => {
   const [{ id }] = (await bob.json(['gpus', 'mine'])).items as unknown as [{ id: string }]
   expect((await alice(['gpus', '--max-price', '1', '--available'])).stdout).toContain(id)

@@ -40,15 +40,21 @@ export async function runTaskCommand(cli: Cli, newTask: NewTask, options: RunOpt
   }
 }
 
-function estimateLine({ fitting, free, offers, hold, rejections }: Estimate): string {
+function estimateLine({ fitting, free, offers, hold, rejections, relaxations, expected_wait }: Estimate): string {
   const [best] = offers
   if (!best) {
     const reasons = rejections.map(({ message, gpus }) => `${oneLine(message)} (${count(gpus, 'GPU')})`)
-    return ['No GPU fits now', ...reasons].join(' · ')
+    const changes = relaxations.map(({ message, gpus }) => `${oneLine(message)}: ${count(gpus, 'GPU')}`)
+    return [
+      ['No GPU fits now', ...reasons].join(' · '),
+      ...(changes.length > 0 ? [`It would with: ${changes.join(' · ')}`] : []),
+    ].join('\n')
   }
+  const wait =
+    expected_wait.ms === null || expected_wait.ms === 0 ? '' : `starts in about ${duration(expected_wait.ms)}`
   const gpu = `${oneLine(best.name)} (${oneLine(hardware(best))}) at ${best.price_per_hour} ORB/h`
   const fits = `${count(fitting, 'GPU')} ${fitting === 1 ? 'fits' : 'fit'}, ${free} free`
-  return [fits, `best: ${gpu}`, hold === null ? '' : `holds at most ${hold} ORB`].filter(Boolean).join(' · ')
+  return [fits, wait, `best: ${gpu}`, hold === null ? '' : `holds at most ${hold} ORB`].filter(Boolean).join(' · ')
 }
 
 function receiptLine(task: Task): string {

@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import { Agent } from './agents.ts'
+import { Audit, AuditStatus } from './audits.ts'
 import { endpoint, pageInput, pageOf } from './endpoint.ts'
 import { idOf } from './ids.ts'
-import { PositiveAmount } from './money.ts'
+import { NonNegativeAmount, PositiveAmount } from './money.ts'
 import { Dispute, Payment } from './payments.ts'
 import { User } from './users.ts'
 
@@ -114,6 +115,20 @@ export const admin = {
     }),
     output: Dispute,
     errors: ['not_found', 'dispute_decided', 'invalid_request'],
+  }),
+  audits: endpoint('GET /api/admin/audits', {
+    summary: 'List the market’s own checks of GPUs, newest first',
+    access: 'admin',
+    input: z.strictObject({
+      ...pageInput,
+      status: AuditStatus.optional(),
+      gpu_id: idOf('gpu').optional().describe('Those in which this GPU was asked.'),
+    }),
+    output: pageOf(Audit).extend({
+      spent: NonNegativeAmount.describe('On checks of the last 24 hours, with what is held for those that are open.'),
+      budget_per_day: NonNegativeAmount,
+    }),
+    errors: ['invalid_cursor'],
   }),
   backup: endpoint('POST /api/admin/backup', {
     summary: 'Take a consistent copy of the market while it runs',

@@ -162,6 +162,8 @@ const AssignedGpu = z.object({
   name: z.string(),
   price_per_hour: NonNegativeAmount,
   maintenance: z.boolean(),
+  cool_down_ms: z.int().nonnegative().default(0).describe('Nothing is offered to it for so long: it has failed.'),
+  on_trial: z.boolean().default(false).describe('It has failed several times in a row: it comes after all others.'),
 })
 
 export const ServerMessage = z.discriminatedUnion('type', [

@@ -15,6 +15,7 @@ export const Agent = z
     liveness: Liveness,
     connected: z.boolean(),
     status: z.enum(['active', 'suspended', 'revoked']),
+    suspended_reason: z.string().nullable().describe('Why it is suspended.'),
     gpus: z.int().nonnegative(),
     created_at: Timestamp,
     last_seen_at: Timestamp.nullable(),

@@ -9,11 +9,13 @@ export const eventTypes = [
   'task.completed',
   'task.failed',
   'task.cancelled',
+  'task.refuted',
   'attempt.offered',
   'attempt.accepted',
   'attempt.preparing',
   'attempt.ready',
   'attempt.ended',
+  'attempt.slow',
   'output.reset',
   'output.appended',
   'log.appended',
@@ -23,6 +25,7 @@ export const eventTypes = [
   'payment.refunded',
   'dispute.opened',
   'dispute.decided',
+  'audit.failed',
 ] as const
 export const EventType = z.enum(eventTypes).meta({ id: 'EventType' })
 export type EventType = z.infer<typeof EventType>

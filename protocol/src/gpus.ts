@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { GpuAudit } from './audits.ts'
 import { Done, endpoint, pageInput, pageOf, queryBoolean, Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
 import { NonNegativeAmount, PositiveAmount } from './money.ts'
@@ -23,6 +24,13 @@ export const GpuKind = z.enum(['gpu', 'cpu', 'emulated']).meta({
   description: 'A real GPU, a CPU that is offered as one, or an emulated GPU (development only).',
 })
 export type GpuKind = z.infer<typeof GpuKind>
+
+export const GpuHealth = z.enum(['good', 'cooling_down', 'on_trial']).meta({
+  id: 'GpuHealth',
+  description:
+    'good: it takes tasks; cooling_down: it has failed or not answered, and is offered nothing for a while; on_trial: it has failed several times in a row, and gets one task at a time, and only where no other GPU is free.',
+})
+export type GpuHealth = z.infer<typeof GpuHealth>
 
 export const Telemetry = z
   .object({
@@ -67,6 +75,11 @@ export const Gpu = z
     telemetry: Telemetry.nullable(),
     tasks_completed: z.int().nonnegative(),
     tasks_failed: z.int().nonnegative().describe('Failures that were the provider’s.'),
+    tasks_slow: z.int().nonnegative().describe('Tasks that took far longer than they take on other GPUs of its kind.'),
+    audits_passed: z.int().nonnegative().describe('Checks by the market in which it agreed with GPUs of other owners.'),
+    audits_failed: z.int().nonnegative().describe('Checks in which it was found wrong.'),
+    health: GpuHealth,
+    cool_down_until: Timestamp.nullable().describe('While it is cooling down: until when.'),
     created_at: Timestamp,
     last_seen_at: Timestamp.nullable(),
   })
@@ -109,6 +122,15 @@ export const Attempt = z
     run_ms: z.int().nonnegative().describe('Charged run time so far.'),
     cost: NonNegativeAmount,
     end: End.nullable(),
+    trial: z
+      .boolean()
+      .describe('The GPU had failed several times in a row, and this was its trial: it is no attempt of the task’s.'),
+    expected_run_ms: z
+      .int()
+      .nonnegative()
+      .nullable()
+      .describe('What such work takes on such a GPU, as measured on others; null: not known, or it was not completed.'),
+    slow: z.boolean().describe('It took far longer than that.'),
     offered_at: Timestamp,
     accepted_at: Timestamp.nullable(),
     ready_at: Timestamp.nullable().describe('When the meter started.'),
@@ -125,7 +147,47 @@ export const TelemetryPoint = Telemetry.extend({
   status: GpuStatus,
 }).meta({ id: 'TelemetryPoint' })
 
+export const GpuSpeed = z
+  .object({
+    model: z.string(),
+    task_type: TaskType,
+    unit: z.string().describe('What is counted: "tokens", "sampling steps", "characters" of the texts to embed.'),
+    per_second: z.number().nullable().describe('Lately; null: too few tasks to say.'),
+    attempts: z.int().positive().describe('Completed tasks that were measured.'),
+    run_ms: z.int().nonnegative().describe('How long they ran together.'),
+  })
+  .meta({ id: 'GpuSpeed' })
+export type GpuSpeed = z.output<typeof GpuSpeed>
+
 const gpuId = z.strictObject({ gpu_id: idOf('gpu') })
+
+export const GpuExplanation = z
+  .object({
+    gpu_id: idOf('gpu'),
+    status: GpuStatus,
+    code: z.string().describe('What matters most, for a program: like "earns", "others_were_better", "gpu_offline".'),
+    message: z.string().describe('The same for a person, with what to do.'),
+    considered: z.int().nonnegative().describe('The last tasks of the market that got a GPU, at most 500.'),
+    since: Timestamp.nullable().describe('When the first of those did. Null: none has since the market was started.'),
+    fitted: z.int().nonnegative().describe('How many of them it could run, as it is now.'),
+    won: z.int().nonnegative().describe('How many of them it got.'),
+    lost: z
+      .array(z.object({ code: z.string(), message: z.string(), tasks: z.int().positive() }))
+      .describe('Why it got none of the others, most frequent first. A task may count for several reasons.'),
+    others_price_per_hour: NonNegativeAmount.nullable().describe(
+      'What those asked that got the tasks which it could run: the middle of it.',
+    ),
+    price: z.object({
+      price_per_hour: NonNegativeAmount,
+      compared_with: z.string(),
+      gpus: z.int().nonnegative().describe('How many GPUs of others and yours it is compared with.'),
+      cheaper: z.int().nonnegative().describe('How many of those are cheaper.'),
+      lowest: NonNegativeAmount.nullable(),
+      median: NonNegativeAmount.nullable(),
+      highest: NonNegativeAmount.nullable(),
+    }),
+  })
+  .meta({ id: 'GpuExplanation' })
 
 export const gpus = {
   list: endpoint('GET /api/gpus/', {
@@ -182,6 +244,15 @@ export const gpus = {
     output: Gpu,
     errors: ['not_found', 'forbidden', 'gpu_backed'],
   }),
+  explain: endpoint('GET /api/gpus/{gpu_id}/explain', {
+    summary: 'Why a GPU of yours does or does not earn',
+    description:
+      'The tasks that got a GPU lately, judged for this one at its price of now, and its price beside those of its kind.',
+    access: 'user',
+    input: gpuId,
+    output: GpuExplanation,
+    errors: ['not_found', 'forbidden'],
+  }),
   delete: endpoint('DELETE /api/gpus/{gpu_id}', {
     summary: 'Delete a GPU; its history stays',
     description: 'While an agent is connected with it, it would be registered again: stop the agent first.',
@@ -205,11 +276,25 @@ export const gpus = {
     output: pageOf(Attempt),
     errors: ['not_found', 'forbidden'],
   }),
+  audits: endpoint('GET /api/gpus/{gpu_id}/audits', {
+    summary: 'What the market’s checks have said of your GPU, newest first',
+    access: 'user',
+    input: gpuId.extend(pageInput),
+    output: pageOf(GpuAudit),
+    errors: ['not_found', 'forbidden'],
+  }),
   prices: endpoint('GET /api/gpus/{gpu_id}/prices', {
     summary: 'The price history of a GPU, newest first',
     access: 'public',
     input: gpuId,
     output: z.object({ items: z.array(PricePoint) }),
+    errors: ['not_found'],
+  }),
+  speeds: endpoint('GET /api/gpus/{gpu_id}/speeds', {
+    summary: 'How fast a GPU really is, by model, as measured on the tasks that it completed',
+    access: 'public',
+    input: gpuId,
+    output: z.object({ items: z.array(GpuSpeed) }),
     errors: ['not_found'],
   }),
   telemetry: endpoint('GET /api/gpus/{gpu_id}/telemetry', {

@@ -15,6 +15,7 @@ export const idPrefixes = {
   attempt: 'att',
   payment: 'pay',
   dispute: 'disp',
+  audit: 'audit',
   file: 'file',
 } as const
 export type IdKind = keyof typeof idPrefixes

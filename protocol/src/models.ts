@@ -26,6 +26,10 @@ export const Model = z
     vram_gb: z.number().positive().describe('GiB of GPU memory (or RAM, on a CPU) that it needs.'),
     licence: z.string(),
     origin: z.string(),
+    deterministic: z
+      .boolean()
+      .default(false)
+      .describe('The same input and seed give the same output on every GPU of a kind, so the market can check it.'),
     demo: z.boolean().describe('A demonstration model of a few million parameters: real, small, not clever.'),
   })
   .meta({ id: 'Model' })

@@ -15,7 +15,11 @@ const ModelName = z
   .min(1)
   .max(200)
   .describe('Name of a model in the catalogue (GET /api/models). Default: the first one that can do this task type.')
-const Seed = z.int().min(0).max(0xffff_ffff).describe('The same seed, model and input give the same output.')
+const Seed = z
+  .int()
+  .min(0)
+  .max(0xffff_ffff)
+  .describe('The same seed, model and input give the same output. Default: the market draws one; the task shows it.')
 
 export const ChatMessage = z.strictObject({
   role: z.enum(['system', 'user', 'assistant']),
@@ -61,7 +65,9 @@ export const ImageGenerationInput = z
       .default(2.5)
       .describe('How strongly the prompt steers (classifier-free guidance).'),
     upscale: z.boolean().default(true).describe('Enlarge the result four times.'),
-    seed: Seed.optional().describe('Seed of the first image; the next ones count up from it.'),
+    seed: Seed.optional().describe(
+      'Seed of the first image; the next ones count up from it. Default: the market draws one; the task shows it.',
+    ),
   })
   .meta({ id: 'ImageGenerationInput' })
 

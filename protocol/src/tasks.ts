@@ -40,6 +40,12 @@ export const NewTask = z
       .default(false)
       .describe('Accept the task even if no connected GPU could run it now, and wait for one.'),
     auto_pay: z.boolean().default(true).describe('false: you have a review window before the provider is paid.'),
+    allow_reexecution: z
+      .boolean()
+      .default(false)
+      .describe(
+        'true: once it has completed, the market may run it again on another owner’s GPU, at its own cost, to check the result. Your input goes to one more machine, and to two more where the two results differ.',
+      ),
     priority: z.int().min(0).max(9).default(5).describe('Orders your own tasks: 9 goes first.'),
   })
   .refine(({ task_type, max_duration_ms = 0 }) => max_duration_ms <= durationMsMaxByType[task_type], {
@@ -73,11 +79,12 @@ const taskFields = {
   max_duration_ms: z.int(),
   max_wait_ms: z.int(),
   auto_pay: z.boolean(),
+  allow_reexecution: z.boolean(),
   priority: z.int(),
   hold: NonNegativeAmount.describe('What was reserved at submission: the task never costs more.'),
   cost: NonNegativeAmount.nullable().describe('What it cost; null until it has ended.'),
   run_ms: z.int().nonnegative().describe('Charged run time.'),
-  attempts_count: z.int().nonnegative(),
+  attempts_count: z.int().nonnegative().describe('Attempts that have begun, without trials.'),
   end: End.nullable().describe('Why it ended, and who decided; null until it has.'),
   created_at: Timestamp,
   updated_at: Timestamp,
@@ -87,6 +94,13 @@ const taskFields = {
 
 export const TaskSummary = z.object(taskFields).meta({ id: 'TaskSummary' })
 export type TaskSummary = z.output<typeof TaskSummary>
+
+export const Reexecution = z.enum(['waiting', 'confirmed', 'refuted', 'undecided']).meta({
+  id: 'Reexecution',
+  description:
+    'waiting: it is being run again; confirmed: another owner’s GPU gave the same result; refuted: others agree on another result, and what you paid is given back where that is still possible; undecided: nobody can say.',
+})
+export type Reexecution = z.infer<typeof Reexecution>
 
 export const Task = z
   .object({
@@ -101,6 +115,7 @@ export const Task = z
       .nullable()
       .describe('While it is pending: why, and what would change it.'),
     payment_id: idOf('payment').nullable(),
+    reexecution: Reexecution.nullable().describe('What became of running it again; null: it was not.'),
   })
   .meta({ id: 'Task' })
 export type Task = z.output<typeof Task>
@@ -127,10 +142,35 @@ export const Rejection = z
   })
   .meta({ id: 'Rejection' })
 
+export const Relaxation = z
+  .object({
+    message: z.string().describe('What is different, like "+0.04 ORB an hour" or "2 GiB less VRAM".'),
+    requirements: Requirements.describe('What to ask for instead: all of it.'),
+    max_price_per_hour: NonNegativeAmount.nullable(),
+    gpus: z.int().positive().describe('How many more GPUs fit with it.'),
+    free: z.int().nonnegative().describe('How many of those are free now.'),
+  })
+  .meta({ id: 'Relaxation' })
+
+const outlook = {
+  fitting: z.int().nonnegative().describe('How many connected GPUs fit, free or busy.'),
+  free: z.int().nonnegative().describe('How many of them are free now.'),
+  rejections: z.array(Rejection).describe('Why the others do not fit, most frequent first.'),
+  relaxations: z
+    .array(Relaxation)
+    .describe('The smallest changes that let more GPUs run it: of one wish where that helps, else of several at once.'),
+  expected_cost: z
+    .object({ amount: NonNegativeAmount.nullable(), basis: z.string() })
+    .describe('On the best offer, and what that is based on. Null: nobody knows.'),
+}
+const ExpectedWait = z
+  .object({ ms: z.int().nonnegative().nullable().describe('Null: nobody knows.'), basis: z.string() })
+  .meta({ id: 'ExpectedWait' })
+
 export const Estimate = z
   .object({
-    fitting: z.int().nonnegative().describe('How many connected GPUs fit, free or busy.'),
-    free: z.int().nonnegative().describe('How many of them are free now.'),
+    ...outlook,
+    expected_wait: ExpectedWait,
     offers: z.array(Offer).describe('The fitting ones, best first, at most 20.'),
     max_price_per_hour: NonNegativeAmount.nullable().describe(
       'What the task’s maximum price would be; null: give one.',
@@ -138,9 +178,28 @@ export const Estimate = z
     max_duration_ms: z.int(),
     hold: NonNegativeAmount.nullable().describe('What would be reserved.'),
     price_per_minute: NonNegativeAmount.nullable().describe('What a minute costs on the best offer, rounded up.'),
-    rejections: z.array(Rejection).describe('Why the others do not fit, most frequent first.'),
   })
   .meta({ id: 'Estimate' })
+
+export const TaskExplanation = z
+  .object({
+    task_id: idOf('task'),
+    status: TaskStatus,
+    code: z.string().describe('Where it stands, for a program: like "gpu_in_use", "no_gpu_fits", or how it ended.'),
+    message: z.string().describe('The same for a person, with what would change it.'),
+    ...outlook,
+    offers: z
+      .array(
+        Offer.extend({
+          fits: z.boolean().describe('Whether it could run the task, free or busy.'),
+          rejection: Rejection.omit({ gpus: true }).nullable().describe('What keeps it from taking the task now.'),
+        }),
+      )
+      .describe('The GPUs that fit, best first, then the others.'),
+    ahead: z.int().nonnegative().nullable().describe('About how many tasks go before it. Null: it does not wait.'),
+    expected_wait: ExpectedWait.nullable(),
+  })
+  .meta({ id: 'TaskExplanation' })
 
 const submissionErrors = [
   'insufficient_funds',
@@ -192,6 +251,13 @@ export const tasks = {
     access: 'user',
     input: taskId,
     output: Task,
+    errors: ['not_found'],
+  }),
+  explain: endpoint('GET /api/tasks/{task_id}/explain', {
+    summary: 'Why a task waits, what would change it, and what each GPU says to it',
+    access: 'user',
+    input: taskId.extend({ limit: queryInt(1, 1_000).default(100).describe('How many offers to show.') }),
+    output: TaskExplanation,
     errors: ['not_found'],
   }),
   cancel: endpoint('POST /api/tasks/{task_id}/cancel', {

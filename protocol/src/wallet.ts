@@ -4,8 +4,8 @@ import { idOf } from './ids.ts'
 import { NonNegativeAmount, PositiveAmount } from './money.ts'
 
 export const TransferKind = z
-  .enum(['deposit', 'withdrawal', 'hold', 'release', 'settlement', 'fee', 'refund'])
-  .meta({ id: 'TransferKind' })
+  .enum(['deposit', 'withdrawal', 'hold', 'release', 'settlement', 'fee', 'refund', 'audit'])
+  .meta({ id: 'TransferKind', description: 'audit: the market pays for a check of its own.' })
 export type TransferKind = z.infer<typeof TransferKind>
 
 /** One debit and one credit: the only way in which money moves. */

@@ -32,6 +32,7 @@ const task: Task = {
   max_duration_ms: 600_000,
   max_wait_ms: 600_000,
   auto_pay: true,
+  allow_reexecution: false,
   priority: 5,
   hold: micros(170_000),
   cost: micros(12),
@@ -46,6 +47,7 @@ const task: Task = {
   attempts: [],
   waiting: null,
   payment_id: null,
+  reexecution: null,
 }
 
 type Connection = { after: number; send: (events: MarketEvent[]) => void; end: () => void; cut: () => void }

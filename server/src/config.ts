@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type Micros, parseOrb } from '@orbyte/protocol'
+import { type Micros, NonNegativeAmount } from '@orbyte/protocol'
 
 /** Everything that an operator may set. Names in the environment are given beside each field. */
 export type Config = {
@@ -26,6 +26,16 @@ export type Config = {
   allowEmulatedGpus: boolean
   /** FAUCET_PER_DAY in ORB, default 1000. */
   faucetMicrosPerDay: Micros
+  /**
+   * AUDIT_BUDGET_PER_DAY in ORB, default 10: the most that the market spends in 24 hours on checks of its own (canaries and
+   * re-executions). 0: there are none.
+   */
+  auditMicrosPerDay: Micros
+  /**
+   * AUDIT_SHARE_PERCENT, default 2: the least share of a trusted GPU's tasks after which it is checked. One that is new, or was
+   * caught, is checked after each of its tasks.
+   */
+  auditShare: number
   /** MODELS_PATH: folder of the catalogue (catalogue.json) and its bundled files. */
   modelsPath: string
   /** DOWNLOADS_PATH: folder with the agent's npm tarball, if there is one. */
@@ -59,6 +69,12 @@ export type Limits = {
   eventStreamsPerUserMax: number
   gpusPerOwnerMax: number
   agentsPerOwnerMax: number
+  /** How often one agent may connect within `flapMs`. */
+  connectionsPerAgentMax: number
+  /** How many messages of one agent are read a second, after a burst of ten times as many; 0: as many as come. */
+  agentMessagesPerSecondMax: number
+  /** An agent that is found wrong this often within `auditMemoryMs` is suspended. */
+  auditsFailedMax: number
 }
 
 /** All in milliseconds. */
@@ -66,6 +82,10 @@ export type Timing = {
   acceptMs: number
   /** How long an agent may fetch and load before an attempt is ready. */
   prepareMs: number
+  /** How long an attempt that streams may run before the first of its output. */
+  firstOutputMs: number
+  /** How long a file may take once it has begun to arrive, and a result once its agent has said that it has one. */
+  uploadMs: number
   heartbeatMs: number
   suspectMs: number
   unknownMs: number
@@ -74,6 +94,18 @@ export type Timing = {
   deadlineMarginMs: number
   coolDownMs: number
   coolDownMaxMs: number
+  /** Over how long an agent's connections are counted. */
+  flapMs: number
+  /** How often the market looks for GPUs that are due for a check. */
+  auditEveryMs: number
+  /** Between two checks of one GPU. */
+  auditGapMs: number
+  /** How long a check waits for its GPU. */
+  auditWaitMs: number
+  /** When a check is given up that nobody has decided. */
+  auditMs: number
+  /** How long it is remembered against an agent that it was found wrong. */
+  auditMemoryMs: number
   /** Half of what a renter has used of GPUs is forgotten after this long. */
   fairShareHalfLifeMs: number
   /** What a GPU counts at least for its renter, from the moment that it is asked. */
@@ -99,12 +131,17 @@ export const defaultLimits: Limits = {
   eventStreamsPerUserMax: 50,
   gpusPerOwnerMax: 1_000,
   agentsPerOwnerMax: 1_000,
+  connectionsPerAgentMax: 12,
+  agentMessagesPerSecondMax: 2_000,
+  auditsFailedMax: 3,
 }
 
 const hourMs = 3_600_000
 export const defaultTiming: Timing = {
   acceptMs: 5_000,
   prepareMs: hourMs,
+  firstOutputMs: 120_000,
+  uploadMs: 600_000,
   heartbeatMs: 5_000,
   suspectMs: 15_000,
   unknownMs: 30_000,
@@ -112,6 +149,12 @@ export const defaultTiming: Timing = {
   deadlineMarginMs: 10_000,
   coolDownMs: 30_000,
   coolDownMaxMs: hourMs,
+  flapMs: 60_000,
+  auditEveryMs: 5_000,
+  auditGapMs: 600_000,
+  auditWaitMs: 20_000,
+  auditMs: hourMs,
+  auditMemoryMs: 30 * 24 * hourMs,
   fairShareHalfLifeMs: hourMs,
   fairShareQuantumMs: 10_000,
   agePerPriorityMs: 10 * 60_000,
@@ -148,9 +191,11 @@ export function loadConfig(environment: Environment): Config {
         fallback: 15,
       }) * 60_000,
     refreshTokenMs: 30 * 24 * hourMs,
-    feeBasisPoints: feeBasisPoints(text('FEE_PERCENT') ?? '0'),
+    feeBasisPoints: percent(text('FEE_PERCENT') ?? '0', 'FEE_PERCENT'),
     allowEmulatedGpus: boolean(text('ALLOW_EMULATED_GPUS'), 'ALLOW_EMULATED_GPUS'),
-    faucetMicrosPerDay: faucet(text('FAUCET_PER_DAY') ?? '1000'),
+    faucetMicrosPerDay: orb(text('FAUCET_PER_DAY') ?? '1000', 'FAUCET_PER_DAY'),
+    auditMicrosPerDay: orb(text('AUDIT_BUDGET_PER_DAY') ?? '10', 'AUDIT_BUDGET_PER_DAY'),
+    auditShare: percent(text('AUDIT_SHARE_PERCENT') ?? '2', 'AUDIT_SHARE_PERCENT') / 10_000,
     modelsPath: folder(text('MODELS_PATH'), ['../models', '../../models']) ?? resolve('./models'),
     downloadsPath: folder(text('DOWNLOADS_PATH'), ['./downloads', '../../dist/downloads']),
     logLevel: logLevel(text('LOG_LEVEL') ?? 'info'),
@@ -232,19 +277,18 @@ function boolean(text: string | undefined, name: string): boolean {
   throw new Error(`${name}: give true or false, not "${text}"`)
 }
 
-function feeBasisPoints(text: string): number {
+/** In hundredths of a percent. */
+function percent(text: string, name: string): number {
   const points = Math.round(Number(text) * 100)
   if (!/^\d+(\.\d{1,2})?$/.test(text) || points > 10_000)
-    throw new Error(`FEE_PERCENT: give a percentage from 0 to 100 with at most two decimals, not "${text}"`)
+    throw new Error(`${name}: give a percentage from 0 to 100 with at most two decimals, not "${text}"`)
   return points
 }
 
-function faucet(text: string): Micros {
-  try {
-    return parseOrb(text)
-  } catch {
-    throw new Error(`FAUCET_PER_DAY: give an amount in ORB, not "${text}"`)
-  }
+function orb(text: string, name: string): Micros {
+  const amount = NonNegativeAmount.safeParse(text)
+  if (!amount.success) throw new Error(`${name}: give an amount in ORB that is not negative, not "${text}"`)
+  return amount.data
 }
 
 function logLevel(text: string): Config['logLevel'] {

@@ -25,7 +25,8 @@ export const testPassword = 'correct horse battery'
 
 export async function startTestServer(changes: Partial<Config> = {}, outside: Outside = {}): Promise<TestServer> {
   const clock = manualClock(Date.parse('2026-03-01T12:00:00.000Z'))
-  const config = loadConfig({ DATABASE_URL: ':memory:', PORT: '0', LOG_LEVEL: 'silent' })
+  // What the market asks of agents by itself, tests say when they want it.
+  const config = loadConfig({ DATABASE_URL: ':memory:', PORT: '0', LOG_LEVEL: 'silent', AUDIT_BUDGET_PER_DAY: '0' })
   // Tests call more often than people do; what they say of throttling they say with limits of their own.
   const limits = { ...defaultLimits, callLimitFactor: 1_000, callsPerMinuteMax: 0 }
   const server = await startServer({ ...config, limits, ...changes }, { clock, ...outside })

@@ -3,6 +3,7 @@ import { createBackupService } from './admin/backup-service.ts'
 import { createAgentAdmission } from './agents/agent-admission.ts'
 import { createAgentConnections } from './agents/agent-connections.ts'
 import { createAgentService } from './agents/agent-service.ts'
+import { createAuditService } from './audits/audit-service.ts'
 import { type Context, every, isoFromMs } from './context.ts'
 import { createGpuService } from './gpus/gpu-service.ts'
 import { deleteOldIdempotencyKeys } from './http/idempotency-store.ts'
@@ -14,8 +15,10 @@ import { modelsOfGpu } from './models/model-fit.ts'
 import { createModelService } from './models/model-service.ts'
 import { createDisputeService, type DisputeService } from './payments/dispute-service.ts'
 import { createPaymentService, type PaymentService } from './payments/payment-service.ts'
+import { createExplanationService } from './scheduler/explanation-service.ts'
 import { createScheduler } from './scheduler/scheduler-service.ts'
 import { createSubmissionService } from './scheduler/submission-service.ts'
+import { createSpeedService } from './speeds/speed-service.ts'
 import { createAttemptService } from './tasks/attempt-service.ts'
 import { createTaskFiles, type TaskFiles } from './tasks/task-files.ts'
 import { createTaskService, type TaskService } from './tasks/task-service.ts'
@@ -52,11 +55,17 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const tasks = createTaskService(context, { payments, accounts, files: taskFiles })
   const streams = createTaskStreams(context, tasks)
   const attempts = createAttemptService(context, taskFiles)
+  const speeds = await createSpeedService(context, gpus.registry)
   const connections = createAgentConnections()
-  const scheduler = await createScheduler(context, { gpus, models, payments, attempts, agents: connections })
-  const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler })
+  const scheduler = await createScheduler(context, { gpus, models, payments, attempts, speeds, agents: connections })
+  const explanations = createExplanationService(context, { gpus, scheduler })
+  const submissions = createSubmissionService(context, { gpus, models, ledger, attempts, scheduler, explanations })
+  const audits = await createAuditService(context, {
+    ...{ users, ledger, payments, disputes, gpus, models },
+    ...{ tasks, speeds, scheduler, submissions },
+  })
   const admission = createAgentAdmission(context, { users, credentials })
-  const agents = await createAgentService(context, { users, admission, gpus, scheduler, connections })
+  const agents = await createAgentService(context, { users, admission, gpus, scheduler, audits, connections })
   const admin = createAdminService(context, { users, passwords, payments, disputes, tasks, scheduler, agents })
   const backups = createBackupService(context, { ledger })
   const stopHousekeeping = keepHouse(context, { payments, disputes, tasks, taskFiles })
@@ -75,14 +84,18 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
     models,
     tasks,
     streams,
+    speeds,
     scheduler,
+    explanations,
     submissions,
+    audits,
     agents,
     admin,
     backups,
     /** Nothing happens by itself any more. Resolves once what was waiting to be written is. */
     async stop() {
       stopHousekeeping()
+      audits.stop()
       scheduler.stop()
       agents.stop()
       await gpus.stop()

@@ -5,6 +5,7 @@ import { adminRoutes } from './admin/admin-routes.ts'
 import { healthRoute } from './admin/health-routes.ts'
 import { agentRoutes } from './agents/agent-routes.ts'
 import { mountAgentSocket } from './agents/agent-socket.ts'
+import { auditRoutes } from './audits/audit-routes.ts'
 import type { Config } from './config.ts'
 import type { Clock, Context, Log, Random } from './context.ts'
 import type { Database } from './db/database.ts'
@@ -22,6 +23,7 @@ import { loadCatalogue } from './models/model-catalogue.ts'
 import { modelRoutes } from './models/model-routes.ts'
 import { paymentRoutes } from './payments/payment-routes.ts'
 import { schedulerRoutes } from './scheduler/scheduler-routes.ts'
+import { speedRoutes } from './speeds/speed-routes.ts'
 import { systemClock, systemLog, systemRandom } from './system-context.ts'
 import { folderFileStore, memoryFileStore } from './system-file-store.ts'
 import { taskRoutes } from './tasks/task-routes.ts'
@@ -56,7 +58,7 @@ async function compose(context: Context): Promise<Server> {
   const catalogue = loadCatalogue(config.modelsPath)
   await migrate(context.database, { backupPath: config.databasePath === ':memory:' ? null : config.databasePath })
   const market = await createMarket(context, { catalogue })
-  const { gpus, tasks, scheduler, submissions, agents } = market
+  const { gpus, tasks, scheduler, agents } = market
 
   let stopping = false
   const app = await createHttpServer(context)
@@ -67,7 +69,9 @@ async function compose(context: Context): Promise<Server> {
     ...gpuRoutes(gpus),
     ...modelRoutes(market.models),
     ...taskRoutes(tasks, market.streams, gpus),
-    ...schedulerRoutes(submissions, tasks),
+    ...speedRoutes(market.speeds),
+    ...schedulerRoutes(market),
+    ...auditRoutes(market.audits),
     ...agentRoutes(agents),
     ...adminRoutes(market.admin, market.backups),
     healthRoute(context, { gpus, scheduler, isStopping: () => stopping }),

@@ -35,6 +35,8 @@ export class ResultJournal {
   /** What the last agent process left. An attempt that it was running has ended with it: its engines are gone. */
   async load(): Promise<KeptAttempt[]> {
     const names = await this.#storage.list(folder)
+    const cutOff = names.filter((name) => name.endsWith('.part'))
+    await Promise.all(cutOff.map((name) => this.#storage.remove(`${folder}/${name}`)))
     const kept = await Promise.all(names.filter((name) => name.endsWith('.json')).map((name) => this.#read(name)))
     return kept.filter((attempt) => attempt !== null)
   }

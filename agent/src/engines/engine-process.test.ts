@@ -39,7 +39,7 @@ test('a crash ends the run with what the engine printed, and the next run has a 
 })
 
 test('a cancelled run ends with the reason it was cancelled for, and the engine stays warm', async () => {
-  const engine = start()
+  const engine = start({ clock: heldClock([]) })
   const cancel = new AbortController()
   const run = engine.run(runOf('obey', { signal: cancel.signal, onOutput: () => cancel.abort() }))
   await expect(run).rejects.toMatchObject({ code: 'cancelled' })
@@ -72,35 +72,31 @@ test('an engine that does not hear a cancel is killed', async () => {
 })
 
 test('an engine whose attempt is over and not renewed ends by itself', async () => {
-  const engine = start()
+  const engine = start({ leaseMs: 2_000 })
   let remainingMs = 60_000
   const attempt = { durationMsMax: 60_000, remainingMs: () => remainingMs }
   const run = engine.run({ ...runOf('deaf', { onOutput: () => (remainingMs = 0) }), attempt })
   await expect(run).rejects.toMatchObject({ code: 'deadline_passed', fault: 'provider' })
 })
 
-test.each(['SIGSTOP', 'SIGKILL'] as const)(
-  'an engine ends by itself when its agent gets %s',
-  async (signal) => {
-    const server = createServer().listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    const { port } = server.address() as AddressInfo
-    // A process of its own plays the agent, with an engine in the middle of a run that hears nothing.
-    const program = fileURLToPath(engineEntry('fixture-agent'))
-    const agent = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), program, String(port)])
-    const agentEnded = once(agent, 'exit')
-    try {
-      const [engine] = (await once(server, 'connection')) as [Socket]
-      agent.kill(signal)
-      await once(engine.resume(), 'close')
-    } finally {
-      agent.kill('SIGKILL')
-      await agentEnded
-      server.close()
-    }
-  },
-  30_000,
-)
+test.each(['SIGSTOP', 'SIGKILL'] as const)('an engine ends by itself when its agent gets %s', async (signal) => {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  // A process of its own plays the agent, with an engine in the middle of a run that hears nothing.
+  const program = fileURLToPath(engineEntry('fixture-agent'))
+  const agent = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), program, String(port)])
+  const agentEnded = once(agent, 'exit')
+  try {
+    const [engine] = (await once(server, 'connection')) as [Socket]
+    agent.kill(signal)
+    await once(engine.resume(), 'close')
+  } finally {
+    agent.kill('SIGKILL')
+    await agentEnded
+    server.close()
+  }
+})
 
 test('an engine sees nothing of the environment but what finds programs and drivers', async () => {
   const secrets = { ORBYTE_TOKEN: 'secret', AWS_SECRET_ACCESS_KEY: 'secret', NODE_OPTIONS: '--no-warnings' }
@@ -126,12 +122,13 @@ test('a program that does not exist is a crash of the engine, told by its path',
   await expect(engine.check()).rejects.toMatchObject({ code: 'engine_crashed' })
 })
 
-type Overrides = { clock?: Clock; environment?: Record<string, string>; entry?: URL }
+type Overrides = { clock?: Clock; environment?: Record<string, string>; entry?: URL; leaseMs?: number }
 
 function start({
   clock = systemClock,
   environment,
   entry = engineEntry('fixture-engine'),
+  leaseMs = 60_000,
 }: Overrides = {}): EngineProcess {
   const engine = new EngineProcess({
     entry,
@@ -139,7 +136,7 @@ function start({
     environment: environment ?? engineEnvironment(process.env, null),
     clock,
     log: () => {},
-    leaseMs: 2_000,
+    leaseMs,
   })
   open.push(engine)
   return engine

@@ -234,6 +234,7 @@ function modelOf(file: Partial<Model['files'][number]> = {}): Model {
     vram_gb: 0.1,
     licence: 'MIT',
     origin: 'random',
+    deterministic: true,
     demo: true,
   }
 }

@@ -16,7 +16,7 @@ type User = Awaited<ReturnType<Client['admin']['suspendUser']>>
 export function addAdminCommands(program: Command, cli: Cli) {
   const admin = program
     .command('admin')
-    .summary('run a market: users, disputes, pause')
+    .summary('run a market: users, disputes, checks, pause')
     .description(
       'Run a market. Log in as an administrator, or work as the operator: with the market’s secret key (--secret-file, SECRET_KEY, or the file beside the database in this folder). The first administrator is made that way.',
     )
@@ -26,6 +26,7 @@ export function addAdminCommands(program: Command, cli: Cli) {
     'admin users --email example.org',
     'admin suspend user_01k… "sells an RTX 3060 as an RTX 4090"',
     'admin decide disp_01k… split --refund 0.25 --note "half of the images are black"',
+    'admin audits --status disagreed',
     'admin weigh user_01k… 2',
     'admin pause "moving to a new machine"',
   ])
@@ -47,6 +48,7 @@ export function addAdminCommands(program: Command, cli: Cli) {
   addShareCommands(admin, cli, client)
   addMoneyCommands(admin, cli, client)
   addMarketCommands(admin, cli, client)
+  addAudits(admin, cli, client)
 }
 
 type AdminClient = () => Promise<Client>
@@ -175,6 +177,38 @@ function addMoneyCommands(admin: Command, cli: Cli, client: AdminClient) {
       )
     })
 }
+
+type AuditPage = Awaited<ReturnType<Client['admin']['audits']>>
+type Audit = AuditPage['items'][number]
+
+function addAudits(admin: Command, cli: Cli, client: AdminClient) {
+  pageOptions(admin.command('audits'))
+    .summary('the market’s own checks of GPUs, newest first, and what they cost')
+    .addOption(new Option('--status <status>', 'by status').choices(['open', 'agreed', 'disagreed', 'undecided']))
+    .option('--gpu <gpu_id>', 'those in which this GPU was asked')
+    .action(async ({ status, gpu, ...options }: PageOptions & { status?: Audit['status']; gpu?: string }) => {
+      const { admin: calls } = await client()
+      let last: AuditPage | null = null
+      const list = async (page: object) => (last = await calls.audits({ status, gpu_id: gpu, ...page }))
+      cli.showList(await fetchItems(list, {}, options), {
+        empty: 'There are no checks. They need GPUs of one kind from two owners, and a budget (AUDIT_BUDGET_PER_DAY).',
+        columns: [
+          { title: 'id', value: ({ id }) => id },
+          { title: 'time', value: ({ created_at }) => localTime(created_at) },
+          { title: 'kind', value: ({ kind }) => kind },
+          { title: 'status', value: ({ status: word }) => word },
+          { title: 'model', value: ({ model }) => model, shrinks: true },
+          { title: 'class', value: ({ device_class }) => device_class, shrinks: true },
+          { title: 'gpus', value: ({ answers }) => answers.map(answerText).join('; '), shrinks: true },
+          { title: 'cost', value: ({ cost }) => cost, right: true },
+        ],
+      })
+      const { spent, budget_per_day } = last as unknown as AuditPage
+      if (!cli.json) cli.terminal.say(`Spent in 24 hours: ${spent} of ${budget_per_day} ORB.`)
+    })
+}
+
+const answerText = ({ gpu_id, verdict }: Audit['answers'][number]) => `${gpu_id} ${verdict.replace('_', ' ')}`
 
 function addMarketCommands(admin: Command, cli: Cli, client: AdminClient) {
   admin

@@ -56,6 +56,7 @@ export function addAgentCommands(program: Command, cli: Cli) {
             value: ({ status, connected, liveness }) =>
               status === 'active' ? (connected ? 'connected' : liveness) : status,
           },
+          { title: 'why', value: ({ suspended_reason }) => suspended_reason, shrinks: true },
           { title: 'last seen', value: ({ last_seen_at }) => localTime(last_seen_at) },
         ],
       }),

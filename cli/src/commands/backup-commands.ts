@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
-import type { Client } from '@orbyte/sdk'
+import { type Client, OrbyteError } from '@orbyte/sdk'
 import { examples } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
@@ -94,9 +94,13 @@ async function receive(cli: Cli, client: Client, folder: string) {
   }
 }
 
-/** What the archive or this machine's disk had to say, as a sentence. */
+/** What the market, the archive or this machine's disk had to say, as a sentence. */
 function failureOf(error: unknown): unknown {
-  if (!(error instanceof Error) || error.name === 'OrbyteError') return error
+  if (error instanceof OrbyteError && error.code === 'forbidden')
+    return new CliError(
+      'Only an administrator may back up the market. Log in as one, or work as its operator: --secret-file orbyte.db.secret',
+    )
+  if (!(error instanceof Error) || error instanceof OrbyteError) return error
   return new CliError(`The backup was not made: ${error.message}. What had arrived was removed.`)
 }
 

@@ -3,11 +3,13 @@ import { type Command, Option } from 'commander'
 import { amount, decimal, examples, fieldsOf, pageOptions, type PageOptions } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
-import { count, hardware, localTime, perHour } from '../format.ts'
+import { count, duration, hardware, localTime, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { type Column, details } from '../table.ts'
+import { oneLine } from '../text-width.ts'
 
 type Gpu = OutputOf<typeof api.gpus.get>
+type Explanation = OutputOf<typeof api.gpus.explain>
 type Filters = Omit<InputOf<typeof api.gpus.list>, 'cursor' | 'limit'>
 
 export function addGpuCommands(program: Command, cli: Cli) {
@@ -18,13 +20,16 @@ export function addGpuCommands(program: Command, cli: Cli) {
   examples(gpus, [
     'gpus list --available --min-vram 24',
     'gpus mine',
+    'gpus explain gpu_01k…',
     'gpus set gpu_01k… --price 0.35',
     'gpus maintenance gpu_01k… on',
     'gpus reclaim gpu_01k…',
   ])
   addMarketCommands(gpus, cli)
+  addReasonCommands(gpus, cli)
   addOwnerCommands(gpus, cli)
   addAvailabilityCommands(gpus, cli)
+  addChecks(gpus, cli)
 }
 
 function addMarketCommands(gpus: Command, cli: Cli) {
@@ -66,6 +71,24 @@ function addMarketCommands(gpus: Command, cli: Cli) {
     .action(async (gpuId: string) => showGpu(cli, await cli.client.gpus.get({ gpu_id: gpuId })))
 
   gpus
+    .command('speeds')
+    .summary('how fast a GPU really is, by model, as measured on its tasks')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string) =>
+      cli.showList(await cli.client.gpus.speeds({ gpu_id: gpuId }), {
+        empty: 'It has completed no task with a model of the catalogue yet.',
+        columns: [
+          { title: 'model', value: ({ model }) => model },
+          { title: 'task type', value: ({ task_type }) => task_type },
+          { title: 'speed', value: ({ per_second }) => per_second, right: true },
+          { title: 'unit', value: ({ unit }) => `${unit}/s` },
+          { title: 'tasks', value: ({ attempts }) => attempts, right: true },
+          { title: 'ran', value: ({ run_ms }) => duration(run_ms), right: true },
+        ],
+      }),
+    )
+
+  gpus
     .command('prices')
     .summary('what a GPU has cost, newest first')
     .argument('<gpu_id>')
@@ -78,6 +101,51 @@ function addMarketCommands(gpus: Command, cli: Cli) {
         ],
       }),
     )
+}
+
+function addReasonCommands(gpus: Command, cli: Cli) {
+  gpus
+    .command('explain')
+    .summary('why a GPU of yours does or does not earn')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string) => {
+      const explained = await cli.client.gpus.explain({ gpu_id: gpuId })
+      cli.show(explained, () => earningText(explained))
+    })
+  pageOptions(gpus.command('attempts'))
+    .summary('what ran on a GPU of yours, newest first')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string, options: PageOptions) =>
+      cli.showList(await fetchItems(cli.client.gpus.attempts, { gpu_id: gpuId }, options), {
+        empty: 'Nothing has run on it yet.',
+        columns: [
+          { title: 'attempt', value: ({ id }) => id },
+          { title: 'status', value: ({ status }) => status },
+          { title: 'since', value: ({ offered_at }) => localTime(offered_at) },
+          { title: 'ran', value: ({ run_ms }) => duration(run_ms), right: true },
+          { title: 'cost', value: ({ cost }) => cost, right: true },
+          { title: 'how it ended', value: ({ end }) => end && `${end.message} (${end.code})`, shrinks: true },
+        ],
+      }),
+    )
+}
+
+function earningText({ message, considered, since, fitted, won, lost, price, ...rest }: Explanation): string {
+  const facts = details([
+    ['Tasks', since && `${considered} since ${localTime(since)}: ${fitted} would fit, it got ${won}`],
+    ['Price', perHour(price.price_per_hour)],
+    ['Market', price.gpus === 0 ? `nothing to compare with (${price.compared_with})` : marketText(price)],
+    ['Others got', perHour(rest.others_price_per_hour)],
+  ])
+  const reasons = lost.map(({ tasks, message: reason }) => `  ${String(tasks).padStart(5)}  ${oneLine(reason)}`)
+  return [message, '', facts, ...(reasons.length > 0 ? ['', 'What it did not get, and why:', ...reasons] : [])].join(
+    '\n',
+  )
+}
+
+function marketText({ gpus, cheaper, lowest, median, highest, compared_with }: Explanation['price']): string {
+  const range = lowest === highest ? `${lowest}` : `${lowest} to ${highest}, the middle ${median}`
+  return `${range} ORB/h for ${compared_with} (${count(gpus, 'GPU')}, ${cheaper} cheaper)`
 }
 
 type NewGpuOptions = { name: string; model: string; vram: number; price: string; region?: string }
@@ -116,6 +184,26 @@ function addOwnerCommands(gpus: Command, cli: Cli) {
       if (price === undefined && Object.keys(rest).length === 0)
         throw new CliError('Say what to change: --price, --name or --region.', exitCodes.usage)
       showGpu(cli, await cli.client.gpus.update({ gpu_id: gpuId, price_per_hour: price, ...rest }))
+    })
+}
+
+function addChecks(gpus: Command, cli: Cli) {
+  pageOptions(gpus.command('audits'))
+    .summary('what the market’s checks have said of your GPU')
+    .argument('<gpu_id>')
+    .action(async (gpuId: string, options: PageOptions) => {
+      const list = (page: object) => cli.client.gpus.audits({ gpu_id: gpuId, ...page })
+      cli.showList(await fetchItems(list, {}, options), {
+        empty: 'It has not been checked yet.',
+        columns: [
+          { title: 'time', value: ({ judged_at }) => localTime(judged_at) },
+          { title: 'task', value: ({ task_id }) => task_id },
+          { title: 'kind', value: ({ kind }) => kind },
+          { title: 'model', value: ({ model }) => model, shrinks: true },
+          { title: 'verdict', value: ({ verdict }) => verdict.replace('_', ' ') },
+          { title: 'what came out', value: ({ message }) => message, shrinks: true },
+        ],
+      })
     })
 }
 
@@ -159,7 +247,17 @@ function gpuColumns(cli: Cli): Column<Gpu>[] {
   ]
 }
 
-const statusOf = ({ status, draining }: Gpu) => (draining ? `${status}, draining` : status)
+function statusOf({ status, draining, health }: Gpu): string {
+  if (draining) return `${status}, draining`
+  return status !== 'available' || health === 'good' ? status : `${status}, ${health.replace('_', ' ')}`
+}
+
+function healthOf({ health, cool_down_until }: Gpu): string | null {
+  if (health === 'good') return null
+  if (health === 'cooling_down')
+    return `cooling down: it has failed, and is offered nothing until ${localTime(cool_down_until)}`
+  return 'on trial: it has failed several times in a row, and gets a task only where no other GPU is free'
+}
 
 function showGpu(cli: Cli, gpu: Gpu) {
   cli.show(gpu, () =>
@@ -169,6 +267,7 @@ function showGpu(cli: Cli, gpu: Gpu) {
       ['Hardware', hardware(gpu)],
       ['Price', perHour(gpu.price_per_hour)],
       ['Status', statusOf(gpu)],
+      ['Health', healthOf(gpu)],
       ['Agent', gpu.agent_id && `${gpu.agent_id} (${gpu.liveness ?? 'never heard'})`],
       ['Region', gpu.region],
       ['Task types', gpu.task_types.join(', ')],
@@ -179,7 +278,11 @@ function showGpu(cli: Cli, gpu: Gpu) {
         gpu.specs &&
           `${gpu.specs.cpu_model}, ${count(gpu.specs.cpu_cores, 'core')}, ${gpu.specs.ram_gb} GiB RAM, ${gpu.specs.os}`,
       ],
-      ['Tasks', `${gpu.tasks_completed} completed, ${gpu.tasks_failed} failed by its fault`],
+      [
+        'Tasks',
+        `${gpu.tasks_completed} completed, ${gpu.tasks_failed} failed by its fault, ${gpu.tasks_slow} far too slow`,
+      ],
+      ['Checks', `${gpu.audits_passed} passed, ${gpu.audits_failed} failed`],
       ['Owner', gpu.owner_id],
       ['Last seen', localTime(gpu.last_seen_at)],
     ]),

@@ -22,6 +22,7 @@ type MarketOptions = {
   maxWait?: number
   wait?: boolean
   autoPay: boolean
+  allowReexecution?: boolean
   priority?: number
   title?: string
   detach?: boolean
@@ -135,6 +136,10 @@ function marketOptions(command: Command): Command {
     .option('--region <region>', 'in this region')
     .option('--wait', 'wait for a GPU even if none fits now')
     .option('--no-auto-pay', 'look at the result before the provider is paid')
+    .option(
+      '--allow-reexecution',
+      'let the market run it again elsewhere, at its own cost, to check the result: your input goes to one more machine',
+    )
     .option('--priority <0-9>', 'among your own tasks: 9 goes first', wholeNumber)
     .option('--title <text>', 'what you call it')
     .option('-d, --detach', 'submit it, print its id, and do not wait')
@@ -153,6 +158,7 @@ function newTask(taskType: TaskType, input: Record<string, unknown>, options: Ma
     maxWait,
     wait,
     autoPay,
+    allowReexecution,
     priority,
     title,
     ...rest
@@ -161,6 +167,7 @@ function newTask(taskType: TaskType, input: Record<string, unknown>, options: Ma
   const task = {
     ...{ task_type: taskType, title, priority, wait, max_cost: maxCost, max_price_per_hour: maxPrice },
     ...{ max_duration_ms: maxTime, max_wait_ms: maxWait, auto_pay: autoPay ? undefined : false },
+    allow_reexecution: allowReexecution,
     requirements: { gpu_id: gpu, gpu_model: gpuModel, min_vram_gb: minVram, region },
     input_data: { ...input, ...fieldsOf(own) },
   }

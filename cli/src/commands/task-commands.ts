@@ -3,9 +3,10 @@ import { join } from 'node:path'
 import type { api, InputOf, OutputOf } from '@orbyte/protocol'
 import { watch } from '@orbyte/sdk'
 import { type Command, Option } from 'commander'
-import { examples, pageOptions, type PageOptions } from '../arguments.ts'
+import { examples, pageOptions, type PageOptions, wholeNumber } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
+import { explanationText } from '../explanation-text.ts'
 import { follow, type Task } from '../follow.ts'
 import { bytes, count, duration, localTime, orb, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
@@ -26,6 +27,7 @@ export function addTaskCommands(program: Command, cli: Cli) {
   examples(tasks, [
     'tasks list --status running',
     'tasks show last',
+    'tasks explain last',
     'tasks watch task_01k…',
     'tasks submit tasks.jsonl',
     'tasks files last -o results',
@@ -56,6 +58,15 @@ function addReading(tasks: Command, cli: Cli) {
     .summary('everything about a task: where it is, why it waits, what it cost')
     .argument('<task_id>')
     .action(async (given: string) => showTask(cli, await cli.client.tasks.get({ task_id: await taskIdOf(cli, given) })))
+  tasks
+    .command('explain')
+    .summary('why a task waits, what would change it, and what each GPU says to it')
+    .argument('<task_id>')
+    .option('--limit <number>', 'how many GPUs to show', wholeNumber, 20)
+    .action(async (given: string, { limit }: { limit: number }) => {
+      const explained = await cli.client.tasks.explain({ task_id: await taskIdOf(cli, given), limit })
+      cli.show(explained, () => explanationText(cli, explained))
+    })
   tasks
     .command('watch')
     .summary('follow a task until it has ended; --json prints its events, one a line')
@@ -221,6 +232,7 @@ function showTask(cli: Cli, task: Task) {
         ['Cost', task.cost === null ? `at most ${task.hold} ORB, which is held` : orb(task.cost)],
         ['Price', `at most ${perHour(task.max_price_per_hour)}`],
         ['Ran', duration(task.run_ms)],
+        ['Checked', task.reexecution && checkedWords[task.reexecution]],
         ['Submitted', localTime(task.created_at)],
         ['Ended', localTime(task.completed_at)],
         ['Payment', task.payment_id],
@@ -233,8 +245,19 @@ function showTask(cli: Cli, task: Task) {
   )
 }
 
+const checkedWords = {
+  waiting: 'it is being run again on another GPU',
+  confirmed: 'another owner’s GPU gave the same result',
+  refuted: 'others agree on another result: what you paid is given back where that is still possible',
+  undecided: 'it was to be run again, and nobody can say who is right',
+} as const
+
 /** All of it is in --json. */
 const glance = (data: object) => truncate(JSON.stringify(data), 300)
+
+function ranFor({ run_ms, expected_run_ms, slow }: Task['attempts'][number]): string {
+  return slow ? `${duration(run_ms)} (usually ${duration(expected_run_ms ?? 0)})` : duration(run_ms)
+}
 
 const attemptColumns: Column<Task['attempts'][number]>[] = [
   { title: 'attempt', value: ({ number }) => number, right: true },
@@ -242,7 +265,7 @@ const attemptColumns: Column<Task['attempts'][number]>[] = [
   { title: 'hardware', value: ({ gpu_model }) => gpu_model, shrinks: true },
   { title: 'status', value: ({ status }) => status },
   { title: 'price/h', value: ({ price_per_hour }) => price_per_hour, right: true },
-  { title: 'ran', value: ({ run_ms }) => duration(run_ms), right: true },
+  { title: 'ran', value: ranFor, right: true },
   { title: 'cost', value: ({ cost }) => cost, right: true },
   { title: 'why it ended', value: ({ end, progress }) => end?.message ?? progress, shrinks: true },
 ]

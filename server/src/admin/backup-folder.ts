@@ -47,7 +47,7 @@ export async function restoreBackup(folder: string, databasePath: string): Promi
     .map((suffix) => databasePath + suffix)
     .filter((path) => existsSync(path))
   if (taken.length > 0)
-    throw new BackupError(`${taken.join(', ')} exists. Nothing is overwritten: give another path, or move it away.`)
+    throw new BackupError(`Nothing is overwritten. Give another path, or move away what is there: ${taken.join(', ')}`)
   const state = await ledgerKeyState(folder, databasePath)
   if (state === 'wrong')
     throw new BackupError(

@@ -55,6 +55,26 @@ test('a machine of a suspended owner is told to come back, and is let in when th
   await connectAgent(market.url, machine, { devices: [] })
 })
 
+test('an agent that connects again and again is told to come later, and is let in then', async () => {
+  const machine = await enrol()
+  const come = async () => {
+    const line = openSocket(market.url)
+    line.send(helloOf(machine, (await line.next('challenge')).nonce))
+    return line
+  }
+  for (let times = 0; times < 12; times++) {
+    await (await come()).next('welcome')
+    market.clock.advance(1_000)
+  }
+  expect(await (await come()).next('refused')).toMatchObject({
+    code: 'too_many_connections',
+    retry: true,
+    message: 'This agent has connected 12 times in 60 s. It is let in again in 48 s.',
+  })
+  market.clock.advance(48_000)
+  await (await come()).next('welcome')
+})
+
 test('a hello that is far too long is not read', async () => {
   const line = openSocket(market.url)
   line.send(helloOf(await enrol(), (await line.next('challenge')).nonce, { hostname: 'x'.repeat(1_100_000) }))

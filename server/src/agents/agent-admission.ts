@@ -4,6 +4,7 @@ import { type Context, newId, nowIso } from '../context.ts'
 import type { Reader } from '../db/database.ts'
 import type { CredentialService } from '../users/credential-service.ts'
 import type { UserService } from '../users/user-service.ts'
+import { createFlapLimit } from './agent-flapping.ts'
 import { agentByKey, countAgentsOf, type StoredAgent } from './agent-store.ts'
 
 type Hello = AgentMessageOf<'hello'>
@@ -16,6 +17,7 @@ export function createAgentAdmission(
   { users, credentials }: { users: UserService; credentials: CredentialService },
 ) {
   const { database, config } = context
+  const flapLimit = createFlapLimit(context)
 
   /** The agent that says hello, or why it may not come in. */
   async function identify(hello: Hello, nonce: string): Promise<StoredAgent | Refusal> {
@@ -30,6 +32,13 @@ export function createAgentAdmission(
     const kept = { hostname, os, version, region, last_seen_at: nowIso(context) }
     const agent = known ? { ...known, ...kept } : await enrol(hello, kept)
     if ('type' in agent) return agent
+    const waitMs = flapLimit(agent.id)
+    if (waitMs > 0)
+      return refusal(
+        'too_many_connections',
+        `This agent has connected ${config.limits.connectionsPerAgentMax} times in ${Math.round(config.timing.flapMs / 1_000)} s. It is let in again in ${Math.ceil(waitMs / 1_000)} s.`,
+        true,
+      )
     return (await database.read((reader) => standing(reader, agent))) ?? agent
   }
 

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { Context } from '../context.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { Connection } from './agent-connections.ts'
+import { createThrottle, createValve } from './agent-intake.ts'
 import type { AgentService } from './agent-service.ts'
 import type { StoredAgent } from './agent-store.ts'
 
@@ -59,6 +60,8 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
   let hungUp = false
   let agent: StoredAgent | null = null
   let greeting = false
+  const valve = createValve(socket)
+  const throttle = createThrottle(context.clock, valve, context.config.limits.agentMessagesPerSecondMax)
   const noHello = context.clock.after(helloMs, () => refuse('no_hello', 'The agent did not say hello in time.', true))
 
   function refuse(code: string, message: string, retry: boolean) {
@@ -78,7 +81,7 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
     inbox.startAt(agents.ackedSeq(found.id))
     // It may have gone while it was let in.
     if (!socket.isOpen()) return agents.disconnected(found.id, connection)
-    socket.resume()
+    valve.open('hello')
   }
 
   const inbox = createInbox({
@@ -87,8 +90,8 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
       agents.acknowledge(agent!.id, seq)
       connection.send({ type: 'ack', seq })
     },
-    pause: () => socket.pause(),
-    resume: () => socket.resume(),
+    pause: () => valve.shut('disk'),
+    resume: () => valve.open('disk'),
     failed(error) {
       context.log.error({ error, agent_id: agent?.id }, 'a message of an agent could not be handled')
       refuse('not_handled', 'The market could not keep that. Come back and send it again.', true)
@@ -104,12 +107,13 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
       if (!message) return refuse('invalid_message', 'That is not a message of the agent protocol.', true)
       if (agent) {
         agents.heard(agent.id)
+        throttle.count()
         return inbox.receive(message, text!.length)
       }
       if (greeting || message.type !== 'hello')
         return refuse('hello_expected', 'The first message has to be hello, once.', true)
       // Nothing more is read until the hello has been dealt with.
-      socket.pause()
+      valve.shut('hello')
       greet(message).catch((error: unknown) => {
         context.log.error({ error }, 'an agent could not be let in')
         refuse('not_handled', 'The market could not let the agent in. Come back later.', true)
@@ -117,6 +121,7 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
     },
     closed() {
       noHello()
+      throttle.stop()
       if (agent) agents.disconnected(agent.id, connection)
     },
   }

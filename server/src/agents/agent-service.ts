@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { type Agent, type AgentMessageOf, problem, type ServerMessageOf } from '@orbyte/protocol'
+import type { AuditService } from '../audits/audit-service.ts'
 import type { Context } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
-import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import { pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
@@ -10,6 +10,7 @@ import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { UserService } from '../users/user-service.ts'
 import type { AgentAdmission } from './agent-admission.ts'
 import type { AgentConnections, Connection } from './agent-connections.ts'
+import { createAssignedNews } from './assigned-news.ts'
 import { createLiveness } from './agent-liveness.ts'
 import * as store from './agent-store.ts'
 
@@ -19,16 +20,19 @@ type Parts = {
   admission: AgentAdmission
   gpus: GpuService
   scheduler: Scheduler
+  audits: AuditService
   connections: AgentConnections
 }
+type Standing = { status: 'active' | 'suspended'; reason: string | null }
 type Hello = AgentMessageOf<'hello'>
 
 /** Who the agents are, whether they are alive, and what their messages mean. The dialogue is agent-conversation.ts's. */
-export async function createAgentService(context: Context, { users, admission, gpus, scheduler, connections }: Parts) {
+export async function createAgentService(context: Context, parts: Parts) {
+  const { users, admission, gpus, scheduler, audits, connections } = parts
   const { database, config } = context
   const { registry } = gpus
   const acked = new Map<string, { instance: string; seq: number }>()
-  const assigned = new Map<string, string>()
+  const assigned = createAssignedNews(context, { registry, connections })
 
   const liveness = createLiveness(context, (agentId, state) => {
     registry.setLiveness(agentId, state, connections.isConnected(agentId))
@@ -46,7 +50,7 @@ export async function createAgentService(context: Context, { users, admission, g
     const attempts = await scheduler.reconcile(agent.id, hello.attempts)
     await replaceConnection(agent.id)
     if (acked.get(agent.id)?.instance !== hello.instance) acked.set(agent.id, { instance: hello.instance, seq: 0 })
-    for (const gpu of bound.gpus) assigned.set(gpu.gpu_id, JSON.stringify(gpu))
+    assigned.note(bound.gpus)
     connection.send({
       type: 'welcome',
       agent_id: agent.id,
@@ -77,6 +81,7 @@ export async function createAgentService(context: Context, { users, admission, g
     agentId: agent.id,
     ownerId: agent.owner_id,
     hostname: agent.hostname,
+    version: agent.version,
     region: agent.region,
     devices,
   })
@@ -84,7 +89,7 @@ export async function createAgentService(context: Context, { users, admission, g
   async function devices(agent: store.StoredAgent, message: AgentMessageOf<'devices'>) {
     const bound = await database.transaction((tx) => gpus.bindDevices(tx, report(agent, message.devices)))
     registry.setLiveness(agent.id, 'alive', true)
-    for (const gpu of bound.gpus) assigned.set(gpu.gpu_id, JSON.stringify(gpu))
+    assigned.note(bound.gpus)
     connections.send(agent.id, { type: 'gpus', gpus: bound.gpus })
     scheduler.wake()
   }
@@ -99,16 +104,7 @@ export async function createAgentService(context: Context, { users, admission, g
     connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, attempts })
   }
 
-  /** Tells the agent of a GPU's new name, price or maintenance. */
-  function tellAssigned(gpu: MarketGpu) {
-    if (gpu.agentId === null || gpu.deviceUuid === null || !assigned.has(gpu.id)) return
-    const { deviceUuid: uuid, id: gpu_id, name, priceMicrosPerHour: price_per_hour, maintenance } = gpu
-    const now = { uuid, gpu_id, name, price_per_hour, maintenance }
-    if (assigned.get(gpu.id) === JSON.stringify(now)) return
-    assigned.set(gpu.id, JSON.stringify(now))
-    connections.send(gpu.agentId, { type: 'gpus', gpus: [now] })
-  }
-  const unsubscribe = registry.onChange(tellAssigned)
+  const unsubscribe = registry.onChange(assigned.tell)
   users.onStatusChanged((userId, status) => {
     if (status === 'active') return
     const message = `The account of this machine’s owner is ${status}.`
@@ -132,6 +128,16 @@ export async function createAgentService(context: Context, { users, admission, g
     registry.setLiveness(agentId, liveness.of(agentId), false)
     scheduler.agentDied(agentId, reason)
   }
+
+  async function setStanding(tx: Transaction, agentId: string, { status, reason }: Standing) {
+    await store.setAgentStatus(tx, agentId, { status, reason })
+    const message = reason ?? 'The agent is suspended.'
+    if (status === 'suspended') tx.afterCommit(() => expel(agentId, { code: 'agent_suspended', message, retry: false }))
+  }
+  audits.onFaultTooMuch(async (tx, { agentId, reason }) => {
+    const agent = await store.agentById(tx, agentId)
+    if (agent?.status === 'active') await setStanding(tx, agentId, { status: 'suspended', reason })
+  })
 
   function view(agent: store.StoredAgent): Agent {
     return {
@@ -184,20 +190,14 @@ export async function createAgentService(context: Context, { users, admission, g
     },
 
     /** For administrators, within their transaction. */
-    async setStatus(
-      tx: Transaction,
-      agentId: string,
-      change: { status: 'active' | 'suspended'; reason: string | null },
-    ): Promise<Agent> {
+    async setStatus(tx: Transaction, agentId: string, change: Standing): Promise<Agent> {
       const agent = await store.agentById(tx, agentId)
       if (!agent || agent.status === 'revoked')
         throw problem('not_found', `There is no agent ${agentId}, or its key was revoked.`)
-      await store.setAgentStatus(tx, agentId, change)
-      const message = change.reason ?? 'The agent is suspended.'
-      if (change.status === 'suspended')
-        tx.afterCommit(() => expel(agentId, { code: 'agent_suspended', message, retry: false }))
-      const seen = view(agent)
-      return { ...seen, status: change.status, connected: seen.connected && change.status === 'active' }
+      await setStanding(tx, agentId, change)
+      if (change.status === 'active') await audits.forgive(tx, agentId)
+      const seen = view({ ...agent, status: change.status, suspended_reason: change.reason })
+      return { ...seen, connected: seen.connected && change.status === 'active' }
     },
 
     stop() {

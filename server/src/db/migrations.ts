@@ -133,6 +133,36 @@ export const migrations: readonly string[][] = [
   [
     `CREATE TABLE renter_weights (user_id TEXT PRIMARY KEY, weight REAL NOT NULL CHECK (weight > 0)) STRICT, WITHOUT ROWID`,
   ],
+  [
+    `ALTER TABLE attempts ADD COLUMN trial INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE attempts ADD COLUMN expected_run_ms INTEGER`,
+    `ALTER TABLE attempts ADD COLUMN slow INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE gpus ADD COLUMN tasks_slow INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE gpus ADD COLUMN audits_passed INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE gpus ADD COLUMN audits_failed INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE gpus ADD COLUMN audits_in_a_row INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE gpus ADD COLUMN audited_at TEXT`,
+    `CREATE TABLE gpu_speeds (
+      gpu_id TEXT NOT NULL, model TEXT NOT NULL, task_type TEXT NOT NULL, attempts INTEGER NOT NULL, work REAL NOT NULL,
+      run_ms INTEGER NOT NULL, recent_work REAL NOT NULL, recent_run_ms REAL NOT NULL, updated_at TEXT NOT NULL,
+      PRIMARY KEY (gpu_id, model, task_type)) STRICT, WITHOUT ROWID`,
+
+    `ALTER TABLE tasks ADD COLUMN allow_reexecution INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE tasks ADD COLUMN reexecution TEXT`,
+    `CREATE TABLE audits (
+      id TEXT PRIMARY KEY, kind TEXT NOT NULL, status TEXT NOT NULL, task_type TEXT NOT NULL, model TEXT NOT NULL,
+      device_class TEXT NOT NULL, message TEXT, created_at TEXT NOT NULL, decide_by TEXT NOT NULL, decided_at TEXT) STRICT`,
+    `CREATE INDEX audits_open ON audits (id) WHERE status = 'open'`,
+    `CREATE TABLE audit_answers (
+      task_id TEXT PRIMARY KEY, audit_id TEXT NOT NULL, gpu_id TEXT NOT NULL, agent_id TEXT NOT NULL, provider_id TEXT NOT NULL,
+      paid_by_market INTEGER NOT NULL, verdict TEXT NOT NULL, forgiven INTEGER NOT NULL DEFAULT 0, asked_at TEXT NOT NULL,
+      judged_at TEXT) STRICT`,
+    `CREATE INDEX audit_answers_by_audit ON audit_answers (audit_id)`,
+    `CREATE INDEX audit_answers_by_gpu ON audit_answers (gpu_id, task_id)`,
+    `CREATE INDEX audit_answers_by_time ON audit_answers (asked_at) WHERE paid_by_market = 1`,
+    `CREATE INDEX audit_answers_at_fault ON audit_answers (agent_id) WHERE verdict = 'at_fault'`,
+    `CREATE TABLE audit_dues (gpu_id TEXT PRIMARY KEY, due_at TEXT NOT NULL) STRICT, WITHOUT ROWID`,
+  ],
 ]
 
 /** A file that a newer version of the market has written. */

@@ -89,6 +89,7 @@ export async function startGpuMarket(options: Options = {}) {
         agentId: agentId(from.agent ?? 1),
         ownerId: people[from.owner ?? 'bob'],
         hostname: 'box',
+        version: '0.1.0',
         region: from.region ?? null,
         devices: devices.map((fields, index) => reportedDevice({ uuid: `GPU-${index + 1}`, index, ...fields })),
       }

@@ -35,6 +35,8 @@ describe('a device that nobody has registered', () => {
         name: 'NVIDIA GeForce RTX 4090 on box',
         price_per_hour: orb(0.34),
         maintenance: false,
+        cool_down_ms: 0,
+        on_trial: false,
       },
     ])
     expect(await view(gpus[0]!.gpu_id)).toMatchObject({
@@ -192,7 +194,14 @@ test('emulated GPUs are refused unless the market admits them, and are then call
 
 test('a report that does not commit changes nothing', async () => {
   const before = await byHand()
-  const report = { agentId: agentId(1), ownerId: market.bob, hostname: 'box', region: null, devices: [] }
+  const report = {
+    agentId: agentId(1),
+    ownerId: market.bob,
+    hostname: 'box',
+    version: '0.1.0',
+    region: null,
+    devices: [],
+  }
   await expect(
     market.database.transaction(async (tx) => {
       await market.gpus.bindDevices(tx, report)

@@ -6,6 +6,7 @@ import { describeDifferences, gibFromMib, isSameVram } from './gpu-hardware.ts'
 import { insertPrice } from './gpu-history-store.ts'
 import { normaliseGpuName } from './gpu-names.ts'
 import type { ConnectedDevice, GpuRegistry } from './gpu-registry.ts'
+import { assignedGpu } from './gpu-view.ts'
 import { type GpuRecord, insertGpu, readGpuOfDevice, readGpusOfOwner, updateGpu } from './gpu-store.ts'
 
 /** What an agent says that it has. */
@@ -13,6 +14,7 @@ export type AgentReport = {
   readonly agentId: string
   readonly ownerId: string
   readonly hostname: string
+  readonly version: string
   readonly region: string | null
   readonly devices: readonly ReportedDevice[]
 }
@@ -48,11 +50,10 @@ export async function bindDevices(binding: Binding, report: AgentReport): Promis
       continue
     }
     connected.push({ gpuId: gpu.id, device })
-    const { id, name, priceMicrosPerHour, maintenance } = gpu
-    gpus.push({ uuid, gpu_id: id, name, price_per_hour: priceMicrosPerHour, maintenance })
+    gpus.push(assignedGpu({ ...gpu, deviceUuid: uuid }, binding.clock.now()))
     tx.afterCommit(() => registry.put(gpu))
   }
-  tx.afterCommit(() => registry.connect(report.agentId, connected))
+  tx.afterCommit(() => registry.connect(report.agentId, connected, report.version))
   return { gpus, refused }
 }
 
@@ -190,6 +191,11 @@ export function newGpuRecord(
     tasksFailed: 0,
     failuresInARow: 0,
     coolDownUntilMs: 0,
+    tasksSlow: 0,
+    auditsPassed: 0,
+    auditsFailed: 0,
+    auditsInARow: 0,
+    auditedAtMs: 0,
     createdAt: nowIso(context),
     lastSeenAt: null,
   }

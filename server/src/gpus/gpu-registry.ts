@@ -11,6 +11,8 @@ export type MarketGpu = GpuRecord & {
   readonly liveness: Liveness | null
   /** The owner's account is suspended. */
   readonly suspended: boolean
+  /** Of the agent that reported it last; null: none has since the start. */
+  readonly agentVersion: string | null
   /** The attempt that holds it. A GPU is never held by two. */
   readonly attemptId: string | null
   /** What its agent can run and the owner's limits allow. */
@@ -82,13 +84,14 @@ export class GpuRegistry {
   }
 
   /** The agent is here and has exactly these devices. The others that it had are no longer backed. */
-  connect(agentId: string, devices: readonly ConnectedDevice[]) {
+  connect(agentId: string, devices: readonly ConnectedDevice[], version: string | null = null) {
     const reported = new Map(devices.map(({ gpuId, device }) => [gpuId, device]))
     for (const gpu of this.#byAgent.get(agentId) ?? []) {
       const device = reported.get(gpu.id)
       if (device) {
         this.#reported.add(gpu.id)
-        Object.assign(gpu, reportedFields(device), { connected: true, liveness: 'alive', lastSeenAt: this.#nowIso() })
+        const now = { connected: true, liveness: 'alive', lastSeenAt: this.#nowIso(), agentVersion: version } as const
+        Object.assign(gpu, reportedFields(device), now)
       } else {
         this.#reported.delete(gpu.id)
         gpu.connected = false
@@ -206,6 +209,7 @@ export class GpuRegistry {
       // A restarted server has heard of nobody yet; whether the agent comes back is seen from now on.
       liveness: record.agentId === null ? null : 'unknown',
       suspended: false,
+      agentVersion: null,
       attemptId: null,
       taskTypes: [],
       modelFormats: [],

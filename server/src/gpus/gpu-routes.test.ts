@@ -39,6 +39,11 @@ test('an owner registers a GPU by hand, and everybody sees it, offline', async (
     telemetry: null,
     tasks_completed: 0,
     tasks_failed: 0,
+    tasks_slow: 0,
+    audits_passed: 0,
+    audits_failed: 0,
+    health: 'good',
+    cool_down_until: null,
     created_at: '2026-03-01T12:00:30.000Z',
     last_seen_at: null,
   })

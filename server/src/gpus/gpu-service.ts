@@ -19,7 +19,8 @@ export type GpuServiceDeps = {
   /** Names of the models that a GPU can run, for whoever looks at it. */
   readonly modelsOf: (gpu: MarketGpu) => string[]
 }
-export type AttemptEnd = { readonly outcome: 'completed' | 'provider_failed'; readonly nowMs: number }
+/** unanswered: its agent was asked to take it and said nothing. */
+export type AttemptEnd = { readonly outcome: 'completed' | 'provider_failed' | 'unanswered'; readonly nowMs: number }
 type ReclaimListener = (gpu: MarketGpu, attemptId: string) => void
 type Owner = Pick<Caller, 'userId'>
 type Market = Context &
@@ -63,6 +64,22 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
     /** For the scheduler: within the transaction that ends an attempt. Only ends that say something about the provider. */
     recordAttemptEnd: (tx: Transaction, gpuId: string, end: AttemptEnd) =>
       recordAttemptEnd(market, tx, { gpuId, ...end }),
+    /** Within the transaction that ends an attempt which took far too long. */
+    async recordSlowTask(tx: Transaction, gpuId: string) {
+      const counters = await store.countSlowTask(tx, gpuId)
+      if (counters) tx.afterCommit(() => registry.patch(gpuId, counters))
+    },
+    /** Within the transaction in which a check asks it. */
+    async recordAudited(tx: Transaction, gpuId: string) {
+      const auditedAtMs = context.clock.now()
+      await store.writeAuditedAt(tx, gpuId, auditedAtMs)
+      tx.afterCommit(() => registry.patch(gpuId, { auditedAtMs }))
+    },
+    /** Within the transaction that decides a check. */
+    async recordAudit(tx: Transaction, gpuId: string, outcome: store.AuditOutcome) {
+      const counters = await store.countAudit(tx, gpuId, outcome)
+      if (counters) tx.afterCommit(() => registry.patch(gpuId, counters))
+    },
     /** `listen` hears, after the commit, that an attempt has to stop at once, uncharged. It must not throw. */
     onReclaim(listen: ReclaimListener): () => void {
       reclaimListeners.add(listen)
@@ -90,13 +107,17 @@ async function loadRegistry({ clock, database }: Context, users: GpuServiceDeps[
 
 function listView(market: Market, gpus: readonly MarketGpu[], query: GpuQuery): Page<Gpu> {
   const { items, next_cursor } = listGpus(gpus, query)
-  return { items: items.map((gpu) => viewGpu(gpu, market.modelsOf(gpu))), next_cursor }
+  return { items: items.map((gpu) => shown(market, gpu)), next_cursor }
 }
 
 function view(market: Market, gpuId: string): Gpu {
   const gpu = market.registry.get(gpuId)
   if (!gpu) throw noSuchGpu(gpuId)
-  return viewGpu(gpu, market.modelsOf(gpu))
+  return shown(market, gpu)
+}
+
+function shown(market: Market, gpu: MarketGpu): Gpu {
+  return viewGpu(gpu, { models: market.modelsOf(gpu), nowMs: market.clock.now() })
 }
 
 function noSuchGpu(gpuId: string) {
@@ -259,7 +280,7 @@ async function recordAttemptEnd(market: Market, tx: Transaction, { gpuId, outcom
     if (counters) tx.afterCommit(() => market.registry.patch(gpuId, counters))
     return
   }
-  const counted = await store.countFailedAttempt(tx, gpuId)
+  const counted = await store.countFailure(tx, gpuId, { isTask: outcome === 'provider_failed' })
   if (!counted) return
   const { coolDownMs, coolDownMaxMs } = market.config.timing
   const coolDownUntilMs = nowMs + Math.min(coolDownMs * 2 ** (counted.failuresInARow - 1), coolDownMaxMs)

@@ -26,6 +26,13 @@ export type GpuRecord = {
   readonly failuresInARow: number
   /** Milliseconds since 1970; 0: it is not cooling down. */
   readonly coolDownUntilMs: number
+  readonly tasksSlow: number
+  readonly auditsPassed: number
+  readonly auditsFailed: number
+  /** Since it was last found wrong, or differed from others. */
+  readonly auditsInARow: number
+  /** Milliseconds since 1970; 0: it was never checked. */
+  readonly auditedAtMs: number
   readonly createdAt: string
   readonly lastSeenAt: string | null
 }
@@ -50,6 +57,11 @@ type GpuRow = Row & {
   tasks_failed: number
   failures_in_a_row: number
   cool_down_until: string | null
+  tasks_slow: number
+  audits_passed: number
+  audits_failed: number
+  audits_in_a_row: number
+  audited_at: string | null
   created_at: string
   last_seen_at: string | null
 }
@@ -74,6 +86,11 @@ function gpuOf(row: GpuRow): GpuRecord {
     tasksFailed: row.tasks_failed,
     failuresInARow: row.failures_in_a_row,
     coolDownUntilMs: row.cool_down_until === null ? 0 : Date.parse(row.cool_down_until),
+    tasksSlow: row.tasks_slow,
+    auditsPassed: row.audits_passed,
+    auditsFailed: row.audits_failed,
+    auditsInARow: row.audits_in_a_row,
+    auditedAtMs: row.audited_at === null ? 0 : Date.parse(row.audited_at),
     createdAt: row.created_at,
     lastSeenAt: row.last_seen_at,
   }
@@ -180,14 +197,16 @@ export async function countCompletedAttempt(tx: Transaction, gpuId: string): Pro
     : null
 }
 
-export async function countFailedAttempt(
+/** `isTask`: it had taken a task. */
+export async function countFailure(
   tx: Transaction,
   gpuId: string,
+  { isTask }: { isTask: boolean },
 ): Promise<Omit<AttemptCounters, 'coolDownUntilMs'> | null> {
   const row = await tx.get<CounterRow>(
-    `UPDATE gpus SET tasks_failed = tasks_failed + 1, failures_in_a_row = failures_in_a_row + 1 WHERE id = ?
+    `UPDATE gpus SET tasks_failed = tasks_failed + ?, failures_in_a_row = failures_in_a_row + 1 WHERE id = ?
      RETURNING tasks_completed, tasks_failed, failures_in_a_row`,
-    gpuId,
+    ...[flag(isTask), gpuId],
   )
   if (!row) return null
   return { tasksCompleted: row.tasks_completed, tasksFailed: row.tasks_failed, failuresInARow: row.failures_in_a_row }
@@ -195,4 +214,35 @@ export async function countFailedAttempt(
 
 export async function writeCoolDown(tx: Transaction, gpuId: string, untilMs: number) {
   await tx.run('UPDATE gpus SET cool_down_until = ? WHERE id = ?', isoFromMs(untilMs), gpuId)
+}
+
+export async function countSlowTask(tx: Transaction, gpuId: string): Promise<Pick<GpuRecord, 'tasksSlow'> | null> {
+  const row = await tx.get<{ tasks_slow: number }>(
+    'UPDATE gpus SET tasks_slow = tasks_slow + 1 WHERE id = ? RETURNING tasks_slow',
+    gpuId,
+  )
+  return row ? { tasksSlow: row.tasks_slow } : null
+}
+
+/** differed: from others, and nobody knows who is right. */
+export type AuditOutcome = 'passed' | 'failed' | 'differed'
+
+export async function countAudit(
+  tx: Transaction,
+  gpuId: string,
+  outcome: AuditOutcome,
+): Promise<Pick<GpuRecord, 'auditsPassed' | 'auditsFailed' | 'auditsInARow'> | null> {
+  const [passed, failed] = [flag(outcome === 'passed'), flag(outcome === 'failed')]
+  const row = await tx.get<{ audits_passed: number; audits_failed: number; audits_in_a_row: number }>(
+    `UPDATE gpus SET audits_passed = audits_passed + ?1, audits_failed = audits_failed + ?2,
+       audits_in_a_row = (audits_in_a_row + 1) * ?1 WHERE id = ?3
+     RETURNING audits_passed, audits_failed, audits_in_a_row`,
+    ...[passed, failed, gpuId],
+  )
+  if (!row) return null
+  return { auditsPassed: row.audits_passed, auditsFailed: row.audits_failed, auditsInARow: row.audits_in_a_row }
+}
+
+export async function writeAuditedAt(tx: Transaction, gpuId: string, atMs: number) {
+  await tx.run('UPDATE gpus SET audited_at = ? WHERE id = ?', isoFromMs(atMs), gpuId)
 }

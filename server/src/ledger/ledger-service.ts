@@ -22,7 +22,7 @@ import { hashLeaf, inclusionPath, merkleRoot, sha256Hex } from './merkle.ts'
  *
  *   available:<user>   what a user can spend
  *   held:<user>        reserved for the user's tasks; `holds` says how much for which
- *   fees               what the platform has earned
+ *   fees               what the platform has earned; its own checks are paid from it as long as there is something
  *   external           the world outside: the only account that may be negative
  *
  * Each commit's transfers are one batch: a Merkle root, chained to the batch before and signed (see protocol/receipts.ts).
@@ -202,7 +202,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       if (known === null) return store.keepLedgerPublicKey(tx, key.publicKey)
       if (known !== key.publicKey)
         throw new Error(
-          'the ledger was signed with another key: restore the .ledger-key file that belongs to this database',
+          'the ledger in this database was signed with another key than the one in the .ledger-key file beside it (or in LEDGER_KEY): put the market’s own key there',
         )
     },
   }

@@ -16,6 +16,7 @@ const model = (fields: Partial<Model>): Model => ({
   vram_gb: 4,
   licence: 'MIT',
   origin: 'Here.',
+  deterministic: false,
   demo: true,
   ...fields,
 })

@@ -16,6 +16,8 @@ export function createModelService(catalogue: Catalogue, registry: GpuRegistry) 
         .filter((model) => taskType === undefined || model.task_types.includes(taskType))
         .map((model) => ({ ...model, gpus_connected: connected.filter((gpu) => gpuCanRunModel(gpu, model)).length }))
     },
+    /** Those whose results can be compared. */
+    deterministic: (): readonly Model[] => catalogue.models.filter((model) => model.deterministic),
     /** See `resolveModel` in model-fit.ts. */
     resolve: (taskType: TaskType, name: string | undefined): Model | null => resolveModel(catalogue.models, taskType, name),
     file(sha256: string): BundledFile {

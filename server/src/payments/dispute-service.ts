@@ -1,4 +1,4 @@
-import { type Dispute, formatOrb, micros, type Micros, problem } from '@orbyte/protocol'
+import { type Dispute, formatOrb, micros, type Micros, type Payment, problem } from '@orbyte/protocol'
 import { type Context, isoFromMs, newId, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import { transactionOnce } from '../http/idempotency-store.ts'
@@ -16,6 +16,35 @@ type Decision = { decision: 'release' | 'refund' | 'split'; refundAmount?: Micro
 /** Disputes over payments under review. Until one is decided, or the time to decide is over, the money stays held. */
 export function createDisputeService(context: Context, payments: PaymentService) {
   const { database, events, config } = context
+
+  /** The payment, which is under review, is disputed from now on. */
+  async function raise(tx: Transaction, payment: Payment, by: { openedBy: string; reason: string }): Promise<Dispute> {
+    const now = context.clock.now()
+    await updatePayment(tx, { ...payment, status: 'disputed' })
+    const dispute: Dispute = {
+      id: newId(context, 'dispute'),
+      payment_id: payment.id,
+      task_id: payment.task_id,
+      opened_by: by.openedBy,
+      reason: by.reason,
+      status: 'open',
+      refunded: null,
+      note: null,
+      decided_by: null,
+      decide_by: isoFromMs(now + config.timing.disputeMs),
+      created_at: isoFromMs(now),
+      decided_at: null,
+    }
+    await store.insertDispute(tx, dispute)
+    await events.append(tx, {
+      type: 'dispute.opened',
+      task_id: payment.task_id,
+      user_id: payment.payer_id,
+      provider_id: payment.recipient_id,
+      data: { dispute_id: dispute.id, reason: by.reason },
+    })
+    return dispute
+  }
 
   async function decide(tx: Transaction, dispute: Dispute, by: Decision): Promise<Dispute> {
     const payment = (await paymentById(tx, dispute.payment_id))!
@@ -55,31 +84,14 @@ export function createDisputeService(context: Context, payments: PaymentService)
         const now = context.clock.now()
         if (payment.review_until !== null && payment.review_until <= isoFromMs(now))
           throw problem('review_over', 'The time to review this payment is over.')
-        await updatePayment(tx, { ...payment, status: 'disputed' })
-        const dispute: Dispute = {
-          id: newId(context, 'dispute'),
-          payment_id: payment.id,
-          task_id: payment.task_id,
-          opened_by: caller.userId,
-          reason,
-          status: 'open',
-          refunded: null,
-          note: null,
-          decided_by: null,
-          decide_by: isoFromMs(now + config.timing.disputeMs),
-          created_at: isoFromMs(now),
-          decided_at: null,
-        }
-        await store.insertDispute(tx, dispute)
-        await events.append(tx, {
-          type: 'dispute.opened',
-          task_id: payment.task_id,
-          user_id: payment.payer_id,
-          provider_id: payment.recipient_id,
-          data: { dispute_id: dispute.id, reason },
-        })
-        return dispute
+        return raise(tx, payment, { openedBy: caller.userId, reason })
       })
+    },
+
+    /** The market itself gives back a payment under review: a dispute that is decided as it is opened, so that both sides see why. */
+    async refundReviewed(tx: Transaction, payment: Payment, by: { openedBy: string; reason: string; note: string }) {
+      const dispute = await raise(tx, payment, by)
+      await decide(tx, dispute, { decision: 'refund', note: by.note, decidedBy: 'platform' })
     },
 
     /** `userId` null: everybody's. */

@@ -228,12 +228,21 @@ export function createPaymentService(context: Context, { ledger, users, accounts
     const providerPart = micros(back - feePart)
     await needProvider(tx, payment.recipient_id, providerPart)
     const key = `refund:${payment.id}:${payment.refunded}`
+    await coverFees(tx, feePart, key)
     const parts = [
       { debit: 'fees', amount: feePart, key: `${key}:fee` },
       { debit: available(payment.recipient_id), amount: providerPart, key },
     ]
     for (const part of parts)
       if (part.amount > 0) await ledger.transfer(tx, { kind: 'refund', credit, taskId: payment.task_id, ...part })
+  }
+
+  /** What the market has spent of its fees on checks of its own, it brings back where a renter has a claim to it. */
+  async function coverFees(tx: Transaction, amount: Micros, key: string) {
+    const missing = micros(amount - (await ledger.balanceOf(tx, 'fees')))
+    if (missing <= 0) return
+    const parts = { debit: 'external', credit: 'fees', amount: missing, key: `${key}:cover` }
+    await ledger.transfer(tx, { kind: 'audit', ...parts })
   }
 
   /** Nobody but the provider can bring what is missing. */

@@ -1,4 +1,4 @@
-import type { AttemptStatus } from '@orbyte/protocol'
+import type { AttemptStatus, TaskType } from '@orbyte/protocol'
 import type { StoredAttempt } from '../tasks/attempt-store.ts'
 import type { Timing } from '../config.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
@@ -21,6 +21,10 @@ export type ActiveAttempt = {
   outputBytes: number
   /** Size of each file that has begun to arrive, as its first chunk said. */
   readonly fileBytes: Map<string, number>
+  /** Those of which a part is here, and not yet all. */
+  readonly unfinishedFiles: Set<string>
+  /** Its agent has said that it has ended, and the result is not here yet. */
+  isResultAnnounced: boolean
   logLines: number
   /** The files that are being written: the last chunk of each. A result waits for them. */
   readonly filesOnTheirWay: Map<string, Promise<void>>
@@ -112,6 +116,16 @@ export function deadlineInMs({ deadMs, deadlineMarginMs }: Timing): number {
 /** Text and files together. */
 export function outputBytesOf({ outputBytes, fileBytes }: ActiveAttempt): number {
   return [...fileBytes.values()].reduce((sum, bytes) => sum + bytes, outputBytes)
+}
+
+/** What they make can be looked at: text as it comes, files, vectors with the result. Others may do anything, in silence. */
+export function isGeneration({ task }: { task: { task_type: TaskType } }): boolean {
+  return ['text_generation', 'image_generation', 'embedding'].includes(task.task_type)
+}
+
+/** Whether there is any evidence, beside its agent's word, that it does what was asked. */
+export function hasShownWork(active: ActiveAttempt): boolean {
+  return !isGeneration(active) || active.outputLength > 0 || active.fileBytes.size > 0
 }
 
 /** Whether the market still waits for what the agent makes of it. */

@@ -1,13 +1,15 @@
-import type { End, Task } from '@orbyte/protocol'
+import type { End, Model, Task } from '@orbyte/protocol'
 import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import { chargedMs } from '../payments/pricing.ts'
+import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { type AttemptFailure, endTask, type Ending } from '../tasks/task-ending.ts'
-import { type ActiveAttempt, type AttemptBook, isOpen, stopTimers } from './attempt-book.ts'
+import type { OpenTask } from '../tasks/task-store.ts'
+import { type ActiveAttempt, type AttemptBook, hasShownWork, isOpen, stopTimers } from './attempt-book.ts'
 import type { Matchmaker } from './matchmaker.ts'
 import type { SendToAgent } from './scheduler-service.ts'
 
@@ -19,9 +21,24 @@ type Parts = {
   gpus: GpuService
   payments: PaymentService
   attempts: AttemptService
+  speeds: SpeedService
   send: SendToAgent
   requeue: Matchmaker['requeue']
   wake: () => void
+}
+/** A task that has completed: what was asked for, with which model of the catalogue, and where it ran. */
+export type Completed = {
+  readonly task: OpenTask
+  readonly model: Model | null
+  readonly gpuId: string
+  /** It took far longer than it should have. */
+  readonly isSlow: boolean
+}
+type Result = {
+  claimedMs: number
+  outputData: Task['output_data']
+  /** How much was done (speed-work.ts); null: nothing that can be counted. */
+  work: number | null
 }
 
 /** How long until what could not be written (a full disk) is tried again. */
@@ -29,8 +46,9 @@ const retryMs = 1_000
 
 /** How attempts end, and what that means for their task, its money and the GPU. */
 export function createAttemptEndings(context: Context, parts: Parts) {
-  const { book, registry, gpus, payments, attempts, send, requeue, wake } = parts
+  const { book, registry, gpus, payments, attempts, speeds, send, requeue, wake } = parts
   const { database } = context
+  const completionListeners = new Set<(completed: Completed) => void>()
 
   /**
    * Runs the transaction that ends an attempt. If the database says that it has ended otherwise meanwhile (a cancel that was
@@ -96,7 +114,28 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   const settle = (tx: Transaction, { task, attempt }: ActiveAttempt, ending: Ending) =>
     endTask(context, tx, { payments, task, attempt, ending })
 
-  async function complete(active: ActiveAttempt, result: { claimedMs: number; outputData: Task['output_data'] }) {
+  /** The run, as it is measured: only of the catalogue's models, which are the same on all GPUs. */
+  function measure({ attempt, task, queued }: ActiveAttempt, done: { work: number | null; runMs: number }) {
+    const { model } = queued.wanted
+    if (model === null || done.work === null) return null
+    return { gpuId: attempt.gpu_id, model: model.name, taskType: task.task_type, work: done.work, runMs: done.runMs }
+  }
+
+  /** Notes what the run should have taken, and whether it took far longer: that is kept with the attempt and the GPU. */
+  async function noteSpeed(tx: Transaction, active: ActiveAttempt, run: NonNullable<ReturnType<typeof measure>>) {
+    const verdict = speeds.judge(run)
+    if (!verdict) return false
+    await attempts.noteSpeed(tx, active, { ...verdict, runMs: run.runMs })
+    if (verdict.slow) await gpus.recordSlowTask(tx, run.gpuId)
+    return verdict.slow
+  }
+
+  function tellCompleted({ task, attempt, queued }: ActiveAttempt, isSlow: boolean) {
+    const completed = { task, model: queued.wanted.model, gpuId: attempt.gpu_id, isSlow }
+    for (const listen of completionListeners) listen(completed)
+  }
+
+  async function complete(active: ActiveAttempt, result: Result) {
     const runMs = evidence(active, result.claimedMs)
     const message = `Completed after ${(runMs / 1_000).toFixed(3)} s of run time.`
     const outcome: End = { code: 'completed', message, decided_by: 'agent' }
@@ -104,15 +143,34 @@ export function createAttemptEndings(context: Context, parts: Parts) {
       const ending: Ending = { status: 'completed', end: outcome, runMs, outputData: result.outputData }
       if (!(await settle(tx, active, ending))) return false
       await gpus.recordAttemptEnd(tx, active.attempt.gpu_id, { outcome: 'completed', nowMs: context.clock.now() })
+      const run = measure(active, { work: result.work, runMs })
+      const isSlow = run !== null && (await noteSpeed(tx, active, run))
+      if (run) await speeds.record(tx, run)
+      tx.afterCommit(() => tellCompleted(active, isSlow))
       return true
     })
     free(active)
   }
 
-  /** The renter's work failed: charged for the time it ran, not tried again. */
+  /**
+   * The renter's work failed: charged for the time it ran, not tried again. Where the work would have shown and has not, there
+   * is no evidence for the charge; and that it ran to its maximum for nothing is the provider's failure.
+   */
   function failRenter(active: ActiveAttempt, failure: { claimedMs: number; end: End }) {
-    const runMs = evidence(active, failure.claimedMs)
-    return end(active, (tx) => settle(tx, active, { status: 'failed', end: failure.end, runMs, outputData: null }))
+    const isShown = hasShownWork(active)
+    if (!isShown && failure.end.code === 'max_duration') {
+      const message = `It ran for the ${Math.round(active.durationMsMax / 1_000)} s that it may and put out nothing.`
+      return failProvider(active, { status: 'failed', end: { ...failure.end, code: 'no_output', message } })
+    }
+    const runMs = isShown ? evidence(active, failure.claimedMs) : 0
+    // Text that was still coming when its time was over: no more tokens than bytes.
+    const run =
+      failure.end.code === 'max_duration' ? measure(active, { work: active.outputBytes || null, runMs }) : null
+    return end(active, async (tx) => {
+      if (!(await settle(tx, active, { status: 'failed', end: failure.end, runMs, outputData: null }))) return false
+      if (run) await noteSpeed(tx, active, run)
+      return true
+    })
   }
 
   /** The provider's side failed: not charged, tried elsewhere as long as there are attempts left. */
@@ -121,15 +179,16 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     return end(active, async (tx) => {
       const count = await attempts.attemptsCountOf(tx, task.id)
       const hadBegun = active.status !== 'offered'
-      const again = !hadBegun || count < context.config.limits.attemptsPerTaskMax
+      const again = !hadBegun || attempt.trial || count < context.config.limits.attemptsPerTaskMax
       const message = `Tried ${count} times without success; the last time: ${failure.end.message} Nothing was charged.`
       const exhausted: End = { code: 'attempts_exhausted', message, decided_by: 'platform' }
       const changed = again
         ? await attempts.requeue(tx, active, failure)
         : await settle(tx, active, { status: 'failed', end: exhausted, runMs: 0, outputData: null, attempt: failure })
       if (!changed) return false
-      if (hadBegun)
-        await gpus.recordAttemptEnd(tx, attempt.gpu_id, { outcome: 'provider_failed', nowMs: context.clock.now() })
+      const isSilent = failure.end.code === 'accept_timeout'
+      const outcome = hadBegun ? 'provider_failed' : isSilent ? 'unanswered' : null
+      if (outcome) await gpus.recordAttemptEnd(tx, attempt.gpu_id, { outcome, nowMs: context.clock.now() })
       // In the place of this commit, so that a cancel which is committed after it finds the task in the queue.
       const failedAt = hadBegun || failure.status === 'refused' ? nowIso(context) : null
       if (again) tx.afterCommit(() => requeue(active, { failedAt }))
@@ -137,5 +196,12 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     })
   }
 
-  return { complete, failRenter, failProvider, stop, free, noteRun, persist }
+  return {
+    ...{ complete, failRenter, failProvider, stop, free, noteRun, persist },
+    /** `listen` hears after the commit, and must not throw. */
+    onCompleted(listen: (completed: Completed) => void): () => void {
+      completionListeners.add(listen)
+      return () => completionListeners.delete(listen)
+    },
+  }
 }

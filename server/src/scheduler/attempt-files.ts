@@ -7,6 +7,9 @@ import { type ActiveAttempt, outputBytesOf } from './attempt-book.ts'
 /** Whose fault it is that a file was not taken, and why. */
 export type FileProblem = { fault: 'renter' | 'provider'; problem: string }
 
+/** Whether all of it is here, or why it was not taken. */
+export type FileTaken = 'whole' | 'unfinished' | FileProblem
+
 /**
  * Takes a file that arrives in chunks. Each chunk is on disk when this resolves, in the database until the file is whole, then
  * with the files; so a restart in the middle loses nothing.
@@ -15,7 +18,7 @@ export async function takeFileChunk(
   limits: Pick<Limits, 'outputBytesMax' | 'filesPerTaskMax'>,
   attempts: AttemptService,
   { active, message, runMs }: { active: ActiveAttempt; message: AgentMessageOf<'attempt.file'>; runMs: number },
-): Promise<FileProblem | null> {
+): Promise<FileTaken> {
   const { name, mime_type, size_bytes, sha256, offset } = message
   const misfit = { fault: 'provider', problem: `the chunks of ${name} do not fit together` } as const
   const announced = active.fileBytes.get(name)
@@ -29,10 +32,10 @@ export async function takeFileChunk(
   if (bytes.length > fileChunkBytesMax) return { fault: 'provider', problem: `a chunk of ${name} is too large` }
   const isWhole = offset === 0 && bytes.length === size_bytes
   const whole = isWhole ? bytes : await attempts.filePart(active, { name, offset, bytes, size: size_bytes, runMs })
-  if (whole === null) return null
+  if (whole === null) return 'unfinished'
   if (whole === 'misfit') return misfit
   if (createHash('sha256').update(whole).digest('hex') !== sha256)
     return { fault: 'provider', problem: `${name} is not what its hash says` }
   await attempts.file(active, { file: { name, mime_type, size_bytes, sha256 }, bytes: whole, runMs })
-  return null
+  return 'whole'
 }

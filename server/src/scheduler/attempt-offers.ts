@@ -1,6 +1,7 @@
 import type { End, Micros, ServerMessageOf, Task } from '@orbyte/protocol'
 import { type Context, newId, nowIso } from '../context.ts'
 import type { GpuRegistry, MarketGpu } from '../gpus/gpu-registry.ts'
+import { isOnTrial } from '../gpus/gpu-status.ts'
 import { runMsFor } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import type { StoredAttempt } from '../tasks/attempt-store.ts'
@@ -18,8 +19,8 @@ type Parts = {
   send: SendToAgent
   requeue: Matchmaker['requeue']
 }
-/** What the database knows of an attempt: with the size of each file that has begun to arrive. */
-type Known = { attempt: StoredAttempt; fileBytes: Map<string, number> }
+/** What the database knows of an attempt: with the size of each file that has begun to arrive, and which are not whole. */
+type Known = { attempt: StoredAttempt; fileBytes: Map<string, number>; unfinishedFiles: Set<string> }
 export type AttemptOffers = ReturnType<typeof createAttemptOffers>
 
 /** How an attempt begins: it is sent to its agent, who has a few seconds to take it. */
@@ -31,7 +32,11 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
    * task has ended meanwhile, neither happens.
    */
   function offer(queued: QueuedTask, gpu: MarketGpu) {
-    const active = activate(queued, { attempt: newAttempt(queued, gpu), fileBytes: new Map() })
+    const active = activate(queued, {
+      attempt: newAttempt(queued, gpu),
+      fileBytes: new Map(),
+      unfinishedFiles: new Set(),
+    })
     attempts.offer(active).then(
       (isWritten) => !isWritten && endings.stop(active, 'the task has ended'),
       (error: unknown) => notWritten(active, error),
@@ -54,12 +59,13 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
   /** The agent has a few seconds from now. */
   function expectAnswer(active: ActiveAttempt) {
     stopTimers(active)
-    const late = () => unanswered(active, 'The agent did not answer in time.')
+    const late = () => unanswered(active, 'The agent did not answer in time.', 'accept_timeout')
     active.timers.push(clock.after(config.timing.acceptMs, late))
   }
 
-  const unanswered = (active: ActiveAttempt, message: string) =>
-    endings.persist(active, () => noAnswer(active, message))
+  /** Who is silent is not asked again for a while; where it was not asked at all, that is no fault of its. */
+  const unanswered = (active: ActiveAttempt, message: string, code = 'not_asked') =>
+    endings.persist(active, () => noAnswer(active, { code, message, decided_by: 'platform' }))
 
   function newAttempt({ task, offers }: QueuedTask, gpu: MarketGpu): StoredAttempt {
     return {
@@ -79,6 +85,9 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
       output_bytes: 0,
       log_lines: 0,
       end: null,
+      trial: isOnTrial(gpu),
+      expected_run_ms: null,
+      slow: false,
       offered_at: nowIso(context),
       accepted_at: null,
       ready_at: null,
@@ -87,7 +96,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
   }
 
   /** Takes an attempt into the book: a new one, or one that the database had. */
-  function activate(queued: QueuedTask, { attempt, fileBytes }: Known): ActiveAttempt {
+  function activate(queued: QueuedTask, { attempt, fileBytes, unfinishedFiles }: Known): ActiveAttempt {
     const { task } = queued
     const active: ActiveAttempt = {
       attempt,
@@ -101,6 +110,8 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
       outputLength: attempt.output_length,
       outputBytes: attempt.output_bytes,
       fileBytes,
+      unfinishedFiles,
+      isResultAnnounced: false,
       logLines: attempt.log_lines,
       filesOnTheirWay: new Map(),
       ending: null,
@@ -133,12 +144,11 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
     }
   }
 
-  async function noAnswer(active: ActiveAttempt, message: string) {
+  async function noAnswer(active: ActiveAttempt, end: End) {
     await active.ending
     if (active.status !== 'offered' || !isOpen(active)) return
-    const end: End = { code: 'accept_timeout', message, decided_by: 'platform' }
     await endings.failProvider(active, { status: 'refused', end })
-    endings.stop(active, message)
+    endings.stop(active, end.message)
   }
 
   function notWritten(active: ActiveAttempt, error: unknown) {

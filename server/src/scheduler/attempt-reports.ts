@@ -1,21 +1,37 @@
-import { type AgentMessageOf, type End, taskOutputs } from '@orbyte/protocol'
+import type { AgentMessageOf, End } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
+import { workOf } from '../speeds/speed-work.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
-import { type ActiveAttempt, type AttemptBook, isOpen, outputBytesOf, stopTimers } from './attempt-book.ts'
+import {
+  type ActiveAttempt,
+  type AttemptBook,
+  isGeneration,
+  isOpen,
+  outputBytesOf,
+  stopTimers,
+} from './attempt-book.ts'
 import type { AttemptEndings } from './attempt-endings.ts'
 import { takeFileChunk } from './attempt-files.ts'
+import type { AttemptLimits } from './attempt-limits.ts'
+import { outputProblem } from './output-check.ts'
 
 export type AttemptReports = ReturnType<typeof createAttemptReports>
 
-type Parts = { book: AttemptBook; registry: GpuRegistry; attempts: AttemptService; endings: AttemptEndings }
+type Parts = {
+  book: AttemptBook
+  registry: GpuRegistry
+  attempts: AttemptService
+  endings: AttemptEndings
+  limits: AttemptLimits
+}
 
 /**
  * What agents say about attempts. Each function resolves once what it was told is durable, so that the message may be
  * acknowledged; a stale or repeated message resolves without any effect. One that cannot be written rejects and leaves memory as
  * it was, so that the agent can say it again.
  */
-export function createAttemptReports(context: Context, { book, registry, attempts, endings }: Parts) {
+export function createAttemptReports(context: Context, { book, registry, attempts, endings, limits }: Parts) {
   const { clock, config } = context
 
   async function accepted(agentId: string, message: AgentMessageOf<'attempt.accepted'>) {
@@ -32,7 +48,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
       return endings.stop(active, end.message)
     }
     active.status = 'accepted'
-    watch(active)
+    limits.watch(active)
     try {
       const isKept = await attempts.accept(active)
       if (!isKept) endings.stop(active, 'the attempt has ended')
@@ -42,42 +58,6 @@ export function createAttemptReports(context: Context, { book, registry, attempt
       registry.release(attempt.gpu_id, attempt.id)
       throw error
     }
-  }
-
-  /** Ends what takes longer than it may. The agent ends a run at its maximum; this is for one that does not. */
-  function watch(active: ActiveAttempt) {
-    stopTimers(active)
-    const later = (delayMs: number, work: () => Promise<void>) =>
-      active.timers.push(clock.after(delayMs, () => endings.persist(active, work)))
-    if (active.status === 'accepted' || active.status === 'preparing')
-      later(config.timing.prepareMs, () => prepareTimedOut(active))
-    if (active.status !== 'running') return
-    const endMs = active.readyAtMs! + active.durationMsMax + config.timing.unknownMs
-    later(Math.max(0, endMs - clock.now()), () => overran(active))
-  }
-
-  async function prepareTimedOut(active: ActiveAttempt) {
-    await active.ending
-    if (!isOpen(active)) return
-    const message = 'The GPU did not get ready in time.'
-    const end: End = { code: 'prepare_timeout', message, decided_by: 'platform' }
-    await endings.failProvider(active, { status: 'failed', end })
-    endings.stop(active, 'it took too long to get ready')
-  }
-
-  async function overran(active: ActiveAttempt) {
-    await active.ending
-    if (!isOpen(active)) return
-    // Who is silent may have stopped it in time, or be gone: it comes back with the result, or it is taken for dead.
-    if (registry.get(active.attempt.gpu_id)?.liveness !== 'alive') return watchAgain(active)
-    const message = `It ran longer than the ${Math.round(active.durationMsMax / 1_000)} s that it may.`
-    const end: End = { code: 'max_duration', message, decided_by: 'platform' }
-    await endings.failRenter(active, { claimedMs: active.reportedRunMs, end })
-    endings.stop(active, message)
-  }
-
-  function watchAgain(active: ActiveAttempt) {
-    active.timers.push(clock.after(config.timing.unknownMs, () => endings.persist(active, () => overran(active))))
   }
 
   async function refused(agentId: string, message: AgentMessageOf<'attempt.refused'>) {
@@ -102,14 +82,14 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const { status } = active
     active.status = 'running'
     active.readyAtMs = clock.now()
-    watch(active)
+    limits.watch(active)
     try {
       await attempts.ready(active, active.readyAtMs)
     } catch (error) {
       // Its acceptance may have failed with it, and was undone first: then it is on offer again, and stays so.
       if (active.status === 'running') active.status = status
       active.readyAtMs = null
-      watch(active)
+      limits.watch(active)
       throw error
     }
   }
@@ -177,8 +157,12 @@ export function createAttemptReports(context: Context, { book, registry, attempt
 
   async function keepFile(active: ActiveAttempt, message: AgentMessageOf<'attempt.file'>) {
     const runMs = endings.noteRun(active, message.run_ms)
+    const isNew = !active.fileBytes.has(message.name)
     const found = await takeFileChunk(config.limits, attempts, { active, message, runMs })
-    if (!found || !isOpen(active)) return
+    if (!isOpen(active)) return
+    if (found === 'whole') active.unfinishedFiles.delete(message.name)
+    if (found === 'unfinished' && isNew) limits.expectFile(active, message.name)
+    if (found === 'whole' || found === 'unfinished') return
     if (found.fault === 'renter') return tooLarge(active, active.reportedRunMs, found.problem)
     const end: End = { code: 'invalid_output', message: `Stopped: ${found.problem}.`, decided_by: 'platform' }
     await endings.failProvider(active, { status: 'failed', end })
@@ -200,13 +184,17 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     if (active.status === 'offered') return endings.failProvider(active, { status: 'refused', end })
     if (outcome === 'failed' && fault === 'renter') return endings.failRenter(active, { claimedMs, end })
     if (outcome !== 'completed') return endings.failProvider(active, { status: 'failed', end })
+    const { task_type: taskType } = active.task
+    const { input, files } = isGeneration(active) ? await attempts.workOf(active) : { input: null, files: [] }
+    await active.ending
+    if (!isOpen(active)) return
+    const { output_data: outputData } = message
     const problem =
       active.status !== 'running'
         ? 'The result came before the GPU was ready.'
-        : taskOutputs[active.task.task_type].safeParse(message.output_data).success
-          ? null
-          : 'The result does not have the form that its task type promises.'
-    if (problem === null) return endings.complete(active, { claimedMs, outputData: message.output_data })
+        : outputProblem({ taskType, input, output: outputData, files })
+    const work = input && outputData && problem === null ? workOf({ taskType, input, output: outputData }) : null
+    if (problem === null) return endings.complete(active, { claimedMs, outputData, work })
     const invalid: End = { code: 'invalid_output', message: problem, decided_by: 'platform' }
     return endings.failProvider(active, { status: 'failed', end: invalid })
   }
@@ -223,5 +211,5 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     return found.filter(({ active }) => active?.standing === 'open').map(({ ref }) => ref)
   }
 
-  return { accepted, refused, preparing, ready, output, log, file, result, ticks, watch }
+  return { accepted, refused, preparing, ready, output, log, file, result, ticks }
 }

@@ -3,23 +3,10 @@ import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
 import { gpuId, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { wanted } from './fixture-wanted.ts'
 import { chooseBest, countRejections, judgeFit, judgeNow, nearEqualShare, type Wanted } from './matching.ts'
 
 const nowMs = 1_800_000_000_000
-const wanted = (fields: Partial<Wanted> = {}): Wanted => ({
-  key: '',
-  taskType: 'text_generation',
-  requirements: {},
-  gpus: 1,
-  part: null,
-  model: null,
-  modelName: null,
-  maxPriceMicrosPerHour: null,
-  timings: null,
-  failedGpus: new Map(),
-  retryFailed: false,
-  ...fields,
-})
 
 const anyGpu = fc
   .record({

@@ -1,4 +1,5 @@
 import { formatOrb, type Micros, type Model, type Requirements, type TaskType } from '@orbyte/protocol'
+import { standingFactor } from '../gpus/gpu-standing.ts'
 import { gpuStatus } from '../gpus/gpu-status.ts'
 import { gpuCanRunModel } from '../models/model-fit.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
@@ -171,17 +172,14 @@ export function isPassedOver({ failedGpus, retryFailed }: Wanted, gpuId: string,
 }
 
 /**
- * What an hour of it counts: its price, and more for one that ends attempts badly (Laplace's rule of succession, so that a new
- * one is not shut out). Never less than its price.
+ * What an hour of it counts: its price, and more for one with a bad record. Never less than its price.
  */
-export function hourCost({ priceMicrosPerHour, tasksFailed, tasksCompleted }: MarketGpu): number {
-  const failureRate = (tasksFailed + 1) / (tasksCompleted + tasksFailed + 2)
-  return (priceMicrosPerHour + 1) * (1 + failureRate / 2)
+export function hourCost(gpu: MarketGpu): number {
+  return (gpu.priceMicrosPerHour + 1) * standingFactor(gpu)
 }
 
-export const warmths = ['loaded', 'cached', 'absent'] as const
 /** Whether it has the model in memory, on its disk, or has to fetch it. */
-export type Warmth = (typeof warmths)[number]
+export type Warmth = 'loaded' | 'cached' | 'absent'
 
 export function warmthOn({ modelName, gpus }: Wanted, { loadedModels, cachedModels }: MarketGpu): Warmth {
   if (modelName === null) return 'loaded'
@@ -221,6 +219,11 @@ const scoreRanker: Ranker = (wanted, gpu) => {
 /** Whether the GPU could run the task, free or busy. */
 export function judgeFit(wanted: Wanted, gpu: MarketGpu, nowMs: number): Verdict {
   return judge([...fitRankers, scoreRanker], { wanted, gpu, nowMs })
+}
+
+/** All that keeps the GPU from running the task, free or busy; nothing where it fits. */
+export function rejectionsOf(wanted: Wanted, gpu: MarketGpu, nowMs: number): Rejection[] {
+  return fitRankers.map((rank) => rank(wanted, gpu, nowMs)).filter((result) => typeof result !== 'number')
 }
 
 /** Whether the GPU could take the task now. */

@@ -8,6 +8,7 @@ import type { ActiveAttempt, AttemptBook } from './attempt-book.ts'
 import type { MarketPause } from './market-store.ts'
 import { matchInTurns } from './match-in-turns.ts'
 import { keyOf, wantedOf } from './matching.ts'
+import type { RecentDemand } from './recent-demand.ts'
 import type { RenterShares } from './renter-shares.ts'
 import type { AgentLink } from './scheduler-service.ts'
 import { createTaskQueue, type QueuedTask } from './task-queue.ts'
@@ -19,12 +20,16 @@ type Parts = {
   book: AttemptBook
   shares: RenterShares
   pause: MarketPause
+  demand: RecentDemand
   offer: (queued: QueuedTask, gpu: MarketGpu) => void
 }
 export type Matchmaker = ReturnType<typeof createMatchmaker>
 
 /** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in matching.ts. */
-export function createMatchmaker(context: Context, { gpus, models, agents, book, shares, pause, offer }: Parts) {
+export function createMatchmaker(
+  context: Context,
+  { gpus, models, agents, book, shares, pause, demand, offer }: Parts,
+) {
   const { clock } = context
   const { coolDownMs, coolDownMaxMs, agePerPriorityMs } = context.config.timing
   const { registry } = gpus
@@ -42,12 +47,19 @@ export function createMatchmaker(context: Context, { gpus, models, agents, book,
     )
     return {
       task,
-      wanted: wantedOf(task, task.model === null ? null : models.resolve(task.task_type, task.model), failedGpus),
+      wanted: wantedOfTask(task, failedGpus),
       group: failures.length === 0 ? keyOf(task) : task.id,
       waitUntilMs: Date.parse(task.created_at) + task.max_wait_ms,
       offers,
       failures,
     }
+  }
+
+  function wantedOfTask(
+    task: Pick<OpenTask, 'task_type' | 'requirements' | 'model' | 'max_price_per_hour'>,
+    failedGpus?: Map<string, number>,
+  ) {
+    return wantedOf(task, task.model === null ? null : models.resolve(task.task_type, task.model), failedGpus)
   }
 
   function enqueue(task: OpenTask) {
@@ -101,6 +113,10 @@ export function createMatchmaker(context: Context, { gpus, models, agents, book,
       }
       const { queued, gpu } = next.value
       queue.remove(queued.task.id)
+      const { id: gpuId, priceMicrosPerHour } = gpu
+      // What the market asks for itself says nothing of what renters want.
+      if (queued.task.priority >= 0)
+        demand.matched({ wanted: queued.wanted, gpuId, priceMicrosPerHour, atMs: clock.now() })
       offer(queued, gpu)
     }
     look = null
@@ -113,5 +129,5 @@ export function createMatchmaker(context: Context, { gpus, models, agents, book,
     return attemptId === null && agentId !== null && agents.isConnected(agentId) && !book.offersTo(id)
   }
 
-  return { queue, waiting, enqueue, requeue, wake, stop: () => look?.cancel() }
+  return { queue, waiting, wantedOf: wantedOfTask, enqueue, requeue, wake, stop: () => look?.cancel() }
 }

@@ -37,6 +37,7 @@ test('neither the queue nor what a restart takes up holds the inputs of tasks', 
     task_type: 'other',
     input_data: { words },
     requirements: {},
+    allow_reexecution: false,
     ...{ max_price_per_hour: micros(1_000), max_wait_ms: 60_000, wait: true, auto_pay: true, priority: 5 },
   })
   const waits = ({ scheduler }: typeof market) => JSON.stringify([...scheduler.queue.all()])

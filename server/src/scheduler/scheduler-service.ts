@@ -1,18 +1,22 @@
-import { type AgentMessageOf, attemptHoldsGpu, type End, type ServerMessage } from '@orbyte/protocol'
+import { attemptHoldsGpu, type End, type ServerMessage } from '@orbyte/protocol'
 import { type Context, every } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { StoredEvent } from '../event-store.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import type { ModelService } from '../models/model-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
+import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { endTask } from '../tasks/task-ending.ts'
-import { type ActiveAttempt, type AttemptRef, createAttemptBook, deadlineInMs } from './attempt-book.ts'
+import { createAttemptBook } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
+import { createAttemptLimits } from './attempt-limits.ts'
 import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
+import { createAttemptsOfAgents } from './attempts-of-agents.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
 import { createMatchmaker } from './matchmaker.ts'
+import { createRecentDemand } from './recent-demand.ts'
 import { createRenterShares } from './renter-shares.ts'
 import type { QueuedTask } from './task-queue.ts'
 
@@ -26,6 +30,7 @@ type Parts = {
   models: ModelService
   payments: PaymentService
   attempts: AttemptService
+  speeds: SpeedService
   agents: AgentLink
 }
 export type Scheduler = Awaited<ReturnType<typeof createScheduler>>
@@ -36,65 +41,25 @@ const sweepMs = 1_000
  * Brings waiting tasks and free GPUs together: an offer at a time for each task, to the best GPU that fits (matching.ts), and
  * to the next one if the agent refuses or does not answer. Rebuilds itself from the database.
  */
-export async function createScheduler(context: Context, { gpus, models, payments, attempts, agents }: Parts) {
-  const { clock, config, database, events } = context
+export async function createScheduler(context: Context, { gpus, models, payments, attempts, speeds, agents }: Parts) {
+  const { clock, database, events } = context
   const { registry } = gpus
   const shares = await createRenterShares(context, attempts)
   const book = createAttemptBook({ added: shares.hold, removed: shares.free })
   const pause = await database.read(readPause)
+  const demand = createRecentDemand()
   const { send } = agents
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
-  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, shares, pause, offer })
+  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, shares, pause, demand, offer })
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
-  const endings = createAttemptEndings(context, { book, registry, gpus, payments, attempts, send, requeue, wake })
+  const endings = createAttemptEndings(context, {
+    ...{ book, registry, gpus, payments, attempts, speeds },
+    ...{ send, requeue, wake },
+  })
   const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
-  const reports = createAttemptReports(context, { book, registry, attempts, endings })
-
-  /** Nothing runs on the agent's machine any more that the market knows of: it was silent for too long. */
-  function agentDied(agentId: string, reason: string) {
-    const end: End = { code: 'agent_lost', message: reason, decided_by: 'platform' }
-    for (const active of book.ofAgent(agentId)) endings.persist(active, () => lose(active, end))
-  }
-
-  async function lose(active: ActiveAttempt, end: End) {
-    await active.ending
-    await endings.failProvider(active, { status: 'lost', end })
-    endings.free(active)
-  }
-
-  /**
-   * What an agent that has just connected is to do with the attempts that it has. Attempts of its that it does not know any more
-   * are lost: tried elsewhere, uncharged.
-   */
-  async function reconcile(agentId: string, held: AgentMessageOf<'hello'>['attempts']) {
-    const known = new Set(held.map(({ attempt_id }) => attempt_id))
-    const message = 'The agent came back without it.'
-    for (const active of book.ofAgent(agentId))
-      if (!known.has(active.attempt.id))
-        await lose(active, { code: 'agent_restarted', message, decided_by: 'platform' })
-    return held.map(({ attempt_id, fencing_token, status }) => {
-      const active = book.find(agentId, { attempt_id, fencing_token })
-      const keep = active !== null && (active.standing === 'open' || status === 'ended')
-      // It has taken it, and what says so is on its way.
-      if (active?.status === 'offered' && active.standing === 'open') offers.expectAnswer(active)
-      const action = keep ? ('keep' as const) : ('stop' as const)
-      return { attempt_id, fencing_token, action, deadline_in_ms: deadlineInMs(config.timing) }
-    })
-  }
-
-  async function heartbeat(agentId: string, reported: AgentMessageOf<'heartbeat'>['attempts']) {
-    const kept: AttemptRef[] = await reports.ticks(agentId, reported)
-    const deadline_in_ms = deadlineInMs(config.timing)
-    return kept.map(({ attempt_id, fencing_token }) => ({ attempt_id, fencing_token, deadline_in_ms }))
-  }
-
-  async function reclaim(active: ActiveAttempt) {
-    await active.ending
-    const message = 'The owner took the GPU back.'
-    const end: End = { code: 'reclaimed', message, decided_by: 'provider' }
-    await endings.failProvider(active, { status: 'failed', end })
-    endings.stop(active, message)
-  }
+  const limits = createAttemptLimits(context, { registry, endings })
+  const reports = createAttemptReports(context, { book, registry, attempts, endings, limits })
+  const { reclaim, ...ofAgents } = createAttemptsOfAgents(context, { book, endings, offers, limits, reports })
 
   async function sweep() {
     const nowMs = clock.now()
@@ -118,8 +83,10 @@ export async function createScheduler(context: Context, { gpus, models, payments
     }
   }
 
-  /** Tasks that others ended: the queue forgets them, their agents stop. */
+  /** How long a task ran that completed. Tasks that others ended: the queue forgets them, their agents stop. */
   function hear(event: StoredEvent) {
+    if (event.type === 'task.completed')
+      for (const { queued } of book.ofTask(event.task_id!)) demand.completed(queued.wanted, event.data.run_ms as number)
     if (event.type !== 'task.cancelled' && event.type !== 'task.failed') return
     if (event.task_id === null) return
     queue.remove(event.task_id)
@@ -138,7 +105,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
       }
       const { id, gpu_id, status } = known.attempt
       if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)
-      reports.watch(offers.activate(waiting(task, history), known))
+      limits.watch(offers.activate(waiting(task, history), known))
     }
     wake()
   }
@@ -157,12 +124,12 @@ export async function createScheduler(context: Context, { gpus, models, payments
   return {
     reports,
     queue,
+    demand,
+    wantedOf: matchmaker.wantedOf,
     pause,
     enqueue,
     wake,
-    agentDied,
-    reconcile,
-    heartbeat,
+    ...ofAgents,
     async setPause(tx: Transaction, next: MarketPause) {
       await writePause(tx, next)
       tx.afterCommit(() => {
@@ -170,6 +137,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
         wake()
       })
     },
+    onCompleted: endings.onCompleted,
     /** Who has had how much of the GPUs lately, and what an administrator says of it. */
     shares: {
       view: () => shares.view(queue),

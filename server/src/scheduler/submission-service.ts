@@ -6,13 +6,13 @@ import {
   problem,
   ProblemError,
   taskInputs,
+  type TaskType,
   durationMsMaxByType,
 } from '@orbyte/protocol'
 import { z } from 'zod'
-import { type Context, isoFromMs, newId, nowIso } from '../context.ts'
+import { type Context, newId, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
-import { gpuStatus } from '../gpus/gpu-status.ts'
 import { transactionOnce } from '../http/idempotency-store.ts'
 import type { Caller } from '../http/route.ts'
 import type { Ledger } from '../ledger/ledger-service.ts'
@@ -21,7 +21,8 @@ import { costOf } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { summaryOf } from '../tasks/task-service.ts'
 import type { OpenTask, StoredTask } from '../tasks/task-store.ts'
-import { countRejections, judgeFit, judgeNow, keyOf, type Verdict, type Wanted, wantedOf } from './matching.ts'
+import type { ExplanationService, Survey } from './explanation-service.ts'
+import { keyOf, type Verdict, wantedOf } from './matching.ts'
 import type { Scheduler } from './scheduler-service.ts'
 
 type Parts = {
@@ -30,18 +31,21 @@ type Parts = {
   ledger: Ledger
   attempts: AttemptService
   scheduler: Scheduler
+  explanations: ExplanationService
 }
 export type SubmissionService = ReturnType<typeof createSubmissionService>
 
-const offersShown = 20
+const seededTypes: readonly TaskType[] = ['text_generation', 'image_generation', 'model_training']
 
 /** How a task comes into the market: what fits and what it costs, then the hold and the task in one transaction. */
-export function createSubmissionService(context: Context, { gpus, models, ledger, attempts, scheduler }: Parts) {
+export function createSubmissionService(context: Context, parts: Parts) {
+  const { gpus, models, ledger, attempts, scheduler, explanations } = parts
+
   /** The task’s input as its type’s schema says, and the model that it needs. */
   function understand(task: NewTask) {
     const parsed = taskInputs[task.task_type].safeParse(task.input_data)
     if (!parsed.success) throw invalidInput(parsed.error)
-    const input = parsed.data as NewTask['input_data']
+    const input = withSeed(task.task_type, parsed.data as NewTask['input_data'])
     const asked =
       typeof input.model === 'string'
         ? input.model
@@ -60,11 +64,13 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
     return { input, wanted: wantedOf(asking, model), group: keyOf(asking) }
   }
 
-  function survey(wanted: Wanted) {
-    const nowMs = context.clock.now()
-    const verdicts = gpus.registry.all().map((gpu) => judgeFit(wanted, gpu, nowMs))
-    const fitting = verdicts.filter(({ rejection }) => rejection === null).sort((a, b) => b.score - a.score)
-    return { verdicts, fitting, nowMs }
+  /**
+   * Where chance is involved, a task has a seed: drawn here if its renter names none. So any result can be had again, and the
+   * market's own checks, which need one, look like everybody's tasks.
+   */
+  function withSeed(taskType: TaskType, input: NewTask['input_data']): NewTask['input_data'] {
+    if (!seededTypes.includes(taskType) || input.seed !== undefined) return input
+    return { ...input, seed: Buffer.from(context.random.bytes(4)).readUInt32BE() }
   }
 
   /** The most that the task may cost, in money and time. `dearest` is the default for the maximum price. */
@@ -78,13 +84,13 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
   }
 
   /** `surveys`: of the tasks before it, so that those which ask for the same are looked for once. */
-  function prepare(task: NewTask, renterId: string, surveys: Map<string, ReturnType<typeof survey>>): StoredTask {
+  function prepare(task: NewTask, renterId: string, surveys: Map<string, Survey>): StoredTask {
     const { input, wanted, group } = understand(task)
-    const surveyed = surveys.get(group) ?? survey(wanted)
+    const surveyed = surveys.get(group) ?? explanations.survey(wanted)
     surveys.set(group, surveyed)
     const { verdicts, fitting } = surveyed
     const { maxPrice, maxDurationMs, hold } = bounds(task, fitting)
-    if (fitting.length === 0 && !task.wait) throw nothingFits(verdicts)
+    if (fitting.length === 0 && !task.wait) throw explanations.nothingFits(wanted, verdicts)
     if (maxPrice === null || hold === null)
       throw problem('price_required', 'No GPU fits now, so there is no price to go by. Give max_price_per_hour.')
     const now = nowIso(context)
@@ -103,6 +109,7 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
       max_duration_ms: maxDurationMs,
       max_wait_ms: task.max_wait_ms,
       auto_pay: task.auto_pay,
+      allow_reexecution: task.allow_reexecution,
       priority: task.priority,
       hold: micros(Math.max(1, hold)),
       cost: null,
@@ -115,11 +122,12 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
       started_at: null,
       completed_at: null,
       data_deleted_at: null,
+      reexecution: null,
     }
   }
 
   /** Holds the money and stores the tasks: all of them or none. They wait in memory once that is durable. */
-  async function submit(tx: Transaction, caller: Caller, tasks: NewTask[]): Promise<StoredTask[]> {
+  async function submit(tx: Transaction, caller: Pick<Caller, 'userId'>, tasks: NewTask[]): Promise<StoredTask[]> {
     if (scheduler.pause.paused)
       throw problem(
         'market_paused',
@@ -160,73 +168,26 @@ export function createSubmissionService(context: Context, { gpus, models, ledger
   }
 
   return {
+    submit,
     create: (caller: Caller, task: NewTask) =>
       transactionOnce(context, caller, async (tx) => summaryOf((await submit(tx, caller, [task]))[0]!)),
     createBatch: (caller: Caller, tasks: NewTask[]) =>
       transactionOnce(context, caller, async (tx) => ({ items: (await submit(tx, caller, tasks)).map(summaryOf) })),
 
-    estimate(task: NewTask) {
+    estimate(caller: Caller, task: NewTask) {
       const { wanted } = understand(task)
-      const { verdicts, fitting, nowMs } = survey(wanted)
-      const { maxPrice, maxDurationMs, hold } = bounds(task, fitting)
-      const best = fitting[0]
+      const surveyed = explanations.survey(wanted)
+      const { maxPrice, maxDurationMs, hold } = bounds(task, surveyed.fitting)
+      const best = surveyed.fitting[0]
       return {
-        fitting: fitting.length,
-        free: fitting.filter(({ gpu }) => judgeNow(wanted, gpu, nowMs).rejection === null).length,
-        offers: fitting.slice(0, offersShown).map(({ gpu }) => ({
-          gpu_id: gpu.id,
-          name: gpu.name,
-          model: gpu.model,
-          kind: gpu.kind,
-          vram_gb: gpu.vramGb,
-          price_per_hour: gpu.priceMicrosPerHour,
-          region: gpu.region,
-          status: gpuStatus(gpu),
-        })),
+        ...explanations.estimate(wanted, surveyed, caller.userId),
         max_price_per_hour: maxPrice,
         max_duration_ms: maxDurationMs,
         hold,
         price_per_minute: best ? costOf(best.gpu.priceMicrosPerHour, 60_000) : null,
-        rejections: countRejections(verdicts),
       }
-    },
-
-    /** Why a task is still waiting, in words that can be acted on. */
-    waiting(task: StoredTask): { code: string; message: string } | null {
-      const queued = scheduler.queue.get(task.id)
-      if (task.status !== 'pending') return null
-      if (scheduler.pause.paused)
-        return { code: 'market_paused', message: `The market is paused: ${scheduler.pause.reason ?? ''}` }
-      if (!queued) return { code: 'offered', message: 'A GPU has been asked and is about to answer.' }
-      const { verdicts, fitting, nowMs } = survey(queued.wanted)
-      if (fitting.length === 0) {
-        const until = isoFromMs(queued.waitUntilMs)
-        const message = `${whyNothingFits(verdicts)} It waits for one until ${until}. Cancel it and submit it anew to ask for less.`
-        return { code: 'no_gpu_fits', message }
-      }
-      const now = fitting.map(({ gpu }) => judgeNow(queued.wanted, gpu, nowMs))
-      const [reason] = countRejections(now)
-      if (!reason) return { code: 'matching', message: 'A GPU is free and will be asked at once.' }
-      const message = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. It starts when one is free.`
-      return { code: reason.code, message }
     },
   }
-}
-
-function nothingFits(verdicts: readonly Verdict[]): ProblemError {
-  const rejections = countRejections(verdicts).map(({ code, message, gpus, retryable }) => {
-    return { code, message, gpus, retryable }
-  })
-  const relax = verdicts.length === 0 ? 'Submit' : 'Relax that, or submit'
-  return problem('no_gpu_fits', `${whyNothingFits(verdicts)} ${relax} with "wait": true to wait for one.`, {
-    rejections,
-  })
-}
-
-function whyNothingFits(verdicts: readonly Verdict[]): string {
-  if (verdicts.length === 0) return 'There is no GPU in this market yet.'
-  const reasons = countRejections(verdicts).slice(0, 3)
-  return `None of the ${verdicts.length} GPUs fits (${reasons.map(({ gpus, message }) => `${gpus}: ${message}`).join('; ')}).`
 }
 
 function invalidInput(error: z.ZodError): z.ZodError {

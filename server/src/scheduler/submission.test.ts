@@ -164,7 +164,7 @@ test('the inputs of a user’s waiting tasks have so many bytes together and no 
 test('a task that waits is told what is true for one that was submitted already', async () => {
   const { id } = await market.submit(alice, { wait: true, max_price_per_hour: '1', max_wait_ms: 60_000 })
   const until = new Date(market.clock.now() + 60_000).toISOString()
-  const told = `It waits for one until ${until}. Cancel it and submit it anew to ask for less.`
+  const told = `It could run with +1 ORB an hour (1 GPU). It waits for one until ${until}. Cancel it and submit it anew to ask for less.`
   await market.machine(bob, [{ price_per_hour: '2' }])
   const { code, message } = (await market.task(alice, id)).waiting!
   expect(code).toBe('no_gpu_fits')

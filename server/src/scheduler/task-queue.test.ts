@@ -206,3 +206,16 @@ function waitOfFirst({ gpus, renters, limitMs }: { gpus: number; renters: Renter
   }
   return Infinity
 }
+
+test('what the market asks for itself comes after everybody’s, however little it has had', () => {
+  const own = { renter: 0, priority: -1 }
+  const queue = newQueue([
+    { ...own, number: 1 },
+    { ...own, number: 2 },
+    { renter: 1, priority: 0, number: 3 },
+    { renter: 2, priority: 9, number: 4 },
+    { renter: 1, priority: 0, number: 5 },
+  ])
+  const used: Standings = { standingOf: (renterId) => (renterId === 'user_0' ? 0 : 1_000), stepOf: () => 1_000 }
+  expect(serveAll(queue, used).map(({ id }) => Number(id.slice(-1)))).toEqual([3, 4, 5, 1, 2])
+})

@@ -56,6 +56,20 @@ export function createTaskQueue({ agePerPriorityMs }: { agePerPriorityMs: number
     return low
   }
 
+  function sizeOf(renterId: string): number {
+    return [...(lines.get(renterId)?.values() ?? [])].reduce((sum, { length }) => sum + length, 0)
+  }
+
+  /** What the market asks for itself has a priority below all others: it comes after everybody, however little it has had. */
+  function isMarkets(renterId: string): boolean {
+    const [first] = [...(lines.get(renterId)?.values() ?? [])][0] ?? []
+    return first !== undefined && first.task.priority < 0
+  }
+
+  function ofOthers(renterId: string, each: number): number {
+    return [...lines.keys()].reduce((sum, other) => sum + (other === renterId ? 0 : Math.min(each, sizeOf(other))), 0)
+  }
+
   /** A renter's groups by the first task of each. `null`: none is left that is not passed over. */
   function ownTurns(renterId: string) {
     const firsts = [...(lines.get(renterId)?.values() ?? [])].map(([first]) => first!)
@@ -103,10 +117,22 @@ export function createTaskQueue({ agePerPriorityMs }: { agePerPriorityMs: number
     sizeOf: (renterId: string) =>
       [...(lines.get(renterId)?.values() ?? [])].reduce((sum, { length }) => sum + length, 0),
 
+    /** About how many tasks go before it, where all renters stand alike: its renter's own, and as many of each other's. */
+    aheadOf({ task }: QueuedTask): number {
+      const own = [...(lines.get(task.renter_id)?.values() ?? [])].reduce((sum, tasks) => sum + placeOf(task, tasks), 0)
+      return own + ofOthers(task.renter_id, own + 1)
+    },
+    /** The same for one that would be submitted now. */
+    aheadOfNew(renterId: string): number {
+      const own = sizeOf(renterId)
+      return own + ofOthers(renterId, own + 1)
+    },
+
     /** Who waits now and how they stand. What leaves meanwhile is not told any more; what comes is looked at in the next look. */
     turns({ standingOf, stepOf }: Standings): Turns {
       const waiting = [...lines.keys()].map((renterId, place) => {
-        return { renterId, place, standing: standingOf(renterId), own: ownTurns(renterId) }
+        const standing = isMarkets(renterId) ? Infinity : standingOf(renterId)
+        return { renterId, place, standing, own: ownTurns(renterId) }
       })
       const renters = new TinyQueue(waiting, (a, b) => a.standing - b.standing || a.place - b.place)
       return {

@@ -54,6 +54,14 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       return database.read((reader) => tasks.inputOfWaiting(reader, taskId))
     },
 
+    /** What an attempt was to work on, and the names of the files that it has brought, whole. */
+    workOf({ attempt, task }: Subject): Promise<{ input: Task['input_data']; files: string[] }> {
+      return database.read(async (reader) => ({
+        input: await tasks.inputOf(reader, task.id),
+        files: (await files.filesOfAttempt(reader, task.id, attempt.id)).map(({ name }) => name),
+      }))
+    },
+
     /** False, and nothing is stored: the task does not wait any more. */
     offer(subject: Subject) {
       const { attempt } = subject
@@ -70,7 +78,7 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       const at = nowIso(context)
       return write(subject, { type: 'attempt.accepted', data: { gpu_id: attempt.gpu_id } }, async (tx) => {
         if (!(await store.moveAttempt(tx, attempt.id, { to: 'accepted', acceptedAt: at }))) return false
-        if (!(await tasks.startTask(tx, task.id, { id: attempt.id, gpuId: attempt.gpu_id, at })))
+        if (!(await tasks.startTask(tx, task.id, { id: attempt.id, gpuId: attempt.gpu_id, trial: attempt.trial, at })))
           throw new Error(`${attempt.id} is on offer, and ${task.id} does not wait`)
         return true
       })
@@ -160,6 +168,14 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       })
     },
 
+    /** Keeps what its run time was measured against, in the transaction that ends it, and tells where it was far too long. */
+    async noteSpeed(tx: Transaction, subject: Subject, speed: { runMs: number; expectedRunMs: number; slow: boolean }) {
+      const { runMs, expectedRunMs, slow } = speed
+      await store.writeSpeed(tx, subject.attempt.id, { expectedRunMs, slow })
+      const data = { gpu_id: subject.attempt.gpu_id, run_ms: runMs, expected_run_ms: expectedRunMs }
+      if (slow) await events.append(tx, { type: 'attempt.slow', ...about(subject), data })
+    },
+
     /** Ends the attempt uncharged and puts its task back into the queue. */
     async requeue(tx: Transaction, subject: Subject, failure: AttemptFailure) {
       const { attempt, task } = subject
@@ -186,10 +202,14 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
         const attempts = (await store.openAttempts(reader)).map((attempt) => ({
           attempt,
           fileBytes: new Map<string, number>(),
+          unfinishedFiles: new Set<string>(),
         }))
         const byId = new Map(attempts.map((one) => [one.attempt.id, one]))
-        for (const { attempt_id, name, size_bytes } of await files.filesOfOpenAttempts(reader))
-          byId.get(attempt_id)!.fileBytes.set(name, size_bytes)
+        for (const { attempt_id, name, size_bytes, is_whole } of await files.filesOfOpenAttempts(reader)) {
+          const known = byId.get(attempt_id)!
+          known.fileBytes.set(name, size_bytes)
+          if (is_whole === 0) known.unfinishedFiles.add(name)
+        }
         return { tasks: open, attempts }
       })
     },

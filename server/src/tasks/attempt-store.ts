@@ -1,5 +1,5 @@
 import { type Attempt, type AttemptStatus, attemptStatusesBefore, type End, type Micros } from '@orbyte/protocol'
-import { placeholders, type Reader, type Row, type Transaction } from '../db/database.ts'
+import { flag, placeholders, type Reader, type Row, type Transaction } from '../db/database.ts'
 
 /** An attempt as it is stored: with what fences it and whom it concerns. */
 export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind'> & {
@@ -12,6 +12,8 @@ export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind'>
 }
 
 type AttemptRow = Row & {
+  trial: number
+  slow: number
   end_code: string | null
   end_message: string | null
   end_decided_by: string | null
@@ -19,7 +21,7 @@ type AttemptRow = Row & {
 
 const columns = `a.id, a.task_id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, a.status, a.progress,
   a.price_micros_per_hour AS price_per_hour, a.run_ms, a.cost_micros AS cost, a.output_length, a.output_bytes, a.log_lines, a.end_code,
-  a.end_message, a.end_decided_by, a.offered_at, a.accepted_at, a.ready_at, a.ended_at`
+  a.end_message, a.end_decided_by, a.trial, a.expected_run_ms, a.slow, a.offered_at, a.accepted_at, a.ready_at, a.ended_at`
 const withGpu = `${columns}, coalesce(g.name, a.gpu_id) AS gpu_name, coalesce(g.model, '') AS gpu_model,
   coalesce(g.kind, 'gpu') AS gpu_kind`
 
@@ -28,15 +30,22 @@ export function endOf(row: Row): End | null {
   return { code: row.end_code, message: row.end_message, decided_by: row.end_decided_by } as End
 }
 
-const toStored = (row: AttemptRow) => ({ ...row, end: endOf(row) }) as unknown as StoredAttempt
-const toAttempt = (row: AttemptRow) => ({ ...row, end: endOf(row) }) as unknown as Attempt
+const fieldsOf = (row: AttemptRow): unknown => ({
+  ...row,
+  end: endOf(row),
+  trial: row.trial === 1,
+  slow: row.slow === 1,
+})
+const toStored = (row: AttemptRow) => fieldsOf(row) as StoredAttempt
+const toAttempt = (row: AttemptRow) => fieldsOf(row) as Attempt
 
 /** False, and nothing changed: its task does not wait any more. */
 export async function insertAttempt(tx: Transaction, attempt: StoredAttempt): Promise<boolean> {
   const a = attempt
   const changed = await tx.run(
-    `INSERT INTO attempts (id, task_id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, offered_at)
-     SELECT ?, id, ?, ?, ?, ?, ?, 'offered', ?, ? FROM tasks WHERE id = ? AND status = 'pending'`,
+    `INSERT INTO attempts (id, task_id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, trial,
+       offered_at)
+     SELECT ?, id, ?, ?, ?, ?, ?, 'offered', ?, ?, ? FROM tasks WHERE id = ? AND status = 'pending'`,
     ...[
       a.id,
       a.gpu_id,
@@ -45,6 +54,7 @@ export async function insertAttempt(tx: Transaction, attempt: StoredAttempt): Pr
       a.number,
       a.fencing_token,
       a.price_per_hour,
+      flag(a.trial),
       a.offered_at,
       a.task_id,
     ],
@@ -101,6 +111,14 @@ export async function endOffers(tx: Transaction, taskId: string, { end, at }: { 
 /** Keeps the run time that an agent has reported; what is charged if the renter cancels now. */
 export async function tickAttempt(tx: Transaction, id: string, runMs: number) {
   await tx.run(`UPDATE attempts SET run_ms = max(run_ms, ?) WHERE id = ? AND status = 'running'`, runMs, id)
+}
+
+/** What its run time was measured against. */
+export async function writeSpeed(tx: Transaction, id: string, speed: { expectedRunMs: number; slow: boolean }) {
+  await tx.run(
+    'UPDATE attempts SET expected_run_ms = ?, slow = ? WHERE id = ?',
+    ...[speed.expectedRunMs, flag(speed.slow), id],
+  )
 }
 
 /** False: it has ended, or its output does not end at `offset`. */

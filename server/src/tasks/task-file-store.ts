@@ -58,14 +58,14 @@ export async function lengthOfFileParts(
   return row!
 }
 
-/** The files of attempts that have not ended, those on their way too. */
+/** The files of attempts that have not ended, those on their way too: they are not whole. */
 export function filesOfOpenAttempts(
   reader: Reader,
-): Promise<{ attempt_id: string; name: string; size_bytes: number }[]> {
+): Promise<{ attempt_id: string; name: string; size_bytes: number; is_whole: number }[]> {
   return reader.all(
-    `SELECT f.attempt_id, f.name, f.size_bytes FROM attempts a JOIN task_files f ON f.task_id = a.task_id AND f.attempt_id = a.id
+    `SELECT f.attempt_id, f.name, f.size_bytes, 1 AS is_whole FROM attempts a JOIN task_files f ON f.task_id = a.task_id AND f.attempt_id = a.id
      WHERE a.ended_at IS NULL
-     UNION SELECT p.attempt_id, p.name, p.size_bytes FROM attempts a JOIN task_file_parts p ON p.attempt_id = a.id
+     UNION SELECT p.attempt_id, p.name, p.size_bytes, 0 AS is_whole FROM attempts a JOIN task_file_parts p ON p.attempt_id = a.id
      WHERE a.ended_at IS NULL`,
   )
 }

@@ -43,7 +43,7 @@ const attempt = {
 const onlyAttempt = { attemptId: 'att_1', at }
 const taskWrites: Record<TaskStatus, (tx: Transaction) => Promise<boolean>> = {
   pending: (tx) => requeueTask(tx, 'task_1', onlyAttempt),
-  running: (tx) => startTask(tx, 'task_1', { id: 'att_1', gpuId: 'gpu_1', at }),
+  running: (tx) => startTask(tx, 'task_1', { id: 'att_1', gpuId: 'gpu_1', trial: false, at }),
   completed: (tx) => finish(tx, 'completed'),
   failed: (tx) => finish(tx, 'failed'),
   cancelled: (tx) => finish(tx, 'cancelled'),

@@ -104,6 +104,10 @@ export function createTaskService(context: Context, { payments, accounts, files 
   return {
     visible,
     filesOf,
+    find: store.taskById,
+    noteReexecution: store.writeReexecution,
+    /** Deletes what an ended task has read and made, whoever's it is. */
+    clear: (taskId: string) => deleteData(taskId, () => {}),
 
     async list(caller: Caller, query: PageInput & { status?: TaskStatus; task_type?: TaskType }) {
       const rows = await database.read((reader) =>
@@ -188,6 +192,6 @@ export function createTaskService(context: Context, { payments, accounts, files 
 /** Without what deleting a task's data must reach: a summary may be kept elsewhere, like the reply to an idempotency key. */
 export function summaryOf(task: store.StoredTask): TaskSummary {
   const { input_data: _input, output_data: _output, requirements: _requirements, ...rest } = task
-  const { model: _model, attempt_id: _attempt, data_deleted_at: _deleted, ...summary } = rest
+  const { model: _model, attempt_id: _attempt, data_deleted_at: _deleted, reexecution: _again, ...summary } = rest
   return summary
 }

@@ -1,5 +1,6 @@
 import {
   type End,
+  type Reexecution,
   type Task,
   type TaskStatus,
   taskStatusesBefore,
@@ -11,7 +12,7 @@ import { endOf } from './attempt-store.ts'
 
 /** A task as it is stored. `model` is the resolved name of the model that it needs. */
 export type StoredTask = TaskSummary &
-  Pick<Task, 'input_data' | 'output_data' | 'requirements'> & {
+  Pick<Task, 'input_data' | 'output_data' | 'requirements' | 'reexecution'> & {
     model: string | null
     attempt_id: string | null
     data_deleted_at: string | null
@@ -28,22 +29,30 @@ export type OpenTask = EndableTask &
     | 'max_duration_ms'
     | 'max_wait_ms'
     | 'priority'
+    | 'allow_reexecution'
     | 'created_at'
   >
 export type EndableTask = Pick<StoredTask, 'id' | 'renter_id' | 'hold' | 'auto_pay'>
 /** Also needs its current attempt. */
 export type CancellableTask = EndableTask & Pick<StoredTask, 'attempt_id'>
 
-type TaskRow = Row & { auto_pay: number; requirements: string; input_data: string | null; output_data: string | null }
+type TaskRow = Row & {
+  auto_pay: number
+  allow_reexecution: number
+  requirements: string
+  input_data: string | null
+  output_data: string | null
+}
 
 const summaryColumns = `id, renter_id, title, task_type, status, gpu_id, max_price_micros_per_hour AS max_price_per_hour,
-  max_duration_ms, max_wait_ms, auto_pay, priority, hold_micros AS hold, cost_micros AS cost, run_ms, attempts_count, end_code,
+  max_duration_ms, max_wait_ms, auto_pay, allow_reexecution, priority, hold_micros AS hold, cost_micros AS cost, run_ms, attempts_count, end_code,
   end_message, end_decided_by, created_at, updated_at, started_at, completed_at`
 const openColumns = `id, renter_id, task_type, requirements, model, max_price_micros_per_hour AS max_price_per_hour,
-  max_duration_ms, max_wait_ms, auto_pay, priority, hold_micros AS hold, created_at`
-const columns = `${summaryColumns}, input_data, output_data, requirements, model, attempt_id, data_deleted_at`
+  max_duration_ms, max_wait_ms, auto_pay, allow_reexecution, priority, hold_micros AS hold, created_at`
+const columns = `${summaryColumns}, input_data, output_data, requirements, model, attempt_id, data_deleted_at, reexecution`
 
-const toSummary = (row: Row) => ({ ...row, auto_pay: row.auto_pay === 1, end: endOf(row) }) as unknown as TaskSummary
+const flagsOf = (row: Row) => ({ auto_pay: row.auto_pay === 1, allow_reexecution: row.allow_reexecution === 1 })
+const toSummary = (row: Row) => ({ ...row, ...flagsOf(row), end: endOf(row) }) as unknown as TaskSummary
 const fromJson = (text: string | null) => (text === null ? null : JSON.parse(text))
 
 function toTask(row: TaskRow): StoredTask {
@@ -55,16 +64,17 @@ function toTask(row: TaskRow): StoredTask {
     model: row.model as string | null,
     attempt_id: row.attempt_id as string | null,
     data_deleted_at: row.data_deleted_at as string | null,
+    reexecution: row.reexecution as Task['reexecution'],
   }
 }
 
 /** Without its input and whatever else only the database keeps. */
 export function openTaskOf(task: StoredTask): OpenTask {
   const { id, renter_id, task_type, requirements, model, max_price_per_hour, max_duration_ms, max_wait_ms } = task
-  const { auto_pay, priority, hold, created_at } = task
+  const { auto_pay, allow_reexecution, priority, hold, created_at } = task
   return {
     ...{ id, renter_id, task_type, requirements, model, max_price_per_hour, max_duration_ms, max_wait_ms },
-    ...{ auto_pay, priority, hold, created_at },
+    ...{ auto_pay, allow_reexecution, priority, hold, created_at },
   }
 }
 
@@ -73,8 +83,8 @@ export async function insertTask(tx: Transaction, task: StoredTask) {
   const input = JSON.stringify(t.input_data)
   await tx.run(
     `INSERT INTO tasks (id, renter_id, title, task_type, status, input_data, input_bytes, requirements, model,
-       max_price_micros_per_hour, max_duration_ms, max_wait_ms, auto_pay, priority, hold_micros, created_at, updated_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       max_price_micros_per_hour, max_duration_ms, max_wait_ms, auto_pay, allow_reexecution, priority, hold_micros, created_at, updated_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ...[
       t.id,
       t.renter_id,
@@ -91,6 +101,7 @@ export async function insertTask(tx: Transaction, task: StoredTask) {
       t.max_duration_ms,
       t.max_wait_ms,
       flag(t.auto_pay),
+      flag(t.allow_reexecution),
       t.priority,
       t.hold,
       t.created_at,
@@ -124,8 +135,7 @@ export async function openTasks(reader: Reader): Promise<OpenTask[]> {
     `SELECT ${openColumns} FROM tasks WHERE status IN ('pending', 'running') ORDER BY id`,
   )
   return rows.map(
-    (row) =>
-      ({ ...row, auto_pay: row.auto_pay === 1, requirements: JSON.parse(row.requirements) }) as unknown as OpenTask,
+    (row) => ({ ...row, ...flagsOf(row), requirements: JSON.parse(row.requirements) }) as unknown as OpenTask,
   )
 }
 
@@ -151,7 +161,7 @@ export async function inputOfWaiting(reader: Reader, id: string): Promise<Task['
   return row ? fromJson(row.input_data) : null
 }
 
-/** How many attempts at it have begun. */
+/** How many attempts at it have begun, without trials. */
 export async function attemptsCountOf(reader: Reader, id: string): Promise<number> {
   return (await reader.get<{ count: number }>('SELECT attempts_count AS count FROM tasks WHERE id = ?', id))!.count
 }
@@ -168,17 +178,23 @@ export async function pendingOfRenter(
   return row!
 }
 
-/** The task's current attempt becomes this one. False: the task is not waiting any more. */
+/** What a task is to work on, whatever has become of it; null: it was deleted. */
+export async function inputOf(reader: Reader, id: string): Promise<Task['input_data']> {
+  const row = await reader.get<{ input_data: string | null }>('SELECT input_data FROM tasks WHERE id = ?', id)
+  return fromJson(row?.input_data ?? null)
+}
+
+/** The task's current attempt becomes this one; a trial does not count. False: the task is not waiting any more. */
 export async function startTask(
   tx: Transaction,
   id: string,
-  attempt: { id: string; gpuId: string; at: string },
+  attempt: { id: string; gpuId: string; trial: boolean; at: string },
 ): Promise<boolean> {
   const from = taskStatusesBefore('running')
   const changed = await tx.run(
-    `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + 1, updated_at = ?
+    `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + ?, updated_at = ?
      WHERE id = ? AND status IN (${placeholders(from)})`,
-    ...[attempt.id, attempt.gpuId, attempt.at, id, ...from],
+    ...[attempt.id, attempt.gpuId, flag(!attempt.trial), attempt.at, id, ...from],
   )
   return changed === 1
 }
@@ -217,6 +233,10 @@ export async function finishTask(
     ...[at, at, id, ...from],
   )
   return changed === 1
+}
+
+export async function writeReexecution(tx: Transaction, id: string, status: Reexecution) {
+  await tx.run('UPDATE tasks SET reexecution = ? WHERE id = ?', status, id)
 }
 
 /** Removes a task's input, output and logs; its files are task-file-store.ts's. */

@@ -3,6 +3,7 @@ import { type Context, newId, nowIso } from '../context.ts'
 import type { Reader, Transaction } from '../db/database.ts'
 import { type Page, pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { AuthenticationService } from './authentication-service.ts'
+import { unusableHash } from './password.ts'
 import { deleteSessionsOf } from './session-store.ts'
 import {
   insertUser,
@@ -55,6 +56,14 @@ export function createUserService(context: Context, authentication: Authenticati
       const id = newId(context, 'user')
       await insertUser(tx, { ...account, id, email, at: nowIso(context) })
       return userView((await userById(tx, id))!)
+    },
+
+    /** An account of the market's own, which nobody can log in to. */
+    async createOwn(tx: Transaction, name: string): Promise<string> {
+      const id = newId(context, 'user')
+      const account = { id, name, email: null, role: 'user' as const, passwordHash: unusableHash, at: nowIso(context) }
+      await insertUser(tx, account)
+      return id
     },
 
     /** In force for requests, sessions and keys from the commit on. Throws `not_found`, also for a closed account. */

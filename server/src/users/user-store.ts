@@ -12,7 +12,14 @@ export type UserRow = Row & {
   created_at: string
 }
 
-export type NewUser = { id: string; email: string; name: string | null; passwordHash: string; role: Role; at: string }
+export type NewUser = {
+  id: string
+  email: string | null
+  name: string | null
+  passwordHash: string
+  role: Role
+  at: string
+}
 
 export async function insertUser(tx: Transaction, user: NewUser): Promise<void> {
   await tx.run(

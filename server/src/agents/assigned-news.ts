@@ -1,0 +1,29 @@
+import type { Context } from '../context.ts'
+import type { GpuRegistry, MarketGpu } from '../gpus/gpu-registry.ts'
+import { isOnTrial } from '../gpus/gpu-status.ts'
+import { type AssignedGpu, assignedGpu } from '../gpus/gpu-view.ts'
+import type { AgentConnections } from './agent-connections.ts'
+
+type Parts = { registry: GpuRegistry; connections: AgentConnections }
+
+/** What agents have been told of their GPUs, so that they hear of what has changed and of nothing else. */
+export function createAssignedNews({ clock }: Pick<Context, 'clock'>, { registry, connections }: Parts) {
+  const told = new Map<string, string>()
+  const newsOf = ({ name, priceMicrosPerHour, maintenance, coolDownUntilMs, failuresInARow }: MarketGpu) =>
+    JSON.stringify([name, priceMicrosPerHour, maintenance, coolDownUntilMs, isOnTrial({ failuresInARow })])
+
+  return {
+    /** Their agent is being told of these now. */
+    note(gpus: readonly AssignedGpu[]) {
+      for (const { gpu_id } of gpus) told.set(gpu_id, newsOf(registry.get(gpu_id)!))
+    },
+
+    /** Tells the agent of a GPU's new name, price, maintenance or cool-down. */
+    tell(gpu: MarketGpu) {
+      const { agentId, deviceUuid } = gpu
+      if (agentId === null || deviceUuid === null || !told.has(gpu.id) || told.get(gpu.id) === newsOf(gpu)) return
+      told.set(gpu.id, newsOf(gpu))
+      connections.send(agentId, { type: 'gpus', gpus: [assignedGpu({ ...gpu, deviceUuid }, clock.now())] })
+    },
+  }
+}

@@ -1,0 +1,204 @@
+import { type End, formatOrb, micros, problem } from '@orbyte/protocol'
+import { type Context, isoFromMs } from '../context.ts'
+import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import type { GpuService } from '../gpus/gpu-service.ts'
+import { gpuStatus } from '../gpus/gpu-status.ts'
+import type { Caller } from '../http/route.ts'
+import { costOf } from '../payments/pricing.ts'
+import type { StoredTask } from '../tasks/task-store.ts'
+import { explainGpu } from './gpu-explanation.ts'
+import { countRejections, judgeFit, judgeNow, type Verdict, type Wanted } from './matching.ts'
+import { type Relaxation, relaxationSentence, relaxationsOf } from './relaxations.ts'
+import type { Scheduler } from './scheduler-service.ts'
+import type { QueuedTask } from './task-queue.ts'
+
+type Parts = { gpus: GpuService; scheduler: Scheduler }
+export type ExplanationService = ReturnType<typeof createExplanationService>
+export type Survey = { verdicts: Verdict[]; fitting: Verdict[]; nowMs: number }
+type Reason = { code: string; message: string }
+
+const offersShown = 20
+
+/** Answers "what would fit?", "why is it waiting?" and "why does it not earn?" with what matching itself knows. */
+export function createExplanationService(context: Context, { gpus, scheduler }: Parts) {
+  const { registry } = gpus
+  const { demand } = scheduler
+
+  /** Every GPU with what keeps it from running the task; the fitting ones also by themselves, best first. */
+  function survey(wanted: Wanted): Survey {
+    const nowMs = context.clock.now()
+    const verdicts = registry.all().map((gpu) => judgeFit(wanted, gpu, nowMs))
+    const fitting = verdicts.filter(({ rejection }) => rejection === null).sort((a, b) => b.score - a.score)
+    return { verdicts, fitting, nowMs }
+  }
+
+  const isFree = (wanted: Wanted, gpu: MarketGpu, nowMs: number) => judgeNow(wanted, gpu, nowMs).rejection === null
+
+  function relaxations(wanted: Wanted): Relaxation[] {
+    return relaxationsOf(wanted, registry.all(), context.clock.now())
+  }
+
+  /** What holds for a task that wants this, waiting or not submitted yet. */
+  function outlook(wanted: Wanted, { verdicts, fitting, nowMs }: Survey) {
+    const free = fitting.filter(({ gpu }) => isFree(wanted, gpu, nowMs)).length
+    return {
+      fitting: fitting.length,
+      free,
+      rejections: countRejections(verdicts),
+      relaxations: relaxations(wanted).map(viewRelaxation),
+      expected_cost: expectedCost(wanted, fitting[0]?.gpu ?? null),
+    }
+  }
+
+  function expectedCost(wanted: Wanted, best: MarketGpu | null) {
+    const typical = demand.typicalRun(wanted)
+    if (!best) return { amount: null, basis: 'No GPU fits.' }
+    const price = `${formatOrb(micros(best.priceMicrosPerHour))} ORB an hour on ${best.name}`
+    if (!typical) return { amount: null, basis: `${price}; nothing of this kind has run since the market was started.` }
+    const basis = `${price}, for ${seconds(typical.ms)}: the middle of the last ${typical.tasks} that completed.`
+    return { amount: costOf(best.priceMicrosPerHour, typical.ms), basis }
+  }
+
+  /** `ahead`: how many tasks go first. */
+  function expectedWait(wanted: Wanted, { fitting, nowMs }: Survey, ahead: number) {
+    const free = fitting.filter(({ gpu }) => isFree(wanted, gpu, nowMs)).length
+    const before = ahead === 1 ? '1 task goes' : `${ahead} tasks go`
+    if (fitting.length === 0) return { ms: null, basis: 'No GPU fits.' }
+    if (free > ahead)
+      return { ms: 0, basis: `${free} of the ${fitting.length} GPUs that fit are free, and ${before} first.` }
+    const typical = demand.typicalRun(wanted)
+    const all = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} could run it`
+    if (!typical)
+      return {
+        ms: null,
+        basis: `${all} and ${before} first; nothing of this kind has run since the market was started.`,
+      }
+    const ms = Math.round(((ahead + 1 - free) * typical.ms) / fitting.length)
+    return {
+      ms,
+      basis: `${all}, ${before} first, and such a task takes ${seconds(typical.ms)} (the middle of the last ${typical.tasks}).`,
+    }
+  }
+
+  /** Why a task is still waiting, in words that can be acted on. Null: it does not wait. */
+  function waiting(task: StoredTask): Reason | null {
+    const queued = scheduler.queue.get(task.id)
+    if (task.status !== 'pending') return null
+    if (scheduler.pause.paused)
+      return { code: 'market_paused', message: `The market is paused: ${scheduler.pause.reason ?? ''}` }
+    if (!queued) return { code: 'offered', message: 'A GPU has been asked and is about to answer.' }
+    return whyQueued(queued, survey(queued.wanted))
+  }
+
+  function whyQueued({ wanted, waitUntilMs }: QueuedTask, { verdicts, fitting, nowMs }: Survey): Reason {
+    if (fitting.length === 0) {
+      const message = `${whyNothingFits(wanted, verdicts)} It waits for one until ${isoFromMs(waitUntilMs)}. Cancel it and submit it anew to ask for less.`
+      return { code: 'no_gpu_fits', message }
+    }
+    const now = fitting.map(({ gpu }) => judgeNow(wanted, gpu, nowMs))
+    const [reason] = countRejections(now)
+    if (!reason) return { code: 'matching', message: 'A GPU is free and will be asked at once.' }
+    const message = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. It starts when one is free.`
+    return { code: reason.code, message }
+  }
+
+  /** With what would change it. */
+  function whyNothingFits(wanted: Wanted, verdicts: readonly Verdict[]): string {
+    if (verdicts.length === 0) return 'There is no GPU in this market yet.'
+    const reasons = countRejections(verdicts).slice(0, 3)
+    const counted = reasons.map(({ gpus: count, message }) => `${count}: ${message}`).join('; ')
+    const all = verdicts.length === 1 ? 'The only GPU does not fit' : `None of the ${verdicts.length} GPUs fits`
+    return `${all} (${counted}).${relaxationSentence(relaxations(wanted))}`
+  }
+
+  return {
+    survey,
+
+    nothingFits(wanted: Wanted, verdicts: readonly Verdict[]) {
+      const rejections = countRejections(verdicts).map(({ code, message, gpus: count, retryable }) => {
+        return { code, message, gpus: count, retryable }
+      })
+      const relax = verdicts.length === 0 ? 'Submit' : 'Relax that, or submit'
+      const details = { rejections, relaxations: relaxations(wanted).map(viewRelaxation).map(relaxationOnWire) }
+      return problem(
+        'no_gpu_fits',
+        `${whyNothingFits(wanted, verdicts)} ${relax} with "wait": true to wait for one.`,
+        details,
+      )
+    },
+
+    /** For a task that is not submitted yet. */
+    estimate(wanted: Wanted, surveyed: Survey, renterId: string) {
+      const ahead = scheduler.queue.aheadOfNew(renterId)
+      return {
+        ...outlook(wanted, surveyed),
+        offers: surveyed.fitting.slice(0, offersShown).map(({ gpu }) => viewOffer(gpu)),
+        expected_wait: expectedWait(wanted, surveyed, ahead),
+      }
+    },
+
+    waiting,
+
+    /** `stored`, which its renter sees: where it stands, and each offer with what keeps it from running the task. */
+    explainTask(stored: StoredTask, { end, limit }: { end: End | null; limit: number }) {
+      const queued = scheduler.queue.get(stored.id)
+      const wanted = queued?.wanted ?? scheduler.wantedOf(stored)
+      const surveyed = survey(wanted)
+      const ahead = queued ? scheduler.queue.aheadOf(queued) : null
+      const rejected = surveyed.verdicts.filter(({ rejection }) => rejection !== null)
+      const offers = [...surveyed.fitting, ...rejected].slice(0, limit).map(({ gpu, rejection }) => {
+        const now = rejection ?? judgeNow(wanted, gpu, surveyed.nowMs).rejection
+        return { ...viewOffer(gpu), fits: rejection === null, rejection: now }
+      })
+      return {
+        task_id: stored.id,
+        status: stored.status,
+        ...standing(stored, end),
+        ...outlook(wanted, surveyed),
+        offers,
+        ahead,
+        expected_wait: ahead === null ? null : expectedWait(wanted, surveyed, ahead),
+      }
+    },
+
+    /** Why a GPU does or does not earn: judged against what was asked for lately. */
+    async explainGpu(caller: Pick<Caller, 'userId' | 'role'>, gpuId: string) {
+      await gpus.assertOwner(caller, gpuId)
+      const gpu = registry.get(gpuId)
+      if (!gpu) throw problem('not_found', `${gpuId} was deleted.`)
+      return explainGpu(gpu, { all: registry.all(), demands: demand.all(), nowMs: context.clock.now() })
+    },
+  }
+
+  function standing(stored: StoredTask, end: End | null): Reason {
+    const why = waiting(stored)
+    if (why) return why
+    if (end) return { code: end.code, message: end.message }
+    return { code: 'running', message: 'A GPU has taken it.' }
+  }
+}
+
+function viewOffer(gpu: MarketGpu) {
+  return {
+    gpu_id: gpu.id,
+    name: gpu.name,
+    model: gpu.model,
+    kind: gpu.kind,
+    vram_gb: gpu.vramGb,
+    price_per_hour: gpu.priceMicrosPerHour,
+    region: gpu.region,
+    status: gpuStatus(gpu),
+  }
+}
+
+function viewRelaxation({ requirements, maxPriceMicrosPerHour, message, gpus, free }: Relaxation) {
+  return { message, requirements, max_price_per_hour: maxPriceMicrosPerHour, gpus, free }
+}
+
+/** In a problem's details there is no schema that would write amounts. */
+function relaxationOnWire(relaxation: ReturnType<typeof viewRelaxation>) {
+  const { max_price_per_hour: price } = relaxation
+  return { ...relaxation, max_price_per_hour: price === null ? null : formatOrb(price) }
+}
+
+const seconds = (ms: number) => `${(ms / 1_000).toFixed(ms < 10_000 ? 1 : 0)} s`
