@@ -94,6 +94,8 @@ export class GpuIndex {
   readonly #warm = new Map<string, WarmLanes>()
   readonly #parts = Array.from({ length: partLanes }, () => new Lanes<Slot>())
   readonly #several: Lanes<Machine>[] = []
+  /** By profile number. */
+  readonly #byProfile: Set<Slot>[] = []
   /** `free` of its pools: how many of the machine's GPUs are whole. */
   readonly whole = new Lanes<Slot>()
   /** Thousandths that are free, by profile number. */
@@ -113,6 +115,11 @@ export class GpuIndex {
 
   slotOf(gpuId: string): Slot | undefined {
     return this.#slots.get(gpuId)
+  }
+
+  /** Free or not. */
+  slotsOf(profile: number): ReadonlySet<Slot> {
+    return this.#byProfile[profile]!
   }
 
   /** Where parts of so many thousandths may be. `free` of their pools: thousandths. */
@@ -167,8 +174,8 @@ export class GpuIndex {
     const fields = profileFieldsOf(gpu)
     const profile = this.#profiles.of(gpu, fields)
     const slot = new Slot(gpu, { fields, profile, machine: this.#machineOf(gpu, profile) })
-    slot.machine.slots.push(slot)
     this.#slots.set(gpu.id, slot)
+    this.#putIn(slot)
     return slot
   }
 
@@ -178,14 +185,20 @@ export class GpuIndex {
     slot.fields = profileFieldsOf(slot.gpu)
     slot.profile = this.#profiles.of(slot.gpu, slot.fields)
     slot.machine = this.#machineOf(slot.gpu, slot.profile)
-    slot.machine.slots.push(slot)
+    this.#putIn(slot)
   }
 
-  #takeOut({ machine, gpu, profile }: Slot) {
-    machine.slots.splice(
-      machine.slots.findIndex((each) => each.gpu === gpu),
-      1,
-    )
+  #putIn(slot: Slot) {
+    const { number } = slot.profile
+    slot.machine.slots.push(slot)
+    while (this.#byProfile.length <= number) this.#byProfile.push(new Set())
+    this.#byProfile[number]!.add(slot)
+  }
+
+  #takeOut(slot: Slot) {
+    const { machine, gpu, profile } = slot
+    machine.slots.splice(machine.slots.indexOf(slot), 1)
+    this.#byProfile[profile.number]!.delete(slot)
     if (machine.slots.length === 0) this.#machines.delete(machineKey(machine.agentId ?? gpu.id, profile))
   }
 

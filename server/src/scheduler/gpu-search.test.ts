@@ -1,8 +1,9 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
-import { agentId, gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
+import { agentId, gpuId, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { wanted } from './fixture-wanted.ts'
 import { GpuIndex } from './gpu-index.ts'
 import { type Choice, GpuSearch } from './gpu-search.ts'
 import { judgeNow, milliOn, nearEqualShare, priceOn, type Wanted } from './matching.ts'
@@ -61,30 +62,26 @@ const anyWanted = fc
   })
   .map(({ minVram, region, max, model, failed, size }): Wanted => {
     const requirements = { ...(minVram && { min_vram_gb: minVram }), ...(region && { region }) }
-    return {
+    return wanted({
       key: JSON.stringify([requirements, model, size]),
-      taskType: 'text_generation',
       requirements,
       ...size,
-      model: null,
       modelName: model,
       maxPriceMicrosPerHour: max === null ? null : micros(max),
-      timings: null,
       failedGpus: new Map(failed.map((number) => [gpuId(number), nowMs + 1])),
-      retryFailed: false,
-    }
+    })
   })
 
 /** Every choice that is possible, found by trying all, and what it costs. */
-function allChoices(gpus: readonly Placed[], wanted: Wanted) {
-  const { maxPriceMicrosPerHour: max } = wanted
+function allChoices(gpus: readonly Placed[], asked: Wanted) {
+  const { maxPriceMicrosPerHour: max } = asked
   const free = gpus.filter(({ gpu, freeMilli, isShared }) => {
-    const isFree = wanted.part === null ? freeMilli === wholeMilli : isShared && freeMilli >= milliOn(wanted, gpu)
-    return isFree && judgeNow(anyPrice(wanted), gpu, nowMs).rejection === null
+    const isFree = asked.part === null ? freeMilli === wholeMilli : isShared && freeMilli >= milliOn(asked, gpu)
+    return isFree && judgeNow(anyPrice(asked), gpu, nowMs).rejection === null
   })
   const sets = subsets(
     free.map(({ gpu }) => gpu),
-    wanted.gpus,
+    asked.gpus,
   )
   return sets.filter((set) => {
     const of = ({ agentId, model, vramGb, region, limits }: MarketGpu) => [
@@ -95,13 +92,13 @@ function allChoices(gpus: readonly Placed[], wanted: Wanted) {
       limits.models,
     ]
     const isOneMachine = new Set(set.map((gpu) => JSON.stringify(of(gpu)))).size === 1
-    return isOneMachine && (max === null || set.reduce((sum, gpu) => sum + priceOn(wanted, gpu), 0) <= max)
+    return isOneMachine && (max === null || set.reduce((sum, gpu) => sum + priceOn(asked, gpu), 0) <= max)
   })
 }
 
-const anyPrice = (wanted: Wanted): Wanted => ({ ...wanted, maxPriceMicrosPerHour: null })
-const costOf = (gpus: readonly MarketGpu[], wanted: Wanted) =>
-  gpus.reduce((sum, gpu) => sum - judgeNow(anyPrice(wanted), gpu, nowMs).score, 0)
+const anyPrice = (asked: Wanted): Wanted => ({ ...asked, maxPriceMicrosPerHour: null })
+const costOf = (gpus: readonly MarketGpu[], asked: Wanted) =>
+  gpus.reduce((sum, gpu) => sum - judgeNow(anyPrice(asked), gpu, nowMs).score, 0)
 
 function subsets(gpus: readonly MarketGpu[], size: number): MarketGpu[][] {
   if (size === 0) return [[]]
@@ -120,22 +117,22 @@ function numbers(seed: number) {
   return () => (state = (state * 16_807 + 11) % 2_147_483_647) / 2_147_483_647
 }
 
-function expectBest(choice: Choice | null, gpus: readonly Placed[], wanted: Wanted) {
-  const possible = allChoices(gpus, wanted)
+function expectBest(choice: Choice | null, gpus: readonly Placed[], asked: Wanted) {
+  const possible = allChoices(gpus, asked)
   expect(choice === null).toBe(possible.length === 0)
   if (!choice) return
   const ids = (set: readonly MarketGpu[]) => set.map(({ id }) => id).sort()
   expect(possible.map(ids)).toContainEqual(ids(choice.gpus))
-  const least = Math.min(...possible.map((set) => costOf(set, wanted)))
-  expect(costOf(choice.gpus, wanted)).toBeLessThanOrEqual(least * (1 + nearEqualShare) + 1e-9)
+  const least = Math.min(...possible.map((set) => costOf(set, asked)))
+  expect(costOf(choice.gpus, asked)).toBeLessThanOrEqual(least * (1 + nearEqualShare) + 1e-9)
 }
 
 test('what is chosen fits and is free, and nothing that fits and is free costs less by more than the share', () => {
   fc.assert(
-    fc.property(fc.array(anyGpu, { maxLength: 16 }), anyWanted, fc.nat(), (hardware, wanted, seed) => {
+    fc.property(fc.array(anyGpu, { maxLength: 16 }), anyWanted, fc.nat(), (hardware, asked, seed) => {
       const gpus = hardware.map(placed)
       const { search } = searchAmong(gpus)
-      expectBest(search.choose(wanted, { nowMs, random: numbers(seed) }), gpus, wanted)
+      expectBest(search.choose(asked, { nowMs, random: numbers(seed) }), gpus, asked)
     }),
     { numRuns: 2_000 },
   )
@@ -149,7 +146,7 @@ test('that holds after any sequence of changes: taken, given back, changed, remo
       const random = numbers(seed)
       const { index, search } = searchAmong([])
       const now = new Map<number, Placed>()
-      for (const [changes, wanted] of given) {
+      for (const [changes, asked] of given) {
         for (const { number, any, isGone } of changes) {
           const known = now.get(number)
           if (isGone) {
@@ -163,10 +160,68 @@ test('that holds after any sequence of changes: taken, given back, changed, remo
           now.set(number, { ...next, gpu })
           index.put(gpu, next)
         }
-        search.arrived(wanted)
-        expectBest(search.choose(wanted, { nowMs, random }), [...now.values()], wanted)
+        search.arrived(asked)
+        expectBest(search.choose(asked, { nowMs, random }), [...now.values()], asked)
       }
     }),
     { numRuns: 1_000 },
   )
+})
+
+const best = (...gpus: MarketGpu[]) =>
+  searchAmong(gpus.map(free)).search.choose(wanted({ modelName: 'm' }), { nowMs, random: () => 0 })!.gpus[0]
+const free = (gpu: MarketGpu): Placed => ({ gpu, freeMilli: wholeMilli, isShared: false })
+const offer = (number: number, fields: Partial<MarketGpu>) =>
+  marketGpu({ id: gpuId(number), ownModels: ['m'], loadedModels: ['m'], priceMicrosPerHour: orb(1), ...fields })
+
+test('of two that are alike the cheaper is chosen', () => {
+  const [cheap, dear] = [offer(1, { priceMicrosPerHour: orb(1) }), offer(2, { priceMicrosPerHour: orb(1.1) })]
+  expect([best(cheap, dear), best(dear, cheap)]).toEqual([cheap, cheap])
+})
+
+test('one that has the model loaded is chosen before one that has to fetch it, unless that is much cheaper', () => {
+  const loaded = offer(1, {})
+  expect(best(loaded, offer(2, { loadedModels: [], priceMicrosPerHour: orb(0.9) }))).toBe(loaded)
+  const bargain = offer(3, { loadedModels: [], priceMicrosPerHour: orb(0.5) })
+  expect(best(loaded, bargain)).toBe(bargain)
+})
+
+test('one that ends attempts badly is chosen after one that does not, and a new one is not shut out', () => {
+  const [good, bad, fresh] = [
+    offer(1, { tasksCompleted: 99 }),
+    offer(2, { tasksCompleted: 50, tasksFailed: 50 }),
+    offer(3, {}),
+  ]
+  expect(best(bad, good)).toBe(good)
+  expect(best(bad, offer(4, { priceMicrosPerHour: orb(0.9) }))!.id).toBe(gpuId(4))
+  expect(best(fresh)).toBe(fresh)
+})
+
+test('among near-equals chance decides, so that each gets a turn', () => {
+  const alike = [1, 2, 3].map((number) => offer(number, { agentId: agentId(number) }))
+  const { search } = searchAmong(alike.map(free))
+  const random = numbers(7)
+  const chosen = Array.from({ length: 60 }, () => search.choose(wanted(), { nowMs, random })!.gpus[0]!.id)
+  for (const { id } of alike) expect(chosen.filter((each) => each === id).length).toBeGreaterThan(8)
+})
+
+test('where it costs nobody more, one GPU is taken from a machine that is in use, and several of a machine stay together', () => {
+  const machine = [1, 2].map((number) => offer(number, { agentId: agentId(1) }))
+  const alone = offer(3, { agentId: agentId(2), priceMicrosPerHour: micros(orb(1) + 1_000) })
+  const { search } = searchAmong([...machine, alone].map(free))
+  for (let count = 0; count < 20; count++) {
+    search.arrived(wanted({ key: 'two', gpus: 2 }))
+    search.arrived(wanted())
+  }
+  expect(search.choose(wanted(), { nowMs, random: () => 0 })!.gpus).toEqual([alone])
+  expect(search.choose(wanted({ key: 'two', gpus: 2 }), { nowMs, random: () => 0 })!.gpus).toEqual(machine)
+})
+
+test('a GPU that was asked for by name is the one that is chosen, or none', () => {
+  const gpus = [1, 2].map((number) => offer(number, { agentId: agentId(number) }))
+  const { index, search } = searchAmong(gpus.map(free))
+  const second = wanted({ requirements: { gpu_id: gpuId(2) } })
+  expect(search.choose(second, { nowMs, random: () => 0 })!.gpus).toEqual([gpus[1]])
+  index.put(gpus[1]!, { freeMilli: 0, isShared: false })
+  expect(search.choose(second, { nowMs, random: () => 0 })).toBeNull()
 })

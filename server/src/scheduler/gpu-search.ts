@@ -2,7 +2,7 @@ import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { type Fitting, Fittings, type Place } from './fitting.ts'
 import { type GpuIndex, type Machine, Slot } from './gpu-index.ts'
 import { costFrom, type Lane, type Pool, stepShare } from './gpu-lane.ts'
-import { isPassedOver, milliOn, nearEqualShare, type Wanted } from './matching.ts'
+import { isPassedOver, judgeFit, milliOn, nearEqualShare, type Wanted } from './matching.ts'
 import { wholeMilli } from './packing.ts'
 
 /** What a task gets: one GPU or part of it, or several GPUs of one machine. */
@@ -13,20 +13,22 @@ export type At = {
   random(): number
 }
 
-/*
- * What is chosen may cost more than the best by so much, because it leaves the rest of the market better off, and by so much more,
- * because among near-equals chance decides. With the width of a step it stays within what is promised.
- */
-const packingShare = 0.01
-const randomShare = (1 + nearEqualShare) / (1 + packingShare) / (1 + stepShare) - 1
+/** What costs no more than this above the least is near-equal: costs are compared in steps, and it may be at the end of its step. */
+const nearShare = (1 + nearEqualShare) / (1 + stepShare) - 1
+/** Choices that leave the market worse off by no more than this do not differ. */
+const samePenalty = 0.02
 
 /** A pool that may be chosen from. */
 type Candidate = {
   readonly pool: Pool<Slot> | Pool<Machine>
-  /** What the task is expected to cost there at least, more where others need the GPU. */
+  /** What the task is expected to cost there at least. */
   readonly cost: number
   /** What an hour's cost is multiplied by. */
   readonly factor: number
+  /** Of its profile in the fitting ones. */
+  readonly entry: number
+  /** Whether its pool tells what is left of the machine. */
+  readonly isPacked: boolean
 }
 type Priced = { readonly choice: Choice; readonly cost: number }
 
@@ -71,6 +73,14 @@ export class GpuSearch {
     }
   }
 
+  /** Whether a GPU fits, free or busy, that has not failed the task. */
+  fitsAnother(wanted: Wanted, nowMs: number): boolean {
+    for (const number of this.#fittings.of(wanted, nowMs).numbers)
+      for (const { gpu } of this.#index.slotsOf(number))
+        if (!wanted.failedGpus.has(gpu.id) && judgeFit(wanted, gpu, nowMs).rejection === null) return true
+    return false
+  }
+
   #forget() {
     this.#passedOver.clear()
     this.#fallback = null
@@ -91,6 +101,16 @@ export class GpuSearch {
     // The limit has come down while looking.
     const limit = this.#limit
     this.#candidates = this.#candidates.filter(({ cost }) => cost <= limit)
+    if (this.#candidates.length > 1) this.#keepBestPacked(fitting)
+  }
+
+  #keepBestPacked(fitting: Fitting) {
+    const { value } = this.#fittings
+    const penalties = this.#candidates.map(({ isPacked, entry, pool }) => {
+      return isPacked ? fitting.penalty(entry, pool.free, value) : 0
+    })
+    const most = Math.min(...penalties) + samePenalty
+    this.#candidates = this.#candidates.filter((_, index) => penalties[index]! <= most)
   }
 
   #look(place: Place, fitting: Fitting, wanted: Wanted) {
@@ -125,11 +145,9 @@ export class GpuSearch {
       for (const pool of pools) {
         if (pool.priceFrom < priceFrom) priceFrom = pool.priceFrom
         if (pool.free < needed || pool.free > freeTo || pool.priceFrom > unitPriceMost) continue
-        const penalty = isPacked ? fitting.penalty(entry, pool.free, this.#fittings.value) : 0
-        const cost = least * (1 + packingShare * penalty)
-        if (cost > this.#limit || (this.#passedOver.size > 0 && this.#passedOver.has(pool))) continue
-        this.#limit = Math.min(this.#limit, cost * (1 + randomShare))
-        this.#candidates.push({ pool, cost, factor })
+        if (this.#passedOver.size > 0 && this.#passedOver.has(pool)) continue
+        this.#limit = Math.min(this.#limit, least * (1 + nearShare))
+        this.#candidates.push({ pool, cost: least, factor, entry, isPacked })
       }
     }
     return priceFrom

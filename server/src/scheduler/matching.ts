@@ -246,20 +246,8 @@ function judge(rankers: readonly Ranker[], at: { wanted: Wanted; gpu: MarketGpu;
   return { gpu: at.gpu, score, rejection: null }
 }
 
-/** Offers that are no worse than this share of the best score count as equally good. */
+/** Offers that cost more than the best by no more than this share count as equally good. */
 export const nearEqualShare = 0.02
-
-/**
- * The best of those that fit, at random among near-equals so that new providers get a first task. `random` is from 0 to 1.
- * No fitting GPU is better than the chosen one by more than `nearEqualShare`.
- */
-export function chooseBest(verdicts: readonly Verdict[], random: number): MarketGpu | null {
-  const fitting = verdicts.filter(({ rejection }) => rejection === null)
-  if (fitting.length === 0) return null
-  const best = Math.max(...fitting.map(({ score }) => score))
-  const near = fitting.filter(({ score }) => score >= best - Math.abs(best) * nearEqualShare)
-  return near[Math.min(near.length - 1, Math.floor(random * near.length))]!.gpu
-}
 
 export type RejectionCount = Rejection & { gpus: number }
 

@@ -1,23 +1,20 @@
 import type { Context } from '../context.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import type { GpuService } from '../gpus/gpu-service.ts'
 import type { ModelService } from '../models/model-service.ts'
 import type { TaskHistory } from '../tasks/attempt-store.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
-import type { ActiveAttempt, AttemptBook } from './attempt-book.ts'
+import type { ActiveAttempt } from './attempt-book.ts'
+import type { FreeGpus } from './free-gpus.ts'
 import type { MarketPause } from './market-store.ts'
 import { matchInTurns } from './match-in-turns.ts'
 import { keyOf, wantedOf } from './matching.ts'
 import type { RecentDemand } from './recent-demand.ts'
 import type { RenterShares } from './renter-shares.ts'
-import type { AgentLink } from './scheduler-service.ts'
 import { createTaskQueue, type QueuedTask } from './task-queue.ts'
 
 type Parts = {
-  gpus: GpuService
   models: ModelService
-  agents: AgentLink
-  book: AttemptBook
+  free: FreeGpus
   shares: RenterShares
   pause: MarketPause
   demand: RecentDemand
@@ -25,18 +22,14 @@ type Parts = {
 }
 export type Matchmaker = ReturnType<typeof createMatchmaker>
 
-/** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in matching.ts. */
-export function createMatchmaker(
-  context: Context,
-  { gpus, models, agents, book, shares, pause, demand, offer }: Parts,
-) {
+/** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in gpu-search.ts. */
+export function createMatchmaker(context: Context, { models, free, shares, pause, demand, offer }: Parts) {
   const { clock } = context
   const { coolDownMs, coolDownMaxMs, agePerPriorityMs } = context.config.timing
-  const { registry } = gpus
   const queue = createTaskQueue({ agePerPriorityMs })
   let matchingDue = false
   /** One that has paused. */
-  let look: { matches: ReturnType<typeof matchInTurns>; free: Set<MarketGpu>; cancel: () => void } | null = null
+  let look: { matches: ReturnType<typeof matchInTurns>; cancel: () => void } | null = null
   let isNews = false
 
   /** The task as the queue has it. A GPU that has failed it waits longer each time until it may be asked again. */
@@ -63,7 +56,9 @@ export function createMatchmaker(
   }
 
   function enqueue(task: OpenTask) {
-    queue.add(waiting(task, { offers: 0, failures: [] }))
+    const queued = waiting(task, { offers: 0, failures: [] })
+    queue.add(queued)
+    free.arrived(queued.wanted)
     wake()
   }
 
@@ -90,22 +85,14 @@ export function createMatchmaker(
 
   function begin() {
     if (pause.paused || queue.size() === 0) return
-    const free = new Set(registry.all().filter(canBeAsked))
-    const matches = matchInTurns({
-      turns: queue.turns(shares.standings()),
-      free,
-      all: () => registry.all(),
-      nowMs: () => clock.now(),
-      random: () => context.random.bytes(1)[0]! / 256,
-    })
-    look = { matches, free, cancel: () => {} }
+    free.catchUp()
+    look = { matches: matchInTurns({ turns: queue.turns(shares.standings()), find: free.find }), cancel: () => {} }
     goOn()
   }
 
   /** Until the look is over, or pauses. */
   function goOn() {
-    const { matches, free } = look!
-    for (const gpu of free) if (!canBeAsked(gpu)) free.delete(gpu)
+    const { matches } = look!
     for (let next = matches.next(); !next.done && !pause.paused; next = matches.next()) {
       if (next.value === null) {
         look!.cancel = clock.after(0, goOn)
@@ -122,11 +109,6 @@ export function createMatchmaker(
     look = null
     if (isNews) wake()
     isNews = false
-  }
-
-  /** An agent's GPUs are there before it has been let in: it is asked from its welcome on. */
-  function canBeAsked({ id, agentId, attemptId }: MarketGpu): boolean {
-    return attemptId === null && agentId !== null && agents.isConnected(agentId) && !book.offersTo(id)
   }
 
   return { queue, waiting, wantedOf: wantedOfTask, enqueue, requeue, wake, stop: () => look?.cancel() }

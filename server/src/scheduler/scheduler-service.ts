@@ -8,12 +8,13 @@ import type { PaymentService } from '../payments/payment-service.ts'
 import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { endTask } from '../tasks/task-ending.ts'
-import { createAttemptBook } from './attempt-book.ts'
+import { type ActiveAttempt, createAttemptBook } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
 import { createAttemptLimits } from './attempt-limits.ts'
 import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
 import { createAttemptsOfAgents } from './attempts-of-agents.ts'
+import { createFreeGpus } from './free-gpus.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
 import { createMatchmaker } from './matchmaker.ts'
 import { createRecentDemand } from './recent-demand.ts'
@@ -45,12 +46,22 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const { clock, database, events } = context
   const { registry } = gpus
   const shares = await createRenterShares(context, attempts)
-  const book = createAttemptBook({ added: shares.hold, removed: shares.free })
+  const book = createAttemptBook({
+    added(active) {
+      shares.hold(active)
+      refreshGpuOf(active)
+    },
+    removed(active) {
+      shares.free(active)
+      refreshGpuOf(active)
+    },
+  })
+  const free = createFreeGpus(context, { registry, agents, book })
   const pause = await database.read(readPause)
   const demand = createRecentDemand()
   const { send } = agents
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
-  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, shares, pause, demand, offer })
+  const matchmaker = createMatchmaker(context, { models, free, shares, pause, demand, offer })
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, {
     ...{ book, registry, gpus, payments, attempts, speeds },
@@ -60,6 +71,12 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const limits = createAttemptLimits(context, { registry, endings })
   const reports = createAttemptReports(context, { book, registry, attempts, endings, limits })
   const { reclaim, ...ofAgents } = createAttemptsOfAgents(context, { book, endings, offers, limits, reports })
+
+  /** Whether it can be asked depends on whether it has been asked. */
+  function refreshGpuOf({ attempt }: ActiveAttempt) {
+    const gpu = registry.get(attempt.gpu_id)
+    if (gpu) free.refresh(gpu)
+  }
 
   async function sweep() {
     const nowMs = clock.now()
@@ -149,6 +166,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
       stopSweeping()
       for (const end of unsubscribe) end()
       matchmaker.stop()
+      free.stop()
       book.stop()
     },
   }
