@@ -42,7 +42,11 @@ type Asking = {
 }
 
 /** What a task that asks for this wants. `model`: the catalogue's entry of that name, if it has one. */
-export function wantedOf(asking: Asking, model: Model | null, failedGpus: Wanted['failedGpus'] = new Map()): Wanted {
+export function wantedOf(
+  asking: Asking,
+  model: Model | null,
+  known: { failedGpus?: Wanted['failedGpus']; timings?: Timings } = {},
+): Wanted {
   const { gpu_id: _any, ...requirements } = asking.requirements
   return {
     key: JSON.stringify([asking.task_type, requirements, asking.model, model?.vram_gb, model?.format, 1, null]),
@@ -53,8 +57,8 @@ export function wantedOf(asking: Asking, model: Model | null, failedGpus: Wanted
     model,
     modelName: asking.model,
     maxPriceMicrosPerHour: asking.max_price_per_hour,
-    timings: null,
-    failedGpus,
+    timings: known.timings ?? null,
+    failedGpus: known.failedGpus ?? new Map(),
     retryFailed: false,
   }
 }
@@ -197,7 +201,7 @@ export type Timings = {
 }
 
 /** Where nothing was measured. */
-const usualRunMs = 60_000
+export const usualRunMs = 60_000
 const usualLoadMs = { loaded: 0, cached: 3_000, absent: 12_000 }
 
 /** How long the task is expected to take up the GPU. It gets ready at nobody's cost, but others wait meanwhile. */

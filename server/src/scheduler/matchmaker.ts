@@ -7,7 +7,7 @@ import type { ActiveAttempt } from './attempt-book.ts'
 import type { FreeGpus } from './free-gpus.ts'
 import type { MarketPause } from './market-store.ts'
 import { matchInTurns } from './match-in-turns.ts'
-import { keyOf, wantedOf } from './matching.ts'
+import { keyOf, type Timings, wantedOf } from './matching.ts'
 import type { RecentDemand } from './recent-demand.ts'
 import type { RenterShares } from './renter-shares.ts'
 import { createTaskQueue, type QueuedTask } from './task-queue.ts'
@@ -18,12 +18,13 @@ type Parts = {
   shares: RenterShares
   pause: MarketPause
   demand: RecentDemand
+  timings: Timings
   offer: (queued: QueuedTask, gpu: MarketGpu) => void
 }
 export type Matchmaker = ReturnType<typeof createMatchmaker>
 
 /** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in gpu-search.ts. */
-export function createMatchmaker(context: Context, { models, free, shares, pause, demand, offer }: Parts) {
+export function createMatchmaker(context: Context, { models, free, shares, pause, demand, timings, offer }: Parts) {
   const { clock } = context
   const { coolDownMs, coolDownMaxMs, agePerPriorityMs } = context.config.timing
   const queue = createTaskQueue({ agePerPriorityMs })
@@ -52,7 +53,8 @@ export function createMatchmaker(context: Context, { models, free, shares, pause
     task: Pick<OpenTask, 'task_type' | 'requirements' | 'model' | 'max_price_per_hour'>,
     failedGpus?: Map<string, number>,
   ) {
-    return wantedOf(task, task.model === null ? null : models.resolve(task.task_type, task.model), failedGpus)
+    const model = task.model === null ? null : models.resolve(task.task_type, task.model)
+    return wantedOf(task, model, { failedGpus, timings })
   }
 
   function enqueue(task: OpenTask) {

@@ -17,6 +17,7 @@ import { createAttemptsOfAgents } from './attempts-of-agents.ts'
 import { createFreeGpus } from './free-gpus.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
 import { createMatchmaker } from './matchmaker.ts'
+import { createMeasuredTimings } from './measured-timings.ts'
 import { createRecentDemand } from './recent-demand.ts'
 import { createRenterShares } from './renter-shares.ts'
 import type { QueuedTask } from './task-queue.ts'
@@ -59,9 +60,10 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const free = createFreeGpus(context, { registry, agents, book })
   const pause = await database.read(readPause)
   const demand = createRecentDemand()
+  const { timings, loadTimes } = createMeasuredTimings({ clock, speeds, demand })
   const { send } = agents
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
-  const matchmaker = createMatchmaker(context, { models, free, shares, pause, demand, offer })
+  const matchmaker = createMatchmaker(context, { models, free, shares, pause, demand, timings, offer })
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, {
     ...{ book, registry, gpus, payments, attempts, speeds },
@@ -100,10 +102,19 @@ export async function createScheduler(context: Context, { gpus, models, payments
     }
   }
 
-  /** How long a task ran that completed. Tasks that others ended: the queue forgets them, their agents stop. */
+  /** What tasks take is what they are expected to take next time. */
+  function learn({ type, task_id, data }: StoredEvent) {
+    for (const { queued, warmth, askedAtMs, readyAtMs, standing } of book.ofTask(task_id!)) {
+      const { wanted } = queued
+      if (type === 'task.completed') demand.completed(wanted, data.run_ms as number)
+      else if (wanted.modelName !== null && warmth !== null && readyAtMs !== null && standing === 'open')
+        loadTimes.add(wanted.modelName, warmth, readyAtMs - askedAtMs)
+    }
+  }
+
+  /** Tasks that others ended: the queue forgets them, their agents stop. */
   function hear(event: StoredEvent) {
-    if (event.type === 'task.completed')
-      for (const { queued } of book.ofTask(event.task_id!)) demand.completed(queued.wanted, event.data.run_ms as number)
+    if (event.type === 'task.completed' || event.type === 'attempt.ready') learn(event)
     if (event.type !== 'task.cancelled' && event.type !== 'task.failed') return
     if (event.task_id === null) return
     queue.remove(event.task_id)
@@ -143,6 +154,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
     queue,
     demand,
     wantedOf: matchmaker.wantedOf,
+    timings,
     pause,
     enqueue,
     wake,

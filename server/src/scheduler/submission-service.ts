@@ -61,7 +61,8 @@ export function createSubmissionService(context: Context, parts: Parts) {
       )
     const { task_type, requirements, max_price_per_hour = null } = task
     const asking = { task_type, requirements, model: modelName, max_price_per_hour }
-    return { input, wanted: wantedOf(asking, model), group: keyOf(asking) }
+    const { timings } = scheduler
+    return { input, wanted: wantedOf(asking, model, { timings }), group: keyOf(asking) }
   }
 
   /**

@@ -1,7 +1,7 @@
 import { type GpuSpeed, problem, type TaskType } from '@orbyte/protocol'
 import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
-import { normaliseGpuName } from '../gpus/gpu-names.ts'
+import { makeOf } from '../gpus/gpu-names.ts'
 import type { GpuRegistry, MarketGpu } from '../gpus/gpu-registry.ts'
 import {
   addMeasured,
@@ -34,14 +34,13 @@ export async function createSpeedService(context: Context, registry: GpuRegistry
     speedsWith(withModel).set(gpuId, speed)
 
   /** What GPUs of the same kind do that belong to others. */
-  function rateOfOthers({ kind, model: hardware, ownerId }: MarketGpu, withModel: WithModel): number | null {
-    const name = normaliseGpuName(hardware)
+  function rateOfOthers(gpu: MarketGpu, withModel: WithModel): number | null {
+    const make = makeOf(gpu)
     const ratesByOwner = new Map<string, number[]>()
     for (const [gpuId, speed] of speedsWith(withModel)) {
       const other = registry.get(gpuId)
       const rate = rateOf(speed)
-      if (!other || rate === null || other.ownerId === ownerId) continue
-      if (other.kind !== kind || normaliseGpuName(other.model) !== name) continue
+      if (!other || rate === null || other.ownerId === gpu.ownerId || makeOf(other) !== make) continue
       ratesByOwner.set(other.ownerId, [...(ratesByOwner.get(other.ownerId) ?? []), rate])
     }
     return usualRate(ratesByOwner.values())
@@ -59,15 +58,24 @@ export async function createSpeedService(context: Context, registry: GpuRegistry
       return rate === null ? null : judgeRun({ work, runMs }, rate)
     },
 
+    /** Work a millisecond, for each make of GPU that enough owners have run the model on; by `makeOf`. */
+    usualRates(withModel: WithModel): ReadonlyMap<string, number> {
+      const byMake = new Map<string, Map<string, number[]>>()
+      for (const [gpuId, speed] of speedsWith(withModel)) {
+        const gpu = registry.get(gpuId)
+        const rate = rateOf(speed)
+        if (!gpu || rate === null) continue
+        const byOwner = byMake.get(makeOf(gpu)) ?? new Map<string, number[]>()
+        byOwner.set(gpu.ownerId, [...(byOwner.get(gpu.ownerId) ?? []), rate])
+        byMake.set(makeOf(gpu), byOwner)
+      }
+      const usual = [...byMake].map(([make, byOwner]) => [make, usualRate(byOwner.values())] as const)
+      return new Map(usual.filter((entry): entry is readonly [string, number] => entry[1] !== null))
+    },
+
     /** Whether it has completed a task with this model. */
     hasRun: (gpuId: string, model: string) =>
       [...byWork].some(([key, speeds]) => key.endsWith(` ${model}`) && speeds.has(gpuId)),
-
-    /** How long so much work would run on this GPU: by its own speed, else by that of others of its kind; null: not known. */
-    expectedRunMs(gpu: MarketGpu, { work, ...withModel }: WithModel & { work: number }): number | null {
-      const rate = rateOf(speedsWith(withModel).get(gpu.id)) ?? rateOfOthers(gpu, withModel)
-      return rate === null ? null : work / rate
-    },
 
     /** Within the transaction that ends an attempt. */
     async record(tx: Transaction, { gpuId, model, taskType, ...measured }: SpeedKey & Measured) {
