@@ -25,7 +25,7 @@ function freeGpusOf(prices: readonly number[]) {
     connected.add(agent)
   }
   free.catchUp()
-  const find = (fields: Partial<Wanted> = {}) => free.find(wanted(fields))?.id ?? null
+  const find = (fields: Partial<Wanted> = {}) => free.find(wanted(fields))?.gpu.id ?? null
   return { clock, registry, connected, offered, free, find }
 }
 
@@ -123,8 +123,8 @@ test('whatever happens to the GPUs, the one that is found is one that the ranker
         const found = free.find(asked)
         expect(found === null).toBe(costs.length === 0)
         if (!found) continue
-        const verdict = judgeNow(asked, found, clock.now())
-        expect(verdict.rejection ?? judgeFit(asked, found, clock.now()).rejection).toBeNull()
+        const verdict = judgeNow(asked, found.gpu, clock.now())
+        expect(verdict.rejection ?? judgeFit(asked, found.gpu, clock.now()).rejection).toBeNull()
         expect(-verdict.score).toBeLessThanOrEqual(Math.min(...costs) * (1 + nearEqualShare))
       }
     }),

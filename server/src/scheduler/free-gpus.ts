@@ -5,7 +5,8 @@ import { gpuStatus } from '../gpus/gpu-status.ts'
 import type { AttemptBook } from './attempt-book.ts'
 import { GpuIndex } from './gpu-index.ts'
 import { GpuSearch } from './gpu-search.ts'
-import type { Wanted } from './matching.ts'
+import type { Found } from './match-in-turns.ts'
+import { type Wanted, warmthOn } from './matching.ts'
 import { wholeMilli } from './packing.ts'
 import type { AgentLink } from './scheduler-service.ts'
 
@@ -69,9 +70,13 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
    * The best that is free for this task. One that has failed or refused it is asked again once its time has come, where no other
    * GPU could run it.
    */
-  function find(wanted: Wanted): MarketGpu | null {
-    const first = choose(wanted)
-    if (first || wanted.failedGpus.size === 0 || search.fitsAnother(wanted, clock.now())) return first
+  function find(wanted: Wanted): Found | null {
+    const gpu = choose(wanted) ?? chooseAgain(wanted)
+    return gpu && { gpu, isWarm: warmthOn(wanted, gpu) === 'loaded' }
+  }
+
+  function chooseAgain(wanted: Wanted): MarketGpu | null {
+    if (wanted.failedGpus.size === 0 || search.fitsAnother(wanted, clock.now())) return null
     return choose({ ...wanted, retryFailed: true })
   }
 

@@ -4,8 +4,8 @@ import { micros } from '@orbyte/protocol'
 import { gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
-import { type Match, matchInTurns } from './match-in-turns.ts'
-import { judgeNow, keyOf, type Wanted, wantedOf } from './matching.ts'
+import { createPatience, type Found, type Match, matchInTurns } from './match-in-turns.ts'
+import { judgeNow, keyOf, type Wanted, wantedOf, warmthOn } from './matching.ts'
 import { createTaskQueue, type QueuedTask, type TaskQueue } from './task-queue.ts'
 
 const nowMs = 1_800_000_000_000
@@ -39,9 +39,10 @@ function queueOf(tasks: readonly QueuedTask[]) {
 function freeGpus(gpus: readonly MarketGpu[]) {
   const free = new Set(gpus)
   const counts = { looks: 0 }
-  function find(wanted: Wanted): MarketGpu | null {
+  function find(wanted: Wanted): Found | null {
     counts.looks++
-    return [...free].find((gpu) => judgeNow(wanted, gpu, nowMs).rejection === null) ?? null
+    const gpu = [...free].find((each) => judgeNow(wanted, each, nowMs).rejection === null)
+    return gpu ? { gpu, isWarm: warmthOn(wanted, gpu) === 'loaded' } : null
   }
   return { free, find, counts }
 }
@@ -55,30 +56,32 @@ function matchOneByOne(tasks: readonly QueuedTask[], gpus: readonly MarketGpu[])
   const hopeless = new Set<string>()
   for (let next = turns.next((id) => hopeless.has(id)); next; next = turns.next((id) => hopeless.has(id))) {
     const { task, wanted } = next
-    const gpu = find(wanted)
-    if (!gpu) {
+    const match = find(wanted)
+    if (!match) {
       hopeless.add(task.id)
       continue
     }
-    free.delete(gpu)
+    free.delete(match.gpu)
     queue.remove(task.id)
     turns.taken()
-    found.push([task.id, gpu.id])
+    found.push([task.id, match.gpu.id])
   }
   return found
 }
 
-type Found = Match | null
+type Told = Match | null
 /** All matches and pauses of one look, and for how many tasks a GPU was looked for. `onFound` may change the queue. */
 function matchAll(
   tasks: readonly QueuedTask[],
   gpus: readonly MarketGpu[],
-  onFound: (found: Found, at: { queue: TaskQueue; looks: number }) => void = () => {},
+  onFound: (found: Told, at: { queue: TaskQueue; looks: number }) => void = () => {},
 ) {
   const queue = queueOf(tasks)
   const { free, find, counts } = freeGpus(gpus)
-  const all: Found[] = []
-  for (const found of matchInTurns({ turns: queue.turns(equals), find })) {
+  const all: Told[] = []
+  const patience = createPatience(0)
+  const turns = () => queue.turns(equals)
+  for (const found of matchInTurns({ turns, find, patience, nowMs: () => nowMs })) {
     if (found) {
       queue.remove(found.queued.task.id)
       free.delete(found.gpu)
@@ -145,4 +148,113 @@ test('what leaves the queue during a look is not matched', () => {
   const tasks = [1, 2, 3].map((number) => queuedOf({ ...unmatchable, minVram: null }, number))
   const { all } = matchAll(tasks, someGpus, (_match, { queue }) => void queue.remove(tasks[1]!.task.id))
   expect(all.map((match) => match?.queued)).toEqual([tasks[0], tasks[2]])
+})
+
+/** A market in which every GPU holds the model that it ran last, and tasks want one of some models. */
+function modelMarket({ patienceMs, models }: { patienceMs: number; models: readonly (string | null)[] }) {
+  const queue = createTaskQueue({ agePerPriorityMs: 600_000 })
+  const patience = createPatience(patienceMs)
+  const gpus = models.map((model, index) =>
+    marketGpu({ id: gpuId(index + 1), ownModels: ['a', 'b', 'c'], loadedModels: model === null ? [] : [model] }),
+  )
+  const free = new Set(gpus)
+  let atMs = nowMs
+  let made = 0
+  function find(wanted: Wanted): Found | null {
+    const fitting = [...free].filter((gpu) => judgeNow(wanted, gpu, atMs).rejection === null)
+    const gpu = fitting.find((each) => warmthOn(wanted, each) === 'loaded') ?? fitting[0]
+    return gpu ? { gpu, isWarm: warmthOn(wanted, gpu) === 'loaded' } : null
+  }
+  return {
+    gpus,
+    /** Of a renter; the earlier it was submitted, the earlier its turn. */
+    submit(model: string) {
+      const queued = queuedOf({ ...unmatchable, minVram: null, price: 9e9 }, made++)
+      const task = { ...queued.task, model }
+      queue.add({ ...queued, task, wanted: wantedOf(task, null), group: keyOf(task) })
+      return task.id
+    },
+    /** The GPU becomes free, with the models that it has. */
+    release: (gpu: MarketGpu) => void free.add(gpu),
+    wait: (ms: number) => void (atMs += ms),
+    look(): [string, MarketGpu][] {
+      const matches: [string, MarketGpu][] = []
+      const look = { turns: () => queue.turns(equals), find, patience, nowMs: () => atMs }
+      for (const match of matchInTurns(look)) {
+        if (!match) continue
+        const { queued, gpu } = match
+        queue.remove(queued.task.id)
+        free.delete(gpu)
+        Object.assign(gpu, { loadedModels: [queued.task.model] })
+        matches.push([queued.task.id, gpu])
+      }
+      return matches
+    },
+    waiting: () => queue.size(),
+  }
+}
+
+test('a GPU that comes free goes to a task whose model it has, before its turn, but not for longer than the patience', () => {
+  const { submit, look, release, wait, gpus } = modelMarket({ patienceMs: 1_000, models: ['a'] })
+  const rare = submit('b')
+  const popular = Array.from({ length: 9 }, () => submit('a'))
+  const [gpu] = gpus
+  const next = () => look().map(([id]) => id)
+  expect(next()).toEqual([popular[0]])
+  for (const id of [popular[1], popular[2]]) {
+    wait(400)
+    release(gpu!)
+    expect(next()).toEqual([id])
+  }
+  wait(400)
+  release(gpu!)
+  expect(next()).toEqual([rare])
+})
+
+test('what nobody has the model for is not left idle: it goes to whoever is first in turn', () => {
+  const { submit, look, gpus } = modelMarket({ patienceMs: 1_000, models: ['c', null] })
+  const [first, second] = [submit('a'), submit('b')]
+  expect(look()).toEqual([
+    [first, gpus[0]],
+    [second, gpus[1]],
+  ])
+})
+
+test('in any schedule each task gets its turn: no model waits longer than the patience and one run for those before it', () => {
+  const anyStep = fc.record({
+    model: fc.constantFrom('a', 'a', 'a', 'b', 'c'),
+    waitMs: fc.integer({ min: 0, max: 300 }),
+  })
+  const runMs = 500
+  const patienceMs = 1_000
+  fc.assert(
+    fc.property(fc.array(anyStep, { minLength: 1, maxLength: 40 }), (steps) => {
+      const market = modelMarket({ patienceMs, models: ['a', 'b'] })
+      const submittedAtMs = new Map<string, { atMs: number; ahead: number }>()
+      const ends: { gpu: MarketGpu; atMs: number }[] = []
+      let atMs = 0
+      const advance = (ms: number) => {
+        atMs += ms
+        market.wait(ms)
+        for (const { gpu } of ends.filter((end) => end.atMs <= atMs)) market.release(gpu)
+        ends.splice(0, ends.length, ...ends.filter((end) => end.atMs > atMs))
+        for (const [id, gpu] of market.look()) {
+          const { atMs: sinceMs, ahead } = submittedAtMs.get(id)!
+          // Each of those ahead may be passed over for the patience, and then waits for a GPU; so may it.
+          expect(atMs - sinceMs).toBeLessThanOrEqual((ahead + 1) * (patienceMs + 2 * runMs))
+          ends.push({ gpu, atMs: atMs + runMs })
+        }
+      }
+      for (const { model, waitMs } of steps) {
+        const ahead = market.waiting()
+        submittedAtMs.set(market.submit(model), { atMs, ahead })
+        advance(waitMs)
+      }
+      for (let rounds = 0; market.waiting() > 0; rounds++) {
+        expect(rounds).toBeLessThan(10_000)
+        advance(50)
+      }
+    }),
+    { numRuns: 300 },
+  )
 })

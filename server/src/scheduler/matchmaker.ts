@@ -6,7 +6,7 @@ import type { OpenTask } from '../tasks/task-store.ts'
 import type { ActiveAttempt } from './attempt-book.ts'
 import type { FreeGpus } from './free-gpus.ts'
 import type { MarketPause } from './market-store.ts'
-import { matchInTurns } from './match-in-turns.ts'
+import { createPatience, matchInTurns } from './match-in-turns.ts'
 import { keyOf, type Timings, wantedOf } from './matching.ts'
 import type { RecentDemand } from './recent-demand.ts'
 import type { RenterShares } from './renter-shares.ts'
@@ -26,7 +26,8 @@ export type Matchmaker = ReturnType<typeof createMatchmaker>
 /** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in gpu-search.ts. */
 export function createMatchmaker(context: Context, { models, free, shares, pause, demand, timings, offer }: Parts) {
   const { clock } = context
-  const { coolDownMs, coolDownMaxMs, agePerPriorityMs } = context.config.timing
+  const { coolDownMs, coolDownMaxMs, agePerPriorityMs, warmPatienceMs } = context.config.timing
+  const patience = createPatience(warmPatienceMs)
   const queue = createTaskQueue({ agePerPriorityMs })
   let matchingDue = false
   /** One that has paused. */
@@ -88,7 +89,9 @@ export function createMatchmaker(context: Context, { models, free, shares, pause
   function begin() {
     if (pause.paused || queue.size() === 0) return
     free.catchUp()
-    look = { matches: matchInTurns({ turns: queue.turns(shares.standings()), find: free.find }), cancel: () => {} }
+    const turns = () => queue.turns(shares.standings())
+    const matches = matchInTurns({ turns, find: free.find, patience, nowMs: () => clock.now() })
+    look = { matches, cancel: () => {} }
     goOn()
   }
 
