@@ -5,7 +5,8 @@ import { GpuIndex } from '@orbyte/server/scheduler/gpu-index.ts'
 import { GpuSearch } from '@orbyte/server/scheduler/gpu-search.ts'
 import { createLoadTimes } from '@orbyte/server/scheduler/load-times.ts'
 import type { Found } from '@orbyte/server/scheduler/match-in-turns.ts'
-import { type Timings, type Wanted, wantedOf } from '@orbyte/server/scheduler/matching.ts'
+import type { Timings } from '@orbyte/server/scheduler/expected-cost.ts'
+import { type Wanted, wantedOf } from '@orbyte/server/scheduler/matching.ts'
 import { wholeMilli } from '@orbyte/server/scheduler/packing.ts'
 import { seededRandom } from '../simulation/seeded-random.ts'
 
@@ -73,12 +74,12 @@ export function createServingGpus({ isWarmthKnown, seed }: { isWarmthKnown: bool
     loadTimes.add(model, isHeld ? 'loaded' : 'absent', seconds * 1_000)
     const others = gpu.loadedModels.filter((each) => each !== model)
     Object.assign(gpu, { loadedModels: [...others.slice(1 - modelsHeld), model] })
-    index.put(gpu, { freeMilli: 0, isShared: false })
+    index.put(gpu, { isThere: true, freeMilli: 0, isShared: false })
     return seconds
   }
 
   function giveBack(gpu: MarketGpu) {
-    index.put(gpu, { freeMilli: wholeMilli, isShared: false })
+    index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
   }
 
   function loadSecondsOf(model: string): number {

@@ -47,6 +47,7 @@ const compositionRoots = ['server/src/market.ts', 'server/src/server.ts', 'serve
 /** Decisions and translations: the same input gives the same answer, with nothing else needed to test them. */
 const pureFiles = [
   'agent-states',
+  'expected-cost',
   'fair-share',
   'fitting',
   'gpu-index',
@@ -67,9 +68,11 @@ const pureFiles = [
   'output-check',
   'packing',
   'pricing',
+  'rankers',
   'receipts',
   'speed-estimate',
   'speed-work',
+  'survey',
   'task-mix',
   'task-states',
 ]

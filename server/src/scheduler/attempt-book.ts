@@ -2,7 +2,7 @@ import type { AttemptStatus, TaskType } from '@orbyte/protocol'
 import type { StoredAttempt } from '../tasks/attempt-store.ts'
 import type { Timing } from '../config.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
-import type { Warmth } from './matching.ts'
+import type { Warmth } from './expected-cost.ts'
 import type { QueuedTask } from './task-queue.ts'
 
 /** An attempt that an agent may be working on, as memory knows it. The database decides; this is what finds and fences it. */

@@ -1,7 +1,8 @@
-import { type GpuIndex, type Machine, type Slot, undivided } from './gpu-index.ts'
+import { type GpuIndex, type Machine, type MachineSize, type Slot, undivided } from './gpu-index.ts'
 import type { Lanes } from './gpu-lane.ts'
 import type { Profile } from './gpu-profile.ts'
-import { judgeProfile, milliOn, takenMs, type Wanted, type Warmth } from './matching.ts'
+import { milliOn, costFactor, type Warmth } from './expected-cost.ts'
+import { canRun, type Wanted } from './matching.ts'
 import { createRoomValue, milliOf, type Room, type RoomValue, type Shape, wholeMilli } from './packing.ts'
 import { createTaskMix } from './task-mix.ts'
 
@@ -35,6 +36,8 @@ function placesFor(index: GpuIndex, { gpus, part, modelName }: Wanted): Place[] 
 export class Fitting {
   readonly wanted: Wanted
   readonly places: readonly Place[]
+  /** What its machine has to have at least; null: anything. */
+  readonly machineSize: MachineSize | null
   /** The profiles' numbers. */
   readonly numbers: number[] = []
   /** What to multiply an hour's cost by, for what the task is expected to cost: by whether the model is at hand. */
@@ -48,18 +51,20 @@ export class Fitting {
   constructor(wanted: Wanted, index: GpuIndex) {
     this.wanted = wanted
     this.places = placesFor(index, wanted)
+    const { min_cpu_cores: cores = 0, min_ram_gb: ramGb = 0, min_storage_gb: storageGb = 0 } = wanted.requirements
+    this.machineSize = cores + ramGb + storageGb === 0 ? null : { cores, ramGb, storageGb }
   }
 
   /** Profiles that have come since. */
   update(profiles: readonly Profile[]) {
     for (; this.#profilesSeen < profiles.length; this.#profilesSeen++) {
       const { number, sample } = profiles[this.#profilesSeen]!
-      if (judgeProfile(this.wanted, sample) !== null) continue
+      if (!canRun(this.wanted, sample)) continue
       const milli = milliOn(this.wanted, sample)
       this.numbers.push(number)
       this.milliEach.push(milli)
       for (const warmth of ['loaded', 'cached', 'absent'] as const)
-        this.factors[warmth].push((takenMs(this.wanted, sample, warmth) / 3_600_000) * (milli / wholeMilli))
+        this.factors[warmth].push(costFactor(this.wanted, sample, warmth))
     }
   }
 

@@ -1,3 +1,4 @@
+import { type Micros, micros } from '@orbyte/protocol'
 import TinyQueue from 'tinyqueue'
 import type { Context } from '../context.ts'
 import type { GpuRegistry, MarketGpu } from '../gpus/gpu-registry.ts'
@@ -6,8 +7,10 @@ import type { AttemptBook } from './attempt-book.ts'
 import { GpuIndex } from './gpu-index.ts'
 import { GpuSearch } from './gpu-search.ts'
 import type { Found } from './match-in-turns.ts'
-import { type Wanted, warmthOn } from './matching.ts'
+import { warmthOn } from './expected-cost.ts'
+import type { Wanted } from './matching.ts'
 import { wholeMilli } from './packing.ts'
+import type { ProfileGroup } from './survey.ts'
 import type { AgentLink } from './scheduler-service.ts'
 
 type Parts = { registry: GpuRegistry; agents: Pick<AgentLink, 'isConnected'>; book: Pick<AttemptBook, 'offersTo'> }
@@ -33,7 +36,9 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
       notLetIn.delete(gpu)
       return index.remove(gpu.id)
     }
-    index.put(gpu, { freeMilli: canBeAsked(gpu) ? wholeMilli : 0, isShared: false })
+    const status = gpuStatus(gpu)
+    const isThere = status === 'available' || status === 'in_use'
+    index.put(gpu, { isThere, freeMilli: canBeAsked(gpu) ? wholeMilli : 0, isShared: false })
   }
 
   function canBeAsked(gpu: MarketGpu): boolean {
@@ -90,5 +95,22 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
     }
   }
 
-  return { find, refresh, catchUp, arrived: (wanted: Wanted) => search.arrived(wanted), stop }
+  /** All GPUs of the market, free or not, by profile. */
+  function* profiles(): Generator<ProfileGroup> {
+    for (const { number, sample } of index.profiles) yield { sample, gpus: index.gpusOf(number) }
+  }
+
+  return {
+    profiles,
+    /** The highest price of those that fit, free or busy. Null: none fits. */
+    dearestFitting(wanted: Wanted): Micros | null {
+      const price = search.dearestFitting(wanted, clock.now())
+      return price === null ? null : micros(price)
+    },
+    find,
+    refresh,
+    catchUp,
+    arrived: (wanted: Wanted) => search.arrived(wanted),
+    stop,
+  }
 }

@@ -1,11 +1,14 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { Lanes, type Seat } from './gpu-lane.ts'
+import { Lanes, type Seat, stepOf } from './gpu-lane.ts'
 import { createProfiles, hasFields, type Profile, type ProfileFields, profileFieldsOf } from './gpu-profile.ts'
-import { hourCost, isBelowOwnMinimum } from './matching.ts'
+import { hourCost } from './expected-cost.ts'
+import { isBelowOwnMinimum } from './rankers.ts'
 import { wholeMilli } from './packing.ts'
 
 /** What can be had of a GPU now. */
 export type Availability = {
+  /** It takes tasks, though it may be busy now. */
+  readonly isThere: boolean
   /** Thousandths that are free; 0: none, or it cannot be asked. */
   readonly freeMilli: number
   /** Its owner lets tasks share it. */
@@ -19,8 +22,12 @@ export class Slot {
   profile: Profile
   machine: Machine
   models: { readonly loaded: readonly string[]; readonly cached: readonly string[] }
+  specs: MarketGpu['specs'] = null
   cost = 0
+  /** Of its cost. */
+  step = 0
   price = 0
+  isThere = false
   freeMilli = 0
   isShared = false
   readonly whole: Seat<Slot> = { member: this, pool: null, at: 0 }
@@ -71,6 +78,7 @@ export class Machine {
   }
 }
 
+export type MachineSize = { cores: number; ramGb: number; storageGb: number }
 export type WarmLanes = { readonly loaded: Lanes<Slot>; readonly cached: Lanes<Slot> }
 
 /** Parts lie in lanes by how much is free, so that a search need not pass those with too little. */
@@ -100,6 +108,10 @@ export class GpuIndex {
   readonly whole = new Lanes<Slot>()
   /** Thousandths that are free, by profile number. */
   readonly freeMilliOf: number[] = []
+  /** What no machine of the profile has had more of; by profile number. */
+  readonly #largest: MachineSize[] = []
+  /** Prices of those that are there, lowest first; by profile number. */
+  readonly #prices: number[][] = []
 
   get profiles(): readonly Profile[] {
     return this.#profiles.all
@@ -122,6 +134,22 @@ export class GpuIndex {
     return this.#byProfile[profile]!
   }
 
+  *gpusOf(profile: number): Generator<MarketGpu> {
+    for (const { gpu } of this.#byProfile[profile]!) yield gpu
+  }
+
+  /** Of those that are there: the highest price that is not above `most`. Null: there is none. */
+  dearestUpTo(most: number, profile: number): number | null {
+    const prices = this.#prices[profile]!
+    return prices[placeAfter(prices, most) - 1] ?? null
+  }
+
+  /** False: no machine of the profile is as large. */
+  mayBeAsLarge(profile: number, { cores, ramGb, storageGb }: MachineSize): boolean {
+    const largest = this.#largest[profile]!
+    return largest.cores >= cores && largest.ramGb >= ramGb && largest.storageGb >= storageGb
+  }
+
   /** Where parts of so many thousandths may be. `free` of their pools: thousandths. */
   parts(milli: number): readonly Lanes<Slot>[] {
     return this.#parts.slice(partLaneOf(milli))
@@ -140,25 +168,35 @@ export class GpuIndex {
   }
 
   /** Takes in the GPU as it is now. Cheap where nothing has changed that counts. */
-  put(gpu: MarketGpu, { freeMilli, isShared }: Availability) {
+  put(gpu: MarketGpu, { isThere, freeMilli, isShared }: Availability) {
     const known = this.#slots.get(gpu.id)
     if (known && known.gpu !== gpu) this.remove(gpu.id)
     const slot = known?.gpu === gpu ? known : this.#create(gpu)
     const isPlaced = hasFields(gpu, slot.fields) && slot.machine.agentId === gpu.agentId
     const hasModels = slot.models.loaded === gpu.loadedModels && slot.models.cached === gpu.cachedModels
+    const isOffered = !isBelowOwnMinimum(gpu)
     const now = {
       cost: hourCost(gpu),
       price: gpu.priceMicrosPerHour,
-      freeMilli: isBelowOwnMinimum(gpu) ? 0 : freeMilli,
+      isThere: isOffered && isThere,
+      freeMilli: isOffered ? freeMilli : 0,
       isShared,
     }
+    if (slot.specs !== gpu.specs) this.#noteSpecs(slot)
     if (isPlaced && hasModels && isAsBefore(slot, now)) return
+    const isListed = isPlaced && slot.price === now.price && slot.isThere === now.isThere
+    const isSorted = isPlaced && slot.cost === now.cost
     this.#leave(slot)
+    if (!isListed) this.#unlist(slot)
     if (!isPlaced) this.#place(slot)
     if (!hasModels) this.#setModels(slot)
-    const isCostAsBefore = slot.cost === now.cost
     Object.assign(slot, now)
-    if (!isPlaced || !isCostAsBefore) slot.machine.sort()
+    if (!isSorted) {
+      slot.step = stepOf(slot.cost)
+      slot.machine.sort()
+    }
+    if (!isPlaced) this.#noteSpecs(slot)
+    if (!isListed) this.#list(slot)
     this.#enter(slot)
   }
 
@@ -166,6 +204,7 @@ export class GpuIndex {
     const slot = this.#slots.get(gpuId)
     if (!slot) return
     this.#leave(slot)
+    this.#unlist(slot)
     this.#takeOut(slot)
     this.#slots.delete(gpuId)
   }
@@ -191,7 +230,12 @@ export class GpuIndex {
   #putIn(slot: Slot) {
     const { number } = slot.profile
     slot.machine.slots.push(slot)
-    while (this.#byProfile.length <= number) this.#byProfile.push(new Set())
+    while (this.#byProfile.length <= number) {
+      this.#byProfile.push(new Set())
+      this.#prices.push([])
+      this.#largest.push({ cores: 0, ramGb: 0, storageGb: 0 })
+      this.freeMilliOf.push(0)
+    }
     this.#byProfile[number]!.add(slot)
   }
 
@@ -217,6 +261,24 @@ export class GpuIndex {
     slot.warm = lanes.map((each) => ({ lanes: each, seat: { member: slot, pool: null, at: 0 } }))
   }
 
+  #noteSpecs(slot: Slot) {
+    slot.specs = slot.gpu.specs
+    const largest = this.#largest[slot.profile.number]!
+    largest.cores = Math.max(largest.cores, slot.specs?.cpu_cores ?? 0)
+    largest.ramGb = Math.max(largest.ramGb, slot.specs?.ram_gb ?? 0)
+    largest.storageGb = Math.max(largest.storageGb, slot.specs?.storage_gb ?? 0)
+  }
+
+  #list({ isThere, price, profile }: Slot) {
+    const prices = this.#prices[profile.number]!
+    if (isThere) prices.splice(placeAfter(prices, price), 0, price)
+  }
+
+  #unlist({ isThere, price, profile }: Slot) {
+    const prices = this.#prices[profile.number]!
+    if (isThere) prices.splice(placeAfter(prices, price) - 1, 1)
+  }
+
   /** Out of all lanes; its machine then has one free GPU less. */
   #leave(slot: Slot) {
     if (slot.freeMilli === 0) return
@@ -231,23 +293,22 @@ export class GpuIndex {
   }
 
   #enter(slot: Slot) {
-    const { profile, machine, cost, price, freeMilli, isShared } = slot
+    const { profile, machine, step, price, freeMilli, isShared } = slot
     if (freeMilli === 0) return
-    while (this.freeMilliOf.length <= profile.number) this.freeMilliOf.push(0)
     this.freeMilliOf[profile.number]! += freeMilli
-    const free = isShared ? freeMilli : undivided
-    if (isShared) this.#parts[partLaneOf(freeMilli)]!.add(profile.number, slot.part, { cost, price, free })
-    if (isShared || slot.isWhole)
-      for (const { lanes, seat } of slot.warm) lanes.add(profile.number, seat, { cost, price, free })
+    const place = { step, price, free: isShared ? freeMilli : undivided }
+    if (isShared) this.#parts[partLaneOf(freeMilli)]!.add(profile.number, slot.part, place)
+    if (isShared || slot.isWhole) for (const { lanes, seat } of slot.warm) lanes.add(profile.number, seat, place)
     if (slot.isWhole) this.#reseat(machine, profile)
   }
 
   /** The machine's whole GPUs, and itself, by how many of them there are now. */
   #reseat(machine: Machine, { number }: Profile) {
     const slots = machine.whole()
-    for (const { whole, cost, price } of slots) {
+    const free = slots.length
+    for (const { whole, step, price } of slots) {
       this.whole.remove(number, whole)
-      this.whole.add(number, whole, { cost, price, free: slots.length })
+      this.whole.add(number, whole, { step, price, free })
     }
     if (machine.slots.length > 1) this.#reseatSeveral(machine, number, slots)
   }
@@ -258,14 +319,27 @@ export class GpuIndex {
     for (let gpus = 2; gpus <= slots.length; gpus++) {
       cost += slots[gpus - 1]!.cost
       const seat = (machine.several[gpus] ??= { member: machine, pool: null, at: 0 })
-      this.several(gpus).add(number, seat, { cost, price: machine.priceOf(gpus), free: slots.length })
+      this.several(gpus).add(number, seat, { step: stepOf(cost), price: machine.priceOf(gpus), free: slots.length })
     }
   }
 }
 
-function isAsBefore(slot: Slot, now: Pick<Slot, 'cost' | 'price' | 'freeMilli' | 'isShared'>): boolean {
-  const { cost, price, freeMilli, isShared } = now
-  return slot.cost === cost && slot.price === price && slot.freeMilli === freeMilli && slot.isShared === isShared
+type Standing = Pick<Slot, 'cost' | 'price' | 'isThere' | 'freeMilli' | 'isShared'>
+
+function isAsBefore(slot: Slot, { cost, price, isThere, freeMilli, isShared }: Standing): boolean {
+  if (slot.cost !== cost || slot.price !== price || slot.isThere !== isThere) return false
+  return slot.freeMilli === freeMilli && slot.isShared === isShared
+}
+
+/** Behind all numbers that are not larger. */
+function placeAfter(sorted: readonly number[], value: number): number {
+  let low = 0
+  for (let high = sorted.length; low < high;) {
+    const middle = (low + high) >> 1
+    if (sorted[middle]! <= value) low = middle + 1
+    else high = middle
+  }
+  return low
 }
 
 const machineKey = (machineId: string, { number }: Profile) => `${machineId} ${number}`

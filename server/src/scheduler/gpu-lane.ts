@@ -1,12 +1,11 @@
 /**
- * Members in the sequence of their cost, coarsely: those whose costs are within a step of each other, and which leave the same
- * behind when they are taken, are one pool of equals. Adding and removing cost the same however many members there are.
+ * Members in the sequence of their cost, coarsely: those whose costs are within a step of each other, and which have the same
+ * free, are one pool of equals. Adding and removing cost the same however many members there are.
  */
 
 /** A step is so wide: costs in it differ by less than this share. */
 export const stepShare = 0.004
 const stepLog = Math.log1p(stepShare)
-
 /** Enough for costs of up to 10^18; what costs more is in the last. */
 const steps = Math.ceil(Math.log(1e18) / stepLog)
 const costsFrom = Float64Array.from({ length: steps + 1 }, (_, step) => Math.exp(step * stepLog))
@@ -19,32 +18,30 @@ export const costFrom = (step: number): number => costsFrom[step]!
 /** A member's place. It has one seat in each lane that it is in, and keeps it when it moves. */
 export type Seat<Member> = { readonly member: Member; pool: Pool<Member> | null; at: number }
 
+/** Where a member lies: the step of its cost, and what it has free. */
+export type Place = { readonly step: number; readonly free: number; readonly price: number }
+
 export type Pool<Member> = {
   readonly step: number
-  /** What the members have free: see `Lane`. */
   readonly free: number
   readonly seats: Seat<Member>[]
   /** No member has a lower price. Lower than any has, once the cheapest has left; whoever finds that raises it. */
   priceFrom: number
 }
 
-type Rung<Member> = { readonly step: number; readonly pools: Pool<Member>[] }
-
 export class Lane<Member> {
   /** Cheapest first; none is empty. */
-  readonly rungs: Rung<Member>[] = []
+  readonly pools: Pool<Member>[] = []
 
   /** What the cheapest member costs at least; Infinity: there is none. */
   get costFrom(): number {
-    const [first] = this.rungs
+    const [first] = this.pools
     return first ? costFrom(first.step) : Infinity
   }
 
-  add(seat: Seat<Member>, { cost, free, price }: { cost: number; free: number; price: number }) {
-    const step = stepOf(cost)
-    const rung = this.#rung(step)
-    const pool = poolIn(rung, free)
-    pool.priceFrom = Math.min(pool.priceFrom, price)
+  add(seat: Seat<Member>, { step, free, price }: Place) {
+    const pool = this.#poolFor(step, free)
+    if (price < pool.priceFrom) pool.priceFrom = price
     seat.pool = pool
     seat.at = pool.seats.length
     pool.seats.push(seat)
@@ -60,43 +57,33 @@ export class Lane<Member> {
       last.at = at
     }
     seat.pool = null
-    if (pool.seats.length === 0) this.#drop(pool)
+    if (pool.seats.length === 0) this.pools.splice(this.#indexOf(pool), 1)
   }
 
-  #rung(step: number): Rung<Member> {
-    const index = this.#indexOf(step)
-    const found = this.rungs[index]
-    if (found?.step === step) return found
-    const rung = { step, pools: [] }
-    this.rungs.splice(index, 0, rung)
-    return rung
+  #poolFor(step: number, free: number): Pool<Member> {
+    let index = this.#firstOf(step)
+    for (; this.pools[index]?.step === step; index++) if (this.pools[index]!.free === free) return this.pools[index]!
+    const pool = { step, free, seats: [], priceFrom: Infinity }
+    this.pools.splice(index, 0, pool)
+    return pool
   }
 
-  #drop(pool: Pool<Member>) {
-    const index = this.#indexOf(pool.step)
-    const { pools } = this.rungs[index]!
-    const last = pools.pop()!
-    if (last !== pool) pools[pools.indexOf(pool)] = last
-    if (pools.length === 0) this.rungs.splice(index, 1)
+  #indexOf(pool: Pool<Member>): number {
+    let index = this.#firstOf(pool.step)
+    while (this.pools[index] !== pool) index++
+    return index
   }
 
-  /** Of the first rung that is not cheaper. */
-  #indexOf(step: number): number {
+  /** The first pool that is not cheaper. */
+  #firstOf(step: number): number {
     let low = 0
-    for (let high = this.rungs.length; low < high;) {
+    for (let high = this.pools.length; low < high;) {
       const middle = (low + high) >> 1
-      if (this.rungs[middle]!.step < step) low = middle + 1
+      if (this.pools[middle]!.step < step) low = middle + 1
       else high = middle
     }
     return low
   }
-}
-
-function poolIn<Member>({ step, pools }: Rung<Member>, free: number): Pool<Member> {
-  for (const pool of pools) if (pool.free === free) return pool
-  const pool = { step, free, seats: [], priceFrom: Infinity }
-  pools.push(pool)
-  return pool
 }
 
 /** A lane for each profile, and what a search may pass it over for where it reads it without a detour. */
@@ -112,7 +99,7 @@ export class Lanes<Member> {
     return this.#lanes[profile]
   }
 
-  add(profile: number, seat: Seat<Member>, place: { cost: number; free: number; price: number }) {
+  add(profile: number, seat: Seat<Member>, place: Place) {
     while (this.#lanes.length <= profile) {
       this.#lanes.push(undefined)
       this.costFrom.push(Infinity)
@@ -129,6 +116,6 @@ export class Lanes<Member> {
     if (!lane || !seat.pool) return
     lane.remove(seat)
     this.costFrom[profile] = lane.costFrom
-    if (lane.rungs.length === 0) this.priceFrom[profile] = Infinity
+    if (lane.pools.length === 0) this.priceFrom[profile] = Infinity
   }
 }

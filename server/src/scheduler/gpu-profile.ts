@@ -10,26 +10,29 @@ export type Profile = {
   readonly sample: MarketGpu
 }
 
-/** What the ranker chain (matching.ts) reads of a GPU that is not its price, its record or what it does now. */
-const profileFields = [
-  'kind',
-  'model',
-  'vramGb',
-  'region',
-  'taskTypes',
-  'modelFormats',
-  'ownModels',
-  'limits',
-] as const satisfies readonly (keyof MarketGpu)[]
-export type ProfileFields = Pick<MarketGpu, (typeof profileFields)[number]>
+/** What the ranker chain (rankers.ts) reads of a GPU that is not its price, its record, its machine or what it does now. */
+export type ProfileFields = Pick<
+  MarketGpu,
+  'kind' | 'model' | 'vramGb' | 'region' | 'taskTypes' | 'modelFormats' | 'ownModels' | 'limits'
+>
 
 export function profileFieldsOf(gpu: MarketGpu): ProfileFields {
-  return Object.fromEntries(profileFields.map((field) => [field, gpu[field]])) as ProfileFields
+  const { kind, model, vramGb, region, taskTypes, modelFormats, ownModels, limits } = gpu
+  return { kind, model, vramGb, region, taskTypes, modelFormats, ownModels, limits }
 }
 
 /** Lists are the same objects until they are reported anew, so this is quick. */
 export function hasFields(gpu: MarketGpu, fields: ProfileFields): boolean {
-  return profileFields.every((field) => gpu[field] === fields[field])
+  return (
+    gpu.limits === fields.limits &&
+    gpu.taskTypes === fields.taskTypes &&
+    gpu.modelFormats === fields.modelFormats &&
+    gpu.ownModels === fields.ownModels &&
+    gpu.region === fields.region &&
+    gpu.vramGb === fields.vramGb &&
+    gpu.model === fields.model &&
+    gpu.kind === fields.kind
+  )
 }
 
 export function createProfiles() {

@@ -1,12 +1,13 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
-import { agentId, gpuId, marketGpu, orb } from '../gpus/fixture-gpus.ts'
+import { agentId, gpuId, marketGpu, orb, reportedDevice } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { wanted } from './fixture-wanted.ts'
 import { GpuIndex } from './gpu-index.ts'
 import { type Choice, GpuSearch } from './gpu-search.ts'
-import { judgeNow, milliOn, nearEqualShare, priceOn, type Wanted } from './matching.ts'
+import { milliOn, priceOn } from './expected-cost.ts'
+import { judgeNow, nearEqualShare, type Wanted } from './matching.ts'
 import { wholeMilli } from './packing.ts'
 
 const nowMs = 1_800_000_000_000
@@ -23,6 +24,7 @@ const anyGpu = fc.record({
   isShared: fc.boolean(),
   freeMilli: fc.constantFrom(0, 100, 300, 650, 1_000, 1_000, 1_000),
   minPrice: fc.constantFrom(null, null, null, 120_000),
+  ramGb: fc.constantFrom(16, 64),
 })
 type Any = typeof anyGpu extends fc.Arbitrary<infer T> ? T : never
 type Placed = { readonly gpu: MarketGpu; readonly freeMilli: number; readonly isShared: boolean }
@@ -40,15 +42,25 @@ function placed(any: Any, number: number): Placed {
     ownModels: ['m'],
     loadedModels: any.models === 'loaded' ? ['m', 'other'] : [],
     cachedModels: any.models === 'none' ? [] : ['m'],
+    specs: specsWith(any.ramGb),
     limits: { task_types: null, models: null, min_price_per_hour: any.minPrice === null ? null : micros(any.minPrice) },
   })
   return { gpu, isShared: any.isShared, freeMilli: any.isShared || any.freeMilli === 1_000 ? any.freeMilli : 0 }
+}
+
+const bySize = new Map<number, MarketGpu['specs']>()
+/** As in the registry: the same object until it is reported anew. */
+function specsWith(ramGb: number) {
+  const specs = bySize.get(ramGb) ?? { ...reportedDevice().specs, ram_gb: ramGb }
+  bySize.set(ramGb, specs)
+  return specs
 }
 
 const anyWanted = fc
   .record({
     minVram: fc.constantFrom(undefined, 10, 24),
     region: fc.constantFrom(undefined, undefined, 'EU'),
+    minRam: fc.constantFrom(undefined, undefined, undefined, 32),
     max: fc.constantFrom(null, null, 60_000, 101_000, 250_000),
     model: fc.constantFrom(null, null, 'm'),
     failed: fc.array(fc.integer({ min: 1, max: 30 }), { maxLength: 8 }),
@@ -60,8 +72,12 @@ const anyWanted = fc
       { gpus: 1, part: { milli: 50, vramGb: 20 } },
     ),
   })
-  .map(({ minVram, region, max, model, failed, size }): Wanted => {
-    const requirements = { ...(minVram && { min_vram_gb: minVram }), ...(region && { region }) }
+  .map(({ minVram, region, minRam, max, model, failed, size }): Wanted => {
+    const requirements = {
+      ...(minVram && { min_vram_gb: minVram }),
+      ...(region && { region }),
+      ...(minRam && { min_ram_gb: minRam }),
+    }
     return wanted({
       key: JSON.stringify([requirements, model, size]),
       requirements,
@@ -107,7 +123,7 @@ function subsets(gpus: readonly MarketGpu[], size: number): MarketGpu[][] {
 
 function searchAmong(gpus: readonly Placed[]) {
   const index = new GpuIndex()
-  for (const { gpu, ...availability } of gpus) index.put(gpu, availability)
+  for (const { gpu, ...availability } of gpus) index.put(gpu, { isThere: true, ...availability })
   return { index, search: new GpuSearch(index) }
 }
 
@@ -158,7 +174,7 @@ test('that holds after any sequence of changes: taken, given back, changed, remo
           // As the registry does: the same object for as long as the GPU exists.
           const gpu = known ? Object.assign(known.gpu, next.gpu) : next.gpu
           now.set(number, { ...next, gpu })
-          index.put(gpu, next)
+          index.put(gpu, { isThere: true, ...next })
         }
         search.arrived(asked)
         expectBest(search.choose(asked, { nowMs, random }), [...now.values()], asked)
@@ -217,11 +233,40 @@ test('where it costs nobody more, one GPU is taken from a machine that is in use
   expect(search.choose(wanted({ key: 'two', gpus: 2 }), { nowMs, random: () => 0 })!.gpus).toEqual(machine)
 })
 
+test('where hardly any machine will do, the one that does is found, and none where none does', () => {
+  const fields = (number: number) => ({
+    agentId: agentId(number),
+    priceMicrosPerHour: micros(orb(1) + number * 20_000),
+  })
+  const gpus = Array.from({ length: 60 }, (_, number) =>
+    offer(number, { ...fields(number), specs: specsWith(number === 59 ? 64 : 16) }),
+  )
+  const { search } = searchAmong(gpus.map(free))
+  const needing = (ramGb: number) => wanted({ key: `ram ${ramGb}`, requirements: { min_ram_gb: ramGb } })
+  expect(search.choose(needing(32), { nowMs, random: () => 0 })!.gpus).toEqual([gpus[59]])
+  expect(search.choose(needing(128), { nowMs, random: () => 0 })).toBeNull()
+  expect(search.dearestFitting(needing(32), nowMs)).toBe(gpus[59]!.priceMicrosPerHour)
+  expect(search.dearestFitting(needing(128), nowMs)).toBeNull()
+})
+
+test('the dearest that fits, free or busy, is what a task may cost at most by default', () => {
+  const gpus = [1, 2, 3].map((number) => offer(number, { agentId: agentId(number), priceMicrosPerHour: orb(number) }))
+  const { index, search } = searchAmong(gpus.map(free))
+  index.put(gpus[2]!, { isThere: true, freeMilli: 0, isShared: false })
+  expect(search.dearestFitting(wanted(), nowMs)).toBe(orb(3))
+  expect(search.dearestFitting(wanted({ maxPriceMicrosPerHour: orb(2.5) }), nowMs)).toBe(orb(2))
+  index.put(gpus[2]!, { isThere: false, freeMilli: 0, isShared: false })
+  expect(search.dearestFitting(wanted(), nowMs)).toBe(orb(2))
+  index.remove(gpus[0]!.id)
+  index.remove(gpus[1]!.id)
+  expect(search.dearestFitting(wanted(), nowMs)).toBeNull()
+})
+
 test('a GPU that was asked for by name is the one that is chosen, or none', () => {
   const gpus = [1, 2].map((number) => offer(number, { agentId: agentId(number) }))
   const { index, search } = searchAmong(gpus.map(free))
   const second = wanted({ requirements: { gpu_id: gpuId(2) } })
   expect(search.choose(second, { nowMs, random: () => 0 })!.gpus).toEqual([gpus[1]])
-  index.put(gpus[1]!, { freeMilli: 0, isShared: false })
+  index.put(gpus[1]!, { isThere: true, freeMilli: 0, isShared: false })
   expect(search.choose(second, { nowMs, random: () => 0 })).toBeNull()
 })

@@ -1,8 +1,10 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { type Fitting, Fittings, type Place } from './fitting.ts'
 import { type GpuIndex, type Machine, Slot } from './gpu-index.ts'
-import { costFrom, type Lane, type Pool, stepShare } from './gpu-lane.ts'
-import { isPassedOver, judgeFit, milliOn, nearEqualShare, type Wanted } from './matching.ts'
+import { costFrom, type Pool, stepShare } from './gpu-lane.ts'
+import { milliOn, warmthOn } from './expected-cost.ts'
+import { judgeFit, nearEqualShare, type Wanted } from './matching.ts'
+import { isLargeEnough, isPassedOver } from './rankers.ts'
 import { wholeMilli } from './packing.ts'
 
 /** What a task gets: one GPU or part of it, or several GPUs of one machine. */
@@ -15,6 +17,8 @@ export type At = {
 
 /** What costs no more than this above the least is near-equal: costs are compared in steps, and it may be at the end of its step. */
 const nearShare = (1 + nearEqualShare) / (1 + stepShare) - 1
+/** After so many pools in which nobody will do, it is quicker to try all. */
+const passedOverMax = 30
 /** Choices that leave the market worse off by no more than this do not differ. */
 const samePenalty = 0.02
 
@@ -61,16 +65,62 @@ export class GpuSearch {
     if (wanted.requirements.gpu_id !== undefined) return this.#chooseNamed(wanted, at)
     const fitting = this.#fittings.of(wanted, at.nowMs)
     this.#forget()
-    for (;;) {
+    while (this.#passedOver.size < passedOverMax) {
       this.#findCandidates(fitting, wanted)
       if (this.#candidates.length === 0) return this.#fallback?.choice ?? null
       const candidate = this.#drawCandidate(at.random())
       const choice = this.#drawFrom(candidate, wanted, at)
       if (choice) return choice
-      // Nobody in it will do: they have failed this task, or who was cheap enough has left.
+      // Nobody in it will do: they have failed this task, their machines are too small, or who was cheap enough has left.
       this.#passedOver.add(candidate.pool)
       raisePriceFrom(candidate.pool, wanted.gpus)
     }
+    return this.#chooseByTrying(fitting, wanted, at)
+  }
+
+  /** Looks at everything that fits: for what so few have that pools of equals are no help. */
+  #chooseByTrying({ numbers, factors }: Fitting, wanted: Wanted, at: At): Choice | null {
+    let best: Priced | null = null
+    for (const [entry, number] of numbers.entries())
+      for (const slot of this.#index.slotsOf(number)) {
+        const found =
+          wanted.gpus > 1
+            ? cheapestOf(slot.machine, wanted, at)
+            : isFree(slot, wanted)
+              ? take([slot], wanted, at)
+              : null
+        if (!found) continue
+        const cost = found.cost * factors[warmthOn(wanted, slot.gpu)][entry]!
+        if (best === null || cost < best.cost) best = { choice: found.choice, cost }
+      }
+    return best?.choice ?? null
+  }
+
+  /** The highest price of a GPU that fits, free or busy. Null: none fits. Of one GPU at a time. */
+  dearestFitting(wanted: Wanted, nowMs: number): number | null {
+    const { gpu_id } = wanted.requirements
+    if (gpu_id !== undefined) {
+      const gpu = this.#index.slotOf(gpu_id)?.gpu
+      return gpu && judgeFit(wanted, gpu, nowMs).rejection === null ? gpu.priceMicrosPerHour : null
+    }
+    const { numbers, milliEach, machineSize } = this.#fittings.of(wanted, nowMs)
+    const most = (wanted.maxPriceMicrosPerHour ?? Infinity) * wholeMilli
+    let dearest: number | null = null
+    for (const [entry, number] of numbers.entries()) {
+      const found = machineSize
+        ? this.#dearestOnMachine(number, wanted, nowMs)
+        : this.#index.dearestUpTo(most / milliEach[entry]!, number)
+      if (found !== null && (dearest === null || found > dearest)) dearest = found
+    }
+    return dearest
+  }
+
+  #dearestOnMachine(number: number, wanted: Wanted, nowMs: number): number | null {
+    let dearest: number | null = null
+    for (const { gpu } of this.#index.slotsOf(number))
+      if (gpu.priceMicrosPerHour > (dearest ?? -1) && judgeFit(wanted, gpu, nowMs).rejection === null)
+        dearest = gpu.priceMicrosPerHour
+    return dearest
   }
 
   /** Whether a GPU fits, free or busy, that has not failed the task. */
@@ -90,8 +140,7 @@ export class GpuSearch {
     const slot = this.#index.slotOf(wanted.requirements.gpu_id!)
     if (!slot || !this.#fittings.of(wanted, at.nowMs).numbers.includes(slot.profile.number)) return null
     if (wanted.gpus > 1) return cheapestOf(slot.machine, wanted, at)?.choice ?? null
-    const isFree = wanted.part === null ? slot.isWhole : slot.isShared && slot.freeMilli >= milliOn(wanted, slot.gpu)
-    return isFree ? (take([slot], wanted, at)?.choice ?? null) : null
+    return isFree(slot, wanted) ? (take([slot], wanted, at)?.choice ?? null) : null
   }
 
   #findCandidates(fitting: Fitting, wanted: Wanted) {
@@ -118,39 +167,53 @@ export class GpuSearch {
     const factors = fitting.factors[place.warmth]
     const { costFrom: cheapest, priceFrom } = place.lanes
     const priceMost = (wanted.maxPriceMicrosPerHour ?? Infinity) * wholeMilli
+    // The best lane first: it tells what of the others need not be looked at. Beyond the end of the arrays there are no lanes.
+    let best = -1
+    let least = this.#limit
     for (let entry = 0; entry < numbers.length; entry++) {
       const number = numbers[entry]!
-      // Beyond the end of the arrays there are no lanes.
-      if (number >= cheapest.length || cheapest[number]! * factors[entry]! > this.#limit) continue
-      const unitPriceMost = priceMost / milliEach[entry]!
-      if (priceFrom[number]! > unitPriceMost) continue
-      const lane = place.lanes.of(number)
-      if (lane)
-        priceFrom[number] = Math.max(priceFrom[number]!, this.#lookInto(lane, place, { fitting, entry, unitPriceMost }))
+      const cost = number < cheapest.length ? cheapest[number]! * factors[entry]! : Infinity
+      if (cost >= least || priceFrom[number]! * milliEach[entry]! > priceMost) continue
+      best = entry
+      least = cost
+    }
+    if (best < 0) return
+    this.#lookInto(place, best, { fitting, priceMost })
+    for (let entry = 0; entry < numbers.length; entry++) {
+      const number = numbers[entry]!
+      const cost = number < cheapest.length ? cheapest[number]! * factors[entry]! : Infinity
+      if (cost > this.#limit || entry === best || priceFrom[number]! * milliEach[entry]! > priceMost) continue
+      this.#lookInto(place, entry, { fitting, priceMost })
     }
   }
 
-  /** Says from what price on there is anything in the lane, as far as that has been seen. */
-  #lookInto(
-    { rungs }: Lane<Slot> | Lane<Machine>,
-    { warmth, freeFrom, freeTo, isPacked }: Place,
-    { fitting, entry, unitPriceMost }: { fitting: Fitting; entry: number; unitPriceMost: number },
-  ): number {
-    const factor = fitting.factors[warmth][entry]!
-    const needed = fitting.wanted.part === null ? freeFrom : fitting.milliEach[entry]!
+  #lookInto(place: Place, entry: number, { fitting, priceMost }: { fitting: Fitting; priceMost: number }) {
+    const { machineSize, numbers } = fitting
+    const number = numbers[entry]!
+    const lane = place.lanes.of(number)
+    if (!lane || (machineSize && !this.#index.mayBeAsLarge(number, machineSize))) return
+    const { pools } = lane
+    const factor = fitting.factors[place.warmth][entry]!
+    const milli = fitting.milliEach[entry]!
+    const needed = fitting.wanted.part === null ? place.freeFrom : milli
+    const unitPriceMost = priceMost / milli
     let priceFrom = Infinity
-    for (const { step, pools } of rungs) {
-      const least = costFrom(step) * factor
-      if (least > this.#limit) return 0
-      for (const pool of pools) {
-        if (pool.priceFrom < priceFrom) priceFrom = pool.priceFrom
-        if (pool.free < needed || pool.free > freeTo || pool.priceFrom > unitPriceMost) continue
-        if (this.#passedOver.size > 0 && this.#passedOver.has(pool)) continue
-        this.#limit = Math.min(this.#limit, least * (1 + nearShare))
-        this.#candidates.push({ pool, cost: least, factor, entry, isPacked })
+    let limit = this.#limit
+    for (const pool of pools) {
+      const cost = costFrom(pool.step) * factor
+      if (cost > limit) {
+        this.#limit = limit
+        return
       }
+      if (pool.priceFrom < priceFrom) priceFrom = pool.priceFrom
+      if (pool.free < needed || pool.free > place.freeTo || pool.priceFrom > unitPriceMost) continue
+      if (this.#passedOver.size > 0 && this.#passedOver.has(pool)) continue
+      limit = Math.min(limit, cost * (1 + nearShare))
+      this.#candidates.push({ pool, cost, factor, entry, isPacked: place.isPacked })
     }
-    return priceFrom
+    this.#limit = limit
+    // All of it was seen: this is from what price on there is anything.
+    if (priceFrom > place.lanes.priceFrom[number]!) place.lanes.priceFrom[number] = priceFrom
   }
 
   /** Each member of each pool has the same chance. */
@@ -180,6 +243,10 @@ export class GpuSearch {
   }
 }
 
+function isFree(slot: Slot, wanted: Wanted): boolean {
+  return wanted.part === null ? slot.isWhole : slot.isShared && slot.freeMilli >= milliOn(wanted, slot.gpu)
+}
+
 function raisePriceFrom(pool: Candidate['pool'], gpus: number) {
   pool.priceFrom = Infinity
   for (const { member } of pool.seats) {
@@ -190,17 +257,22 @@ function raisePriceFrom(pool: Candidate['pool'], gpus: number) {
 
 /** The cheapest of the machine's GPUs that will do; where they would be too dear together, those with the lowest prices. */
 function cheapestOf(machine: Machine, wanted: Wanted, at: At): Priced | null {
-  const slots = machine.whole().filter(({ gpu }) => !isPassedOver(wanted, gpu.id, at.nowMs))
+  const slots = machine.whole().filter((slot) => willDo(slot, wanted, at))
   if (slots.length < wanted.gpus) return null
   const byPrice = () => slots.sort((a, b) => a.price - b.price).slice(0, wanted.gpus)
   return take(slots.slice(0, wanted.gpus), wanted, at) ?? take(byPrice(), wanted, at)
+}
+
+/** For what is particular to one GPU, but for its price. */
+function willDo({ gpu }: Slot, wanted: Wanted, { nowMs }: At): boolean {
+  return !isPassedOver(wanted, gpu.id, nowMs) && isLargeEnough(wanted, gpu)
 }
 
 function take(slots: readonly Slot[], wanted: Wanted, at: At): Priced | null {
   const milliEach = milliOn(wanted, slots[0]!.gpu)
   let [price, cost] = [0, 0]
   for (const slot of slots) {
-    if (isPassedOver(wanted, slot.gpu.id, at.nowMs)) return null
+    if (!willDo(slot, wanted, at)) return null
     price += (slot.price * milliEach) / wholeMilli
     cost += slot.cost
   }

@@ -1,4 +1,4 @@
-import type { Warmth } from './matching.ts'
+import type { Warmth } from './expected-cost.ts'
 import { median } from './recent-demand.ts'
 
 const timesPerKindMax = 20

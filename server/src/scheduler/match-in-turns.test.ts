@@ -5,7 +5,8 @@ import { gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
 import { createPatience, type Found, type Match, matchInTurns } from './match-in-turns.ts'
-import { judgeNow, keyOf, type Wanted, wantedOf, warmthOn } from './matching.ts'
+import { warmthOn } from './expected-cost.ts'
+import { judgeNow, keyOf, type Wanted, wantedOf } from './matching.ts'
 import { createTaskQueue, type QueuedTask, type TaskQueue } from './task-queue.ts'
 
 const nowMs = 1_800_000_000_000

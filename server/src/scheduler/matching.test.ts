@@ -4,7 +4,8 @@ import { micros } from '@orbyte/protocol'
 import { gpuId, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { wanted } from './fixture-wanted.ts'
-import { countRejections, judgeFit, judgeNow, milliOn, type Wanted } from './matching.ts'
+import { milliOn } from './expected-cost.ts'
+import { countRejections, judgeFit, judgeNow, type Wanted } from './matching.ts'
 
 const nowMs = 1_800_000_000_000
 
@@ -91,7 +92,7 @@ test('every GPU that is rejected is counted, with a code and a sentence', () => 
   fc.assert(
     fc.property(fc.array(anyGpu, { maxLength: 30 }), anyWanted, (gpus, asked) => {
       const verdicts = gpus.map((gpu) => judgeNow(toWanted(asked), gpu, nowMs))
-      const counts = countRejections(verdicts)
+      const counts = countRejections(verdicts.map(({ rejection }) => rejection))
       const rejected = verdicts.filter(({ rejection }) => rejection !== null)
       expect(counts.reduce((sum, count) => sum + count.gpus, 0)).toBe(rejected.length)
       for (const { code, message } of counts)

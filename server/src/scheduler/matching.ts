@@ -1,14 +1,14 @@
-import { formatOrb, type Micros, type Model, type Requirements, type TaskType } from '@orbyte/protocol'
-import { standingFactor } from '../gpus/gpu-standing.ts'
-import { gpuStatus } from '../gpus/gpu-status.ts'
-import { gpuCanRunModel } from '../models/model-fit.ts'
+import { type Micros, type Model, type Requirements, type TaskType } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { wholeMilli } from './packing.ts'
+import { costFactor, hourCost, type Timings, warmthOn } from './expected-cost.ts'
+import { fitRankers, freeRankers, type Ranker, type RejectionCode } from './rankers.ts'
 
-/**
- * Where a match is decided. A chain of rankers looks at each GPU: each gives a score, or a rejection that says why, and
- * whether that could change by itself. A GPU that no ranker rejects fits; its scores add up; the highest is best.
+/*
+ * Where a match is decided. A chain of rankers looks at a GPU (rankers.ts): each lets it through, or rejects it and says why, and
+ * whether that could change by itself. One that nobody rejects fits, and its score is what the task is expected to cost there
+ * (expected-cost.ts).
  */
+
 export type Wanted = {
   /** The same for whoever wants the same of a GPU, whatever they pay and whichever GPU of these they name. */
   key: string
@@ -68,186 +68,53 @@ export function keyOf({ task_type, requirements, model, max_price_per_hour }: As
   return JSON.stringify([task_type, requirements, model, max_price_per_hour])
 }
 
-export type RejectionCode =
-  | 'other_gpu_requested'
-  | 'kind_not_wanted'
-  | 'task_type_not_offered'
-  | 'model_not_available'
-  | 'vram_too_small'
-  | 'gpu_model_differs'
-  | 'region_differs'
-  | 'price_above_maximum'
-  | 'below_owners_minimum_price'
-  | 'gpu_offline'
-  | 'gpu_in_maintenance'
-  | 'gpu_in_use'
-  | 'cooling_down'
-  | 'failed_this_task'
-
 export type Rejection = { readonly code: RejectionCode; readonly message: string; readonly retryable: boolean }
+/** `score`: more is better. */
 export type Verdict = { readonly gpu: MarketGpu; readonly score: number; readonly rejection: Rejection | null }
-
-/** What a task of which that is wanted takes of the GPU, in thousandths. */
-export function milliOn({ part }: Pick<Wanted, 'part'>, { vramGb }: Pick<MarketGpu, 'vramGb'>): number {
-  return part === null ? wholeMilli : Math.max(1, part.milli, Math.ceil((wholeMilli * part.vramGb) / vramGb))
-}
-
-type Ranker = (wanted: Wanted, gpu: MarketGpu, nowMs: number) => number | Rejection
-
-const never = (code: RejectionCode, message: string): Rejection => ({ code, message, retryable: false })
-const later = (code: RejectionCode, message: string): Rejection => ({ code, message, retryable: true })
-
-/** What the GPU is. */
-const hardwareRankers: readonly Ranker[] = [
-  ({ requirements }, gpu) =>
-    requirements.kinds && !requirements.kinds.includes(gpu.kind)
-      ? never(
-          'kind_not_wanted',
-          `it is ${gpu.kind === 'cpu' ? 'a CPU' : gpu.kind === 'emulated' ? 'emulated' : 'a GPU'}, which was not asked for`,
-        )
-      : 0,
-  ({ requirements }, gpu) =>
-    requirements.gpu_model !== undefined && !gpu.model.toLowerCase().includes(requirements.gpu_model.toLowerCase())
-      ? never('gpu_model_differs', `it is not a ${requirements.gpu_model}`)
-      : 0,
-  ({ requirements, model, part }, gpu) => {
-    const neededGb = Math.max(requirements.min_vram_gb ?? 0, model?.vram_gb ?? 0, part?.vramGb ?? 0)
-    return neededGb > gpu.vramGb ? never('vram_too_small', `it has less than ${neededGb} GiB of VRAM`) : 0
-  },
-  ({ requirements }, gpu) =>
-    requirements.region !== undefined && requirements.region.toLowerCase() !== gpu.region?.toLowerCase()
-      ? never('region_differs', `it is not in ${requirements.region}`)
-      : 0,
-]
-
-/** What its agent can run and its owner allows. */
-const softwareRankers: readonly Ranker[] = [
-  ({ taskType }, gpu) =>
-    gpu.taskTypes.includes(taskType) ? 0 : never('task_type_not_offered', `its agent does not run ${taskType}`),
-  ({ model, modelName }, gpu) => {
-    if (modelName === null || gpu.ownModels.includes(modelName)) return 0
-    const can = model !== null && gpuCanRunModel(gpu, model)
-    return can ? 0 : never('model_not_available', `it cannot run the model ${modelName}`)
-  },
-]
-
-/** The first rejection here means that the GPU can never run the task as it was asked for. */
-const fitRankers: readonly Ranker[] = [
-  ({ requirements }, gpu) =>
-    requirements.gpu_id !== undefined && requirements.gpu_id !== gpu.id
-      ? never('other_gpu_requested', 'another GPU was asked for')
-      : 0,
-  ...hardwareRankers,
-  (_wanted, gpu) => {
-    const status = gpuStatus(gpu)
-    if (status === 'offline') return later('gpu_offline', 'no agent that answers backs it')
-    return status === 'maintenance' ? later('gpu_in_maintenance', 'its owner takes no new tasks now') : 0
-  },
-  ...softwareRankers,
-  (wanted, gpu) => {
-    const { maxPriceMicrosPerHour: max } = wanted
-    const isDearer = max !== null && priceOn(wanted, gpu) > max
-    return isDearer ? never('price_above_maximum', `it costs more than ${formatOrb(max)} ORB an hour`) : 0
-  },
-  (_wanted, gpu) =>
-    isBelowOwnMinimum(gpu) ? later('below_owners_minimum_price', 'its price is below its owner’s minimum') : 0,
-]
-
-/** What the GPU does now: a rejection here passes by itself. */
-const freeRankers: readonly Ranker[] = [
-  (_wanted, gpu) => (gpu.attemptId !== null ? later('gpu_in_use', 'it is running another task') : 0),
-  (_wanted, gpu, nowMs) =>
-    gpu.coolDownUntilMs > nowMs ? later('cooling_down', 'it has failed lately and is cooling down') : 0,
-  (wanted, gpu, nowMs) =>
-    isPassedOver(wanted, gpu.id, nowMs) ? later('failed_this_task', 'it has failed or refused this task before') : 0,
-]
-
-/** What an hour of that which is wanted costs on this GPU. */
-export const priceOn = (wanted: Pick<Wanted, 'part'>, gpu: MarketGpu): number =>
-  (gpu.priceMicrosPerHour * milliOn(wanted, gpu)) / wholeMilli
-
-export const isBelowOwnMinimum = ({ priceMicrosPerHour, limits }: MarketGpu): boolean =>
-  priceMicrosPerHour < (limits.min_price_per_hour ?? 0)
-
-/** It has failed or refused the task, and cannot be asked again yet, or need not. */
-export function isPassedOver({ failedGpus, retryFailed }: Wanted, gpuId: string, nowMs: number): boolean {
-  const againAtMs = failedGpus.get(gpuId)
-  return againAtMs !== undefined && !(retryFailed && againAtMs <= nowMs)
-}
-
-/**
- * What an hour of it counts: its price, and more for one with a bad record. Never less than its price.
- */
-export function hourCost(gpu: MarketGpu): number {
-  return (gpu.priceMicrosPerHour + 1) * standingFactor(gpu)
-}
-
-/** Whether it has the model in memory, on its disk, or has to fetch it. */
-export type Warmth = 'loaded' | 'cached' | 'absent'
-
-export function warmthOn({ modelName, gpus }: Wanted, { loadedModels, cachedModels }: MarketGpu): Warmth {
-  if (modelName === null) return 'loaded'
-  // A model that is spread over several GPUs is loaded anew.
-  if (gpus > 1) return 'absent'
-  if (loadedModels.includes(modelName)) return 'loaded'
-  return cachedModels.includes(modelName) ? 'cached' : 'absent'
-}
-
-/** How long tasks take, as measured on GPUs of the same make; null: not measured. */
-export type Timings = {
-  runMs(wanted: Wanted, gpu: MarketGpu): number | null
-  /** From accepting a task until it is ready. */
-  loadMs(wanted: Wanted, gpu: MarketGpu, warmth: Warmth): number | null
-}
-
-/** Where nothing was measured. */
-export const usualRunMs = 60_000
-const usualLoadMs = { loaded: 0, cached: 3_000, absent: 12_000 }
-
-/** How long the task is expected to take up the GPU. It gets ready at nobody's cost, but others wait meanwhile. */
-export function takenMs(wanted: Wanted, gpu: MarketGpu, warmth: Warmth): number {
-  const { timings } = wanted
-  const runMs = timings?.runMs(wanted, gpu) ?? usualRunMs
-  return runMs + (timings?.loadMs(wanted, gpu, warmth) ?? usualLoadMs[warmth])
-}
-
-/**
- * The expected cost, as a score: price, reliability, speed and warmth in one. A fast dear GPU can beat a slow cheap one, and one
- * that has the model one that would have to fetch it.
- */
-const scoreRanker: Ranker = (wanted, gpu) => {
-  const hours = takenMs(wanted, gpu, warmthOn(wanted, gpu)) / 3_600_000
-  return (-hourCost(gpu) * hours * milliOn(wanted, gpu)) / wholeMilli
-}
 
 /** Whether the GPU could run the task, free or busy. */
 export function judgeFit(wanted: Wanted, gpu: MarketGpu, nowMs: number): Verdict {
-  return judge([...fitRankers, scoreRanker], { wanted, gpu, nowMs })
-}
-
-/** All that keeps the GPU from running the task, free or busy; nothing where it fits. */
-export function rejectionsOf(wanted: Wanted, gpu: MarketGpu, nowMs: number): Rejection[] {
-  return fitRankers.map((rank) => rank(wanted, gpu, nowMs)).filter((result) => typeof result !== 'number')
+  return judge(fitRankers, { wanted, gpu, nowMs })
 }
 
 /** Whether the GPU could take the task now. */
 export function judgeNow(wanted: Wanted, gpu: MarketGpu, nowMs: number): Verdict {
-  return judge([...fitRankers, ...freeRankers, scoreRanker], { wanted, gpu, nowMs })
+  return judge(nowRankers, { wanted, gpu, nowMs })
 }
 
-/** Why no GPU like this one (see gpu-profile.ts) can run the task, whatever it costs and whether it is there or not. */
-export function judgeProfile(wanted: Wanted, sample: MarketGpu): Rejection | null {
-  return judge([...hardwareRankers, ...softwareRankers], { wanted, gpu: sample, nowMs: 0 }).rejection
+const nowRankers = [...fitRankers, ...freeRankers]
+
+/** All that keeps the GPU from running the task, free or busy; nothing where it fits. */
+export function rejectionsOf(wanted: Wanted, gpu: MarketGpu, nowMs: number): Rejection[] {
+  return fitRankers
+    .filter((ranker) => ranker.concerns(wanted) && ranker.rejects(wanted, gpu, nowMs))
+    .map((ranker) => rejectionBy(ranker, wanted, gpu))
 }
 
-function judge(rankers: readonly Ranker[], at: { wanted: Wanted; gpu: MarketGpu; nowMs: number }): Verdict {
-  let score = 0
-  for (const rank of rankers) {
-    const result = rank(at.wanted, at.gpu, at.nowMs)
-    if (typeof result !== 'number') return { gpu: at.gpu, score: 0, rejection: result }
-    score += result
-  }
-  return { gpu: at.gpu, score, rejection: null }
+/** Why a GPU that fits cannot take the task now. */
+export function judgeFree(wanted: Wanted, gpu: MarketGpu, nowMs: number): Rejection | null {
+  const ranker = freeRankers.find(({ rejects }) => rejects(wanted, gpu, nowMs))
+  return ranker ? rejectionBy(ranker, wanted, gpu) : null
+}
+
+/** Whether GPUs of a profile can run the task, whatever they cost and whether they are there. */
+export function canRun(wanted: Wanted, sample: MarketGpu): boolean {
+  return !fitRankers.some(
+    (ranker) => ranker.isOfProfile && ranker.concerns(wanted) && ranker.rejects(wanted, sample, 0),
+  )
+}
+
+type Judged = { readonly wanted: Wanted; readonly gpu: MarketGpu; readonly nowMs: number }
+
+function judge(rankers: readonly Ranker[], { wanted, gpu, nowMs }: Judged): Verdict {
+  for (const ranker of rankers)
+    if (ranker.concerns(wanted) && ranker.rejects(wanted, gpu, nowMs))
+      return { gpu, score: 0, rejection: rejectionBy(ranker, wanted, gpu) }
+  return { gpu, score: -hourCost(gpu) * costFactor(wanted, gpu, warmthOn(wanted, gpu)), rejection: null }
+}
+
+export function rejectionBy({ code, retryable, says }: Ranker, wanted: Wanted, gpu: MarketGpu): Rejection {
+  return { code, message: says(wanted, gpu), retryable }
 }
 
 /** Offers that cost more than the best by no more than this share count as equally good. */
@@ -256,13 +123,16 @@ export const nearEqualShare = 0.02
 export type RejectionCount = Rejection & { gpus: number }
 
 /** Why GPUs do not fit: each reason once, with how many, most frequent first. */
-export function countRejections(verdicts: readonly Verdict[]): RejectionCount[] {
+export function countRejections(rejections: Iterable<Rejection | null>): RejectionCount[] {
   const counts = new Map<string, RejectionCount>()
-  for (const { rejection } of verdicts) {
+  for (const rejection of rejections) {
     if (!rejection) continue
     const known = counts.get(rejection.code)
     if (known) known.gpus++
     else counts.set(rejection.code, { ...rejection, gpus: 1 })
   }
-  return [...counts.values()].sort((a, b) => b.gpus - a.gpus || (a.code < b.code ? -1 : 1))
+  return sortCounts([...counts.values()])
 }
+
+export const sortCounts = (counts: RejectionCount[]): RejectionCount[] =>
+  counts.sort((a, b) => b.gpus - a.gpus || (a.code < b.code ? -1 : 1))

@@ -3,7 +3,7 @@ import type { Clock } from '../context.ts'
 import { makeOf } from '../gpus/gpu-names.ts'
 import type { SpeedService } from '../speeds/speed-service.ts'
 import { createLoadTimes } from './load-times.ts'
-import { type Timings, usualRunMs } from './matching.ts'
+import { type Timings, usualRunMs } from './expected-cost.ts'
 import { median, type RecentDemand } from './recent-demand.ts'
 
 type Parts = { clock: Clock; speeds: Pick<SpeedService, 'usualRates'>; demand: RecentDemand }

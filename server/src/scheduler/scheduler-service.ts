@@ -155,6 +155,8 @@ export async function createScheduler(context: Context, { gpus, models, payments
     demand,
     wantedOf: matchmaker.wantedOf,
     timings,
+    profiles: free.profiles,
+    dearestFitting: free.dearestFitting,
     pause,
     enqueue,
     wake,
