@@ -1,12 +1,13 @@
 import eslint from '@eslint/js'
 import { defineConfig } from 'eslint/config'
+import svelte from 'eslint-plugin-svelte'
 import tseslint from 'typescript-eslint'
 
 const nodeGlobals = ['clearInterval', 'console', 'performance', 'process', 'setInterval']
 
 // What a line of code may be. Who may import whom, sizes and names are held by scripts/tidy.ts.
 export default defineConfig(
-  { ignores: ['**/node_modules/', '**/dist/', 'test-results/', '**/.*/', 'models/'] },
+  { ignores: ['**/node_modules/', '**/dist/', 'web/build/', 'test-results/', '**/.*/', 'models/'] },
   eslint.configs.recommended,
   {
     rules: {
@@ -56,6 +57,32 @@ export default defineConfig(
       '@typescript-eslint/no-redeclare': 'off',
       'no-redeclare': 'off',
     },
+  },
+  {
+    files: ['web/**/*.svelte', 'web/**/*.svelte.ts'],
+    extends: [svelte.configs.recommended],
+    languageOptions: {
+      parserOptions: {
+        parser: tseslint.parser,
+        projectService: true,
+        tsconfigRootDir: import.meta.dirname,
+        extraFileExtensions: ['.svelte'],
+      },
+    },
+    rules: {
+      'no-undef': 'off',
+      'no-unused-vars': 'off',
+      'no-useless-assignment': 'off',
+      'prefer-const': 'off',
+      // A Map that nothing renders is no state.
+      'svelte/prefer-svelte-reactivity': 'off',
+      // The app is served at the root of its origin.
+      'svelte/no-navigation-without-resolve': 'off',
+    },
+  },
+  {
+    files: ['web/**/*.ts'],
+    languageOptions: { parserOptions: { extraFileExtensions: ['.svelte'] } },
   },
   {
     files: ['**/*.mjs', '**/*.js'],

@@ -15,6 +15,11 @@ export type Bench = {
   load(): Promise<(values: Record<string, string>) => Promise<Figure[]> | Figure[]>
 }
 
+const folder: BenchOption = {
+  type: 'string',
+  says: 'Where databases go while it runs; on a disk, or durability costs nothing. Default: the system’s temporary folder.',
+}
+
 export const benches = {
   matching: {
     says: 'How many tasks a second the matcher finds a GPU for, among 1,000, 10,000 and 100,000 GPUs, and how long one takes.',
@@ -23,6 +28,39 @@ export const benches = {
       decisions: { type: 'string', default: '200000', says: 'How many decisions a run.' },
     },
     load: async () => (await import('./matching-bench.ts')).runMatching,
+  },
+  tasks: {
+    says: 'How many tasks a second are submitted, matched, run and settled durably, beside other durable queues.',
+    options: {
+      tasks: {
+        type: 'string',
+        default: '20000',
+        says: 'A run of tasks that are submitted singly; of batches three times as many.',
+      },
+      rounds: { type: 'string', default: '3', says: 'Each figure is a median of so many runs.' },
+      agents: { type: 'string', default: '200', says: 'Emulated agents, with a GPU each.' },
+      providers: { type: 'string', default: '10', says: 'Who own them.' },
+      renters: { type: 'string', default: '8', says: 'Who submit, with an API key each.' },
+      peers: { type: 'string', default: 'all', says: 'all: those whose server is installed; none.' },
+      profile: { type: 'boolean', says: 'Also shows what the market’s time goes into.' },
+      folder,
+    },
+    load: async () => (await import('./tasks-bench.ts')).runTasks,
+  },
+  agents: {
+    says: 'What ten thousand connected agents cost, and how soon all are back after a crash of the market.',
+    options: {
+      agents: { type: 'string', default: '10000', says: 'How many, with a GPU each.' },
+      providers: { type: 'string', default: '100', says: 'Who own them.' },
+      tasks: { type: 'string', default: '300', says: 'Submitted one by one, to see how long they are on their way.' },
+      rounds: {
+        type: 'string',
+        default: '3',
+        says: 'Each figure is a median of so many runs, each with a market of its own.',
+      },
+      folder,
+    },
+    load: async () => (await import('./agents-bench.ts')).runAgents,
   },
   packing: {
     says: 'How much of a GPU cluster is given out, by how places are chosen: the experiment of the FGD paper (ATC’23).',

@@ -75,7 +75,7 @@ export function replay(requests: readonly Request[], options: ReplayOptions): Re
     const fields = { renter_id: 'renter', priority: 0, created_at: new Date(nowSeconds * 1_000).toISOString() }
     const task = { id: String(number).padStart(9, '0'), ...fields } as unknown as OpenTask
     const wanted = gpus.wantedFor(model)
-    queue.add({ task, wanted, group: model, waitUntilMs: Infinity, offers: 0, failures: [] })
+    queue.add({ task, wanted, group: model, waitUntilMs: Infinity, triedUntil: null, offers: 0, failures: [] })
     look()
   }
   endUntil(Infinity)

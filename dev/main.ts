@@ -16,6 +16,7 @@ const { url, alice } = network
 process.stdout.write(`
 Orbyte for development at ${url}   (everything is in memory; the GPUs are emulated, the models are real)
 
+  Web app             http://localhost:5173
   API documentation   ${url}/api/docs
   Bob, a provider     bob@example.org     ${demoPassword}
   Alice, a renter     alice@example.org   ${demoPassword}

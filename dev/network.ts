@@ -14,6 +14,8 @@ export type Person = { name: string; email: string; password: string; client: Cl
 export type NetworkOptions = {
   /** What each agent emulates, like "RTX 4090:24x2". Default: one agent with one GPU. */
   machines?: readonly string[]
+  /** Each agent after the first has an owner of its own. Default: Bob owns them all. */
+  hasOwners?: boolean
   port?: number
   /** Default: in memory. */
   databasePath?: string
@@ -58,11 +60,12 @@ export async function startNetwork(options: NetworkOptions = {}): Promise<Networ
   const { url } = server
   const [bob, alice, carol] = [await newPerson(url, 'bob'), await newPerson(url, 'alice'), await newAdmin(url, config)]
   await alice.client.wallet.deposit({ amount: '1000' })
-  const { token } = await bob.client.agentTokens.create({ name: 'development' })
   const agents = await Promise.all(
-    machines.map((machine, index) =>
-      startMachine({ url, token, machine, logLevel, folder: join(folder, `agent-${index + 1}`) }),
-    ),
+    machines.map(async (machine, index) => {
+      const owner = options.hasOwners && index > 0 ? await newPerson(url, `owner-${index + 1}`) : bob
+      const { token } = await owner.client.agentTokens.create({ name: 'development' })
+      return startMachine({ url, token, machine, logLevel, folder: join(folder, `agent-${index + 1}`) })
+    }),
   )
   return {
     url,

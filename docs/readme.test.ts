@@ -92,7 +92,8 @@ function commandsOf(texts: string[]): CommandLine[] {
       .replaceAll(/"[^"]*"/g, '"…"')
       .trim()
       .split(/\s+/)
-    const firstOther = parts.findIndex((part) => !/^[a-z][a-z-]*$/.test(part))
+    // "last" stands where an id may stand.
+    const firstOther = parts.findIndex((part) => part === 'last' || !/^[a-z][a-z-]*$/.test(part))
     const words = firstOther === -1 ? parts : parts.slice(0, firstOther)
     const flags = parts.filter((part) => part.startsWith('--') && part !== '--help').map((flag) => flag.split('=')[0]!)
     return { line: [...words, ...new Set(flags)].join(' '), words, flags }

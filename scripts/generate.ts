@@ -1,6 +1,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { format, resolveConfig } from 'prettier'
+import { endpointTableFile } from './generators/endpoint-table.ts'
 import { environmentExample, environmentReference } from './generators/environment-reference.ts'
 import { errorReference } from './generators/error-reference.ts'
 import { openApiFile } from './generators/openapi-file.ts'
@@ -15,6 +16,7 @@ export type GeneratedFile = {
 /** Each makes one file out of the sources, and nothing else. A new reference is one file in generators/ and one line here. */
 const generators: readonly (() => GeneratedFile)[] = [
   openApiFile,
+  endpointTableFile,
   errorReference,
   environmentReference,
   environmentExample,

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { repository, stampInstalled } from './stamps.mjs'
@@ -10,6 +11,15 @@ try {
   removeForeignBinaries(join(repository, 'node_modules/onnxruntime-node/bin'))
 } catch (error) {
   console.error(`Binaries for other platforms stay where they are: ${error.message}`)
+}
+try {
+  // What the linter and the type checker know of the web app's routes.
+  execFileSync(process.execPath, [join(repository, 'node_modules/@sveltejs/kit/svelte-kit.js'), 'sync'], {
+    cwd: join(repository, 'web'),
+    stdio: 'ignore',
+  })
+} catch (error) {
+  console.error(`The types of the web app's routes are made later: ${error.message}`)
 }
 try {
   stampInstalled()

@@ -20,7 +20,9 @@ const built = {
     'agent',
     'sdk',
     'cli',
+    'web',
     'scripts/build.ts',
+    'scripts/bundle.ts',
     'scripts/pack.ts',
     'package.json',
     'package-lock.json',
@@ -55,7 +57,7 @@ function filesBelow(path) {
   if (!existsSync(path)) return []
   if (!statSync(path).isDirectory()) return [path]
   return readdirSync(path)
-    .filter((name) => !['node_modules', 'dist'].includes(name) && !name.endsWith('.test.ts'))
+    .filter((name) => !['node_modules', 'dist', 'build', '.svelte-kit'].includes(name) && !name.endsWith('.test.ts'))
     .sort()
     .flatMap((name) => filesBelow(join(path, name)))
 }

@@ -23,6 +23,10 @@ const examples: Record<string, { refused: readonly Example[]; allowed: readonly 
       ['cli/src/main.ts', "import { main } from '@orbyte/server/main.ts'"],
       ['cli/src/serve.ts', "await import('@orbyte/server/users/user-store.ts')"],
       ['server/src/server.ts', "import { network } from '../../dev/network.ts'"],
+      [
+        'web/src/components/row.svelte',
+        '<script lang="ts">\n  import { startServer } from "@orbyte/server"\n</script>',
+      ],
     ],
     allowed: [
       ['cli/src/serve.ts', "await import('@orbyte/server/main.ts')"],
@@ -144,6 +148,17 @@ const examples: Record<string, { refused: readonly Example[]; allowed: readonly 
   'file-length': {
     refused: [['sdk/src/client.ts', 'const line = 1\n'.repeat(401)]],
     allowed: [['sdk/src/client.ts', 'const line = 1\n'.repeat(400)]],
+  },
+  'component-length': {
+    refused: [['web/src/components/list.svelte', '<p>line</p>\n'.repeat(251)]],
+    allowed: [['web/src/components/list.svelte', '<p>line</p>\n'.repeat(250)]],
+  },
+  'tokens-not-colours': {
+    refused: [
+      ['web/src/components/mark.svelte', '<p class="bg-[#fff]">white</p>'],
+      ['web/src/components/mark.svelte', '<rect fill="oklch(0.5 0.1 20)" />'],
+    ],
+    allowed: [['web/src/components/mark.svelte', '<p class="bg-surface">{#if isWhite}#1{/if}</p>']],
   },
   'function-length': {
     refused: [

@@ -20,11 +20,23 @@ const outcomes = [
   await step('format', ['node_modules/prettier/bin/prettier.cjs', '--check', '--log-level', 'warn', '.']),
   await step('lint', ['node_modules/eslint/bin/eslint.js', '.']),
   await step('types', ['node_modules/typescript/bin/tsc']),
+  await step('types of the web app', [
+    'node_modules/svelte-check/bin/svelte-check',
+    '--workspace',
+    'web',
+    '--tsconfig',
+    'tsconfig.json',
+  ]),
   await step('tidy', ['--import', 'tsx', 'scripts/tidy.ts']),
   await step('generated files', ['--import', 'tsx', 'scripts/generate.ts', '--check']),
   await step('build', ['scripts/ensure.mjs', '--build']),
-  await testStep('tests', node),
-  ...(otherNode === undefined ? [] : [await testStep('tests on the other Node', otherNode)]),
+  await testStep('tests', { program: node }),
+  ...(otherNode === undefined
+    ? []
+    : [
+        // The web app runs in a browser, whichever Node is beside it.
+        await testStep('tests on the other Node', { program: otherNode, without: 'e2e/web-*.test.ts' }),
+      ]),
 ]
 
 console.log('')
@@ -41,7 +53,7 @@ async function step(name: string, command: readonly string[]): Promise<Outcome> 
   return { name, seconds, passed: 0, failed: ok ? 0 : 1 }
 }
 
-async function testStep(name: string, program: string): Promise<Outcome> {
+async function testStep(name: string, { program, without }: { program: string; without?: string }): Promise<Outcome> {
   const report = join(reports, `${name.replaceAll(' ', '-')}.json`)
   await rm(report, { force: true })
   const { ok, seconds } = await run(name, program, [
@@ -50,6 +62,7 @@ async function testStep(name: string, program: string): Promise<Outcome> {
     '--reporter=default',
     '--reporter=json',
     `--outputFile.json=${report}`,
+    ...(without === undefined ? [] : ['--exclude', without]),
   ])
   const { passed, failed } = await readReport(report)
   // A test file that cannot be loaded, or a run that breaks off, has no failed test to show for it.

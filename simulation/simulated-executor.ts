@@ -2,13 +2,15 @@ import type { Executor } from '@orbyte/agent/executors/executor.ts'
 import { createFakeExecutor } from '@orbyte/agent/executors/fake-executor.ts'
 import type { MonotonicClock } from '@orbyte/agent/clock.ts'
 import type { SimulatedClock } from './simulated-clock.ts'
-import type { SimulatedProcess } from './simulated-process.ts'
+import { never, type SimulatedProcess } from './simulated-process.ts'
 
 /** What a GPU really did for an attempt, by the world's own clock, whatever anybody says of it. */
 export type TrueRun = {
   readonly attemptId: string
   readonly deviceUuid: string
   readonly process: SimulatedProcess
+  /** How fast the machine's own clock runs. */
+  readonly clockRate: number
   readonly startedMs: number
   readyMs: number | null
   endedMs: number | null
@@ -17,8 +19,10 @@ export type TrueRun = {
 }
 
 export type TrueRuns = {
-  begin(run: Pick<TrueRun, 'attemptId' | 'deviceUuid' | 'process'>): TrueRun
+  begin(run: Pick<TrueRun, 'attemptId' | 'deviceUuid' | 'process' | 'clockRate'>): TrueRun
   of(attemptId: string): readonly TrueRun[]
+  /** Those that go on now. */
+  open(): TrueRun[]
   /** A dead process runs nothing. */
   died(process: SimulatedProcess): void
   /** Calls back when a GPU takes up an attempt. */
@@ -27,37 +31,37 @@ export type TrueRuns = {
 
 export function createTrueRuns(clock: SimulatedClock): TrueRuns {
   const byAttempt = new Map<string, TrueRun[]>()
-  const open = new Set<TrueRun>()
-  let began: (run: TrueRun, others: readonly TrueRun[]) => void = () => {}
+  let running: TrueRun[] = []
+  const listeners: ((run: TrueRun, others: readonly TrueRun[]) => void)[] = []
+  const open = () => (running = running.filter(({ endedMs }) => endedMs === null))
   return {
     begin(named) {
-      const others = [...open].filter(({ endedMs }) => endedMs === null)
+      const others = [...open()]
       const run: TrueRun = { ...named, startedMs: clock.nowMs(), readyMs: null, endedMs: null, isTold: false }
-      for (const over of [...open]) if (over.endedMs !== null) open.delete(over)
-      open.add(run)
+      running.push(run)
       byAttempt.set(run.attemptId, [...(byAttempt.get(run.attemptId) ?? []), run])
-      began(run, others)
+      for (const began of listeners) began(run, others)
       return run
     },
     of: (attemptId) => byAttempt.get(attemptId) ?? [],
+    open,
     died(process) {
-      for (const run of open) if (run.process === process) run.endedMs ??= clock.nowMs()
+      for (const run of open()) if (run.process === process) run.endedMs ??= clock.nowMs()
     },
-    onBegin: (listen) => (began = listen),
+    onBegin: (listen) => void listeners.push(listen),
   }
 }
 
+type Parts = { agentClock: MonotonicClock; clockRate: number; process: SimulatedProcess; runs: TrueRuns }
+
 /** The development executor of the agent, with a witness of what it really does. */
-export function witnessedExecutor(
-  clock: SimulatedClock,
-  parts: { agentClock: MonotonicClock; process: SimulatedProcess; runs: TrueRuns },
-): Executor {
-  const { agentClock, process, runs } = parts
+export function witnessedExecutor(clock: SimulatedClock, { agentClock, clockRate, process, runs }: Parts): Executor {
   const fake = createFakeExecutor({ clock: agentClock })
   return {
     ...fake,
     async run(attempt, report, signal) {
-      const run = runs.begin({ attemptId: attempt.attemptId, deviceUuid: attempt.device.uuid, process })
+      if (!process.crosses()) return never()
+      const run = runs.begin({ attemptId: attempt.attemptId, deviceUuid: attempt.device.uuid, process, clockRate })
       signal.addEventListener('abort', () => (run.isTold = true), { once: true })
       const ready = () => {
         run.readyMs ??= clock.nowMs()

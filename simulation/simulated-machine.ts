@@ -4,15 +4,16 @@ import type { MonotonicClock } from '@orbyte/agent/clock.ts'
 import { createEmulatedDetector } from '@orbyte/agent/gpus/emulated.ts'
 import type { Network, Outside } from '@orbyte/agent/outside.ts'
 import { formatOrb } from '@orbyte/protocol'
+import { createMachineDisk, type MachineDisk } from './machine-disk.ts'
 import type { SeededRandom } from './seeded-random.ts'
 import { epochMs, type SimulatedClock } from './simulated-clock.ts'
-import { createMachineDisk, type MachineDisk } from './simulated-disk.ts'
 import { type TrueRuns, witnessedExecutor } from './simulated-executor.ts'
 import type { SimulatedNetwork } from './simulated-network.ts'
 import { type SimulatedProcess, simulatedProcess } from './simulated-process.ts'
 import type { Trace } from './trace.ts'
+import { type Said, witnessed } from './witness.ts'
 
-/** A provider's machine: emulated GPUs, a disk, a wall clock that may be wrong, and the production agent on it. */
+/** A provider's machine: emulated GPUs, a disk, clocks that may be wrong, and the production agent on it. */
 export type SimulatedMachine = {
   readonly name: string
   readonly ownerId: string
@@ -22,14 +23,15 @@ export type SimulatedMachine = {
   start(): void
   /** `power`: the whole machine is gone, and what it had not written durably with it. */
   kill(how: 'kill' | 'power'): void
+  /** The agent process dies when it has reached out of itself so many times more: in the middle of whatever it does then. */
+  killAfter(crossings: number, then: () => void): void
   /** The agent process stands still: SIGSTOP, or the machine is asleep. It goes on after `forMs`. */
   freeze(how: 'process' | 'machine', forMs: number): void
   setWallClock(offMs: number): void
   isUp(): boolean
+  /** Its owner has given up: it is gone, and does not come back. */
+  retire(): void
 }
-
-/** A result as it left an agent, with its number in the conversation. */
-export type SentResult = { readonly attemptId: string; readonly outcome: string; readonly seq: number }
 
 export type MachineParts = {
   readonly clock: SimulatedClock
@@ -40,9 +42,16 @@ export type MachineParts = {
   readonly name: string
   readonly ownerId: string
   readonly token: string
-  onResultAcknowledged(result: SentResult): void
+  /** Among the cheapest, so that it gets work. */
+  readonly isCheap: boolean
+  /** What becomes of the network that an agent process on it sees. */
+  tamper(network: Network): Network
+  onAcknowledged(said: Said): void
   onResultForgotten(attemptId: string): void
 }
+
+/** How fast clocks run that are wrong: a little, as crystals are; or much, as in a virtual machine that is badly set up. */
+const wrongClockRates = [0.9995, 1.0005, 0.96, 1.5]
 
 export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
   const { clock, random, network, trace, runs, name } = parts
@@ -58,18 +67,20 @@ export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
       count: random.pick([1, 1, 1, 2, 4])!,
     },
   ]
-  const price = formatOrb(random.integer(300_000, 4_000_000))
+  const price = formatOrb(random.integer(300_000, parts.isCheap ? 500_000 : 4_000_000))
+  const clockRate = random.chance(0.25) ? random.pick(wrongClockRates)! : 1
   let process: SimulatedProcess | null = null
   let agent: Agent | null = null
   let boots = 0
+  let isRetired = false
   let wallClockOffMs = random.chance(0.2) ? random.integer(-3_600_000, 3_600_000) : random.integer(-500, 500)
 
   function clockOf(owner: SimulatedProcess): MonotonicClock {
     const bootedMs = clock.nowMs()
     return {
-      now: () => epochMs + clock.nowMs() + wallClockOffMs,
-      monotonicMs: () => clock.nowMs() - bootedMs - owner.sleptMs(),
-      sleep: (ms, signal) => sleep(owner, ms, signal),
+      now: () => epochMs + Math.floor(clock.nowMs() * clockRate) + wallClockOffMs,
+      monotonicMs: () => (clock.nowMs() - bootedMs - owner.sleptMs()) * clockRate,
+      sleep: (ms, signal) => sleep(owner, ms / clockRate, signal),
     }
   }
 
@@ -80,7 +91,7 @@ export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
       clock: agentClock,
       random: random.fork(owner.name),
       log: { debug: () => {}, info: () => {}, warn: log('warn'), error: log('error') },
-      network: witnessed(network.networkOf(name, owner), parts.onResultAcknowledged),
+      network: witnessed(parts.tamper(network.networkOf(name, owner)), parts.onAcknowledged),
       storage: disk.storageFor(owner),
       machine: {
         hostname: name,
@@ -90,7 +101,7 @@ export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
         ramBytes: 2 ** 35,
         diskFreeBytes: async () => 2 ** 40,
       },
-      executors: [witnessedExecutor(clock, { agentClock, process: owner, runs })],
+      executors: [witnessedExecutor(clock, { agentClock, clockRate, process: owner, runs })],
       models: { fetchModel: () => Promise.reject(new Error('the simulation has no models')) },
       detectors: (fingerprint) => [createEmulatedDetector({ gpus, fingerprint })],
       version: '1.0.0',
@@ -99,10 +110,18 @@ export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
 
   function over(isHeard: boolean) {
     if (!process) return
-    process.kill()
-    runs.died(process)
-    network.agentDied(process, isHeard)
+    const dead = process
     process = agent = null
+    dead.kill()
+    runs.died(dead)
+    network.agentDied(dead, isHeard)
+  }
+
+  function kill(how: 'kill' | 'power') {
+    if (!process) return
+    trace(`${process.name} ${how === 'kill' ? 'is killed' : 'loses its power'}`)
+    over(how === 'kill')
+    if (how === 'power') disk.losePower()
   }
 
   return {
@@ -111,8 +130,12 @@ export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
     disk,
     agent: () => agent,
     isUp: () => process !== null,
+    retire() {
+      kill('power')
+      isRetired = true
+    },
     start() {
-      if (process) return
+      if (process || isRetired) return
       const starting = (process = simulatedProcess(clock, `${name}.${++boots}`))
       trace(`${starting.name} starts`)
       const options = { server: 'http://market', token: parts.token, name: null, region: null, pricePerHour: price }
@@ -124,11 +147,12 @@ export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
         over(true)
       })
     },
-    kill(how) {
-      if (!process) return
-      trace(`${process.name} ${how === 'kill' ? 'is killed' : 'loses its power'}`)
-      over(how === 'kill')
-      if (how === 'power') disk.loseWhatIsNotDurable()
+    kill,
+    killAfter(crossings, then) {
+      process?.dieAfter(crossings, () => {
+        kill('kill')
+        then()
+      })
     },
     freeze(how, forMs) {
       if (!process || process.isFrozen()) return
@@ -160,39 +184,4 @@ async function sleep(owner: SimulatedProcess, ms: number, signal?: AbortSignal):
     })
     signal?.addEventListener('abort', onAbort, { once: true })
   })
-}
-
-type Wire = { type: string; seq?: number; attempt_id?: string; outcome?: string; acked_seq?: number }
-
-/** Notes which results an agent sends and, when they are acknowledged, says so. */
-function witnessed(network: Network, onAcknowledged: (result: SentResult) => void): Network {
-  let sent: SentResult[] = []
-  const acknowledged = (seq: number) => {
-    for (const result of sent) if (result.seq <= seq) onAcknowledged(result)
-    sent = sent.filter((result) => result.seq > seq)
-  }
-  return {
-    connect(url, listener) {
-      const socket = network.connect(url, {
-        ...listener,
-        message(text) {
-          const { type, seq, acked_seq } = JSON.parse(text) as Wire
-          if (type === 'ack') acknowledged(seq!)
-          if (type === 'welcome') acknowledged(acked_seq!)
-          listener.message(text)
-        },
-      })
-      return {
-        ...socket,
-        send(text) {
-          if (text.includes('"type":"attempt.result"')) {
-            const { attempt_id, outcome, seq } = JSON.parse(text) as Wire
-            if (!sent.some((result) => result.seq === seq))
-              sent.push({ attemptId: attempt_id!, outcome: outcome!, seq: seq! })
-          }
-          socket.send(text)
-        },
-      }
-    },
-  }
 }

@@ -1,14 +1,13 @@
 import { type Config, loadConfig } from '@orbyte/server/config.ts'
 import type { Context, Log } from '@orbyte/server/context.ts'
 import { converse } from '@orbyte/server/agents/agent-conversation.ts'
-import { DatabaseFullError } from '@orbyte/server/db/database.ts'
 import { migrate } from '@orbyte/server/db/migrations.ts'
 import { createEventLog, type StoredEvent } from '@orbyte/server/event-store.ts'
 import { createMarket, type Market } from '@orbyte/server/market.ts'
 import { micros } from '@orbyte/protocol'
 import type { SeededRandom } from './seeded-random.ts'
 import { epochMs, type SimulatedClock } from './simulated-clock.ts'
-import type { MarketDisk } from './simulated-disk.ts'
+import { healthyDisk, isDiskError, type MarketDisk } from './market-disk.ts'
 import type { SimulatedNetwork } from './simulated-network.ts'
 import { type SimulatedProcess, simulatedProcess } from './simulated-process.ts'
 import type { Trace } from './trace.ts'
@@ -24,10 +23,16 @@ export type SimulatedMarket = {
   /** Starts a process, unless there is one. */
   start(): void
   kill(how: string): void
+  /** It dies when it has reached out of itself so many times more: in the middle of whatever it does then. */
+  killAfter(crossings: number, then: () => void): void
   /** Stops in the way that SIGTERM does. */
   stop(): void
   freeze(): void
   thaw(): void
+  /** For how long it has been up, running, and on a disk that does what it should. */
+  wellMs(): number
+  /** To be called after each step. */
+  lookAround(): void
 }
 
 type Parts = {
@@ -63,6 +68,7 @@ export function simulatedConfig(random: SeededRandom): Config {
       reviewMs: 90 * second,
       disputeMs: 2 * minute,
       resultsKeptMs: 6 * minute,
+      coolDownMaxMs: 4 * minute,
     },
   }
 }
@@ -73,6 +79,7 @@ export function createSimulatedMarket(parts: Parts): SimulatedMarket {
   let process: SimulatedProcess | null = null
   let current: Generation | null = null
   let generations = 0
+  let unwellMs = 0
 
   function start() {
     if (process) return
@@ -88,7 +95,7 @@ export function createSimulatedMarket(parts: Parts): SimulatedMarket {
       },
       (error: unknown) => {
         if (!starting.isAlive()) return
-        if (!isDiskFull(error)) parts.onTrouble(`${starting.name} could not start: ${String(error)}`)
+        if (!isDiskError(error)) parts.onTrouble(`${starting.name} could not start: ${stackOf(error)}`)
         kill('could not start')
         clock.after(5 * second, start)
       },
@@ -121,10 +128,8 @@ export function createSimulatedMarket(parts: Parts): SimulatedMarket {
       if (!owner.isAlive()) return
       const { error, ...rest } = fields as { error?: unknown }
       trace(`${owner.name} ${level}: ${message} ${JSON.stringify(rest)} ${error === undefined ? '' : String(error)}`)
-      if (level === 'error' && !isDiskFull(error)) {
-        const where = error instanceof Error ? (error.stack ?? error.message) : String(error)
-        parts.onTrouble(`the market logged what no fault explains: ${message}: ${where}`)
-      }
+      if (level === 'error' && !isDiskError(error))
+        parts.onTrouble(`the market logged what no fault explains: ${message}: ${stackOf(error)}`)
     }
     return { debug: () => {}, info: write('info'), warn: write('warn'), error: write('error') }
   }
@@ -143,6 +148,12 @@ export function createSimulatedMarket(parts: Parts): SimulatedMarket {
     current: () => current,
     start,
     kill,
+    killAfter(crossings, then) {
+      process?.dieAfter(crossings, () => {
+        kill('midway')
+        then()
+      })
+    },
     stop() {
       if (!process || !current) return
       const stopping = process
@@ -157,9 +168,15 @@ export function createSimulatedMarket(parts: Parts): SimulatedMarket {
     thaw() {
       process?.thaw()
     },
+    wellMs: () => clock.nowMs() - unwellMs,
+    lookAround() {
+      const { isFull, errorChance, writeMsMax } = disk.health
+      const isDiskWell = !isFull && errorChance === 0 && writeMsMax === healthyDisk.writeMsMax
+      if (!current || current.process.isFrozen() || !isDiskWell) unwellMs = clock.nowMs()
+    },
   }
 }
 
-function isDiskFull(error: unknown): boolean {
-  return error instanceof DatabaseFullError || (error as { code?: string } | null)?.code === 'ENOSPC'
+function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
 }

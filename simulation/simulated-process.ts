@@ -3,7 +3,8 @@ import type { SimulatedClock } from './simulated-clock.ts'
 /**
  * A process that can be killed wherever it waits, and frozen. Whatever reaches it (a timer, a packet, an answer of the disk)
  * goes through `run`: a dead process never hears of it, a frozen one when it thaws. So a killed generation's promises never
- * resolve and its timers never fire.
+ * resolve and its timers never fire. Whatever it does to the world asks `crosses` first: there it may die in the middle of a
+ * handler, between two steps that no event separates.
  */
 export type SimulatedProcess = {
   readonly name: string
@@ -15,6 +16,10 @@ export type SimulatedProcess = {
   pause(delayMs: number): Promise<void>
   /** What `promise` becomes, told to the world after `delayMs`; nothing where the process dies before it could tell. */
   answer<T>(promise: Promise<T>, tell: (outcome: Outcome<T>) => void, delayMs: number): void
+  /** It reaches out of itself, or hears back from there. False: it is dead, and has no effect any more. */
+  crosses(): boolean
+  /** Calls `die` when it has reached out so many times more. */
+  dieAfter(crossings: number, die: () => void): void
   kill(): void
   freeze(): void
   /** `sleptMs`: the whole machine was asleep for so long, its timers too. */
@@ -24,10 +29,14 @@ export type SimulatedProcess = {
 }
 export type Outcome<T> = { readonly value: T } | { readonly error: unknown }
 
+/** What a dead process waits for. */
+export const never = <T>() => new Promise<T>(() => {})
+
 export function simulatedProcess(clock: SimulatedClock, name: string): SimulatedProcess {
   let alive = true
   let frozen = false
   let sleptMs = 0
+  let doom: { crossings: number; die: () => void } | null = null
   const backlog: (() => void)[] = []
 
   function run(work: () => void) {
@@ -70,6 +79,15 @@ export function simulatedProcess(clock: SimulatedClock, name: string): Simulated
         (error: unknown) => say({ error }, tell),
       )
     },
+    crosses() {
+      if (doom && alive && --doom.crossings <= 0) {
+        const { die } = doom
+        doom = null
+        die()
+      }
+      return alive
+    },
+    dieAfter: (crossings, die) => void (doom = { crossings, die }),
     kill() {
       alive = false
       backlog.length = 0

@@ -1,17 +1,22 @@
 import type { StoredEvent } from '@orbyte/server/event-store.ts'
-import type { Market } from '@orbyte/server/market.ts'
-import { createFaults } from './faults.ts'
-import { createOwners } from './owners.ts'
-import { createPeople } from './people.ts'
-import { createPromises, type Violation } from './promises.ts'
-import { seededRandom } from './seeded-random.ts'
-import { simulatedClock } from './simulated-clock.ts'
-import { createMarketDisk } from './simulated-disk.ts'
+import { createFaults, type Faults } from './faults/faults.ts'
+import { speedUps } from './faults/rates.ts'
+import { createInhabitants, type Size } from './inhabitants.ts'
+import { createMarketDisk } from './market-disk.ts'
+import { callerOf, createAsking } from './people/asking.ts'
+import { createOperators } from './people/operators.ts'
+import { createOwners } from './people/owners.ts'
+import { createRenters, type Renters } from './people/renters.ts'
+import { createWatchers } from './people/watchers.ts'
+import type { Violation } from './promises/evidence.ts'
+import { createPromises } from './promises/promises.ts'
+import { type SeededRandom, seededRandom } from './seeded-random.ts'
+import { type SimulatedClock, simulatedClock } from './simulated-clock.ts'
 import { createTrueRuns } from './simulated-executor.ts'
-import { createSimulatedMachine, type SimulatedMachine } from './simulated-machine.ts'
+import type { SimulatedMachine } from './simulated-machine.ts'
 import { createSimulatedMarket, type SimulatedMarket } from './simulated-market.ts'
 import { simulatedNetwork } from './simulated-network.ts'
-import { createTrace } from './trace.ts'
+import { createTrace, type Trace } from './trace.ts'
 
 /**
  * All constants of the product are stretched by this much: an hour of the simulation is half a minute of the market's own time,
@@ -40,7 +45,7 @@ const settledMs = 20_000
 /** Runs one world from its beginning to its rest, or to the first promise that is broken. */
 export async function runWorld({ seed, hours, isTraceKept = false }: WorldOptions): Promise<WorldReport> {
   const world = createWorld(seed, isTraceKept)
-  const { promises, trace, size } = world
+  const { promises, trace, size, renters, faults } = world
   const escaped = (error: unknown) =>
     promises.broken(
       'nothing goes wrong by itself',
@@ -61,113 +66,85 @@ export async function runWorld({ seed, hours, isTraceKept = false }: WorldOption
   return {
     seed,
     steps: world.steps(),
-    faults: world.faults.counts,
+    faults: faults.counts,
     violations: promises.violations,
     machines: size.machines,
-    tasks: world.people.countTasks(),
+    tasks: renters.count(),
     trace: trace.lines(),
     traceHash: trace.hash(),
   }
 }
 
+/** The world's parts, put together. */
 function createWorld(seed: number, isTraceKept: boolean) {
   const random = seededRandom(seed)
   const size = sizeOf(seed)
+  const { speedUp } = size
   const clock = simulatedClock()
   const trace = createTrace(clock, { isKept: isTraceKept })
   const network = simulatedNetwork(clock, random.fork('network'))
   const disk = createMarketDisk(random.fork('disk'))
   const runs = createTrueRuns(clock)
-  const promises = createPromises({ clock, disk, runs, current: () => market.current() })
-  runs.onBegin(promises.watchRun)
+  const machines: SimulatedMachine[] = []
   const market: SimulatedMarket = createSimulatedMarket({
     ...{ clock, random: random.fork('market'), network, disk, trace },
-    onStarted: promises.restarted,
-    onEvent: hear,
+    onStarted: (generation) => promises.opened(generation),
+    onEvent: (event) => hear(event),
     onTrouble: (message) => promises.broken('nothing goes wrong by itself', message),
   })
-  const machines: SimulatedMachine[] = []
-  const submitEveryMs = 80_000 / size.machines
-  const people = createPeople({ clock, random: random.fork('people'), market, promises, trace, submitEveryMs })
-  const owners = createOwners({ clock, random: random.fork('owners'), people, machines, trace })
-  const faults = createFaults({ clock, random: random.fork('faults'), network, market, machines, trace })
-  const temptation = random.fork('temptation')
-  const temptedAt = temptation.pick([0, 0, 0.005, 0.02])!
+  const promises = createPromises({ clock, disk, runs, market, callerOf })
+  const asking = createAsking({ clock, random: random.fork('asking'), market, promises, trace })
+  const common = { clock, asking, market, promises, machines, network, trace, hourMs, speedUp }
+  const watchers = createWatchers(common)
+  const faults = createFaults({ ...common, random: random.fork('faults') })
+  const owners = createOwners({ ...common, random: random.fork('owners') })
+  const operators = createOperators({ ...common, random: random.fork('operators') })
+  const { tasksPerHour, burstMax } = size
+  const renters = createRenters({ ...common, random: random.fork('renters'), watchers, tasksPerHour, burstMax })
+  const hear = createTemptation({ clock, random: random.fork('temptation'), trace, faults, renters })
+  const inhabitants = createInhabitants({ ...common, random, size, runs, faults, renters })
+
   let steps = 0
-
-  function hear(event: StoredEvent) {
-    trace(`EVENT ${event.type} ${event.attempt_id ?? event.task_id ?? ''}`)
-    promises.hear(event)
-    if (temptation.chance(temptedAt)) faults.tempt(temptation.pick(machines))
-    if (event.type === 'attempt.ready' && temptation.chance(temptedAt) && event.user_id !== null)
-      clock.after(temptation.waitMs(100), () => people.cancel(event.user_id!, event.task_id!))
-  }
-
-  function addMachine(number: number, ownerId: string) {
-    const work = ({ credentials }: Market) =>
-      credentials.createAgentToken(people.callerOf(ownerId, null), { name: 'simulated' })
-    people.ask({ who: ownerId, what: 'makes an agent token', work }, ({ token }) => {
-      const name = `machine-${number}`
-      const machine = createSimulatedMachine({
-        ...{ clock, random: random.fork(name), network, trace, runs, name, ownerId, token },
-        onResultAcknowledged: promises.resultAcknowledged,
-        onResultForgotten: promises.resultForgotten,
-      })
-      machines.push(machine)
-      clock.after(random.integer(0, 10_000), () => machine.start())
-    })
-  }
-
   /** Steps until a time, or until something is broken. */
   async function goOn(untilMs: number) {
     while (promises.violations.length === 0 && (await clock.step(untilMs))) {
       steps++
+      market.lookAround()
       promises.afterStep()
     }
   }
-
-  function keepMachinesUp() {
-    for (const machine of machines) if (!machine.isUp() && random.chance(0.2)) machine.start()
-    clock.after(30_000, keepMachinesUp)
+  async function passHours(hoursMax: number, isOver: (hour: number) => boolean) {
+    for (let hour = 1; hour <= hoursMax && promises.violations.length === 0; hour++) {
+      await goOn(clock.nowMs() + hourMs)
+      promises.everyHour()
+      if (isOver(hour)) return
+    }
   }
 
   return {
-    ...{ size, trace, promises, people, faults },
+    ...{ size, trace, promises, faults, renters },
     steps: () => steps,
 
     /** The market opens, people and machines arrive. */
     async settle() {
       clock.after(0, market.start)
-      await goOn(1_000)
-      people.arrive({ renters: size.renters }, () => trace('everybody is here'))
-      for (let owner = 1; owner <= size.owners; owner++)
-        people.register(`owner-${owner}`, (id) => {
-          for (let number = owner; number <= size.machines; number += size.owners) addMachine(number, id)
-        })
+      inhabitants.arrive()
       await goOn(settledMs)
-      keepMachinesUp()
+      inhabitants.lookAfterMachines()
     },
 
     async live(hours: number) {
-      people.begin()
-      owners.begin(25_000)
-      faults.begin()
-      for (let hour = 1; hour <= hours && promises.violations.length === 0; hour++) {
-        await goOn(settledMs + hour * hourMs)
-        await promises.whole()
-      }
+      for (const { begin } of [renters, owners, operators, faults]) begin()
+      await passHours(hours, () => false)
     },
 
-    /** Nobody wants anything new and nothing goes wrong any more: by and by everything ends. */
+    /** Nobody wants anything new and nothing goes wrong any more: by and by everything ends, and what is asked for then is done. */
     async comeToRest() {
       trace('nothing goes wrong any more')
-      people.end()
-      faults.end()
-      owners.end()
-      for (let hour = 1; hour <= restHoursMax && promises.violations.length === 0; hour++) {
-        await goOn(clock.nowMs() + hourMs)
-        if (hour > 4 && promises.isAtRest()) break
-      }
+      for (const { end } of [renters, faults, owners, operators]) end()
+      await passHours(restHoursMax, (hour) => hour > 4 && promises.isAtRest())
+      inhabitants.askForOneMore()
+      await passHours(restHoursMax, (hour) => hour > 1 && promises.isAtRest())
       if (promises.violations.length === 0) await promises.atTheEnd()
     },
 
@@ -178,14 +155,39 @@ function createWorld(seed: number, isTraceKept: boolean) {
   }
 }
 
+type Temptation = {
+  readonly clock: SimulatedClock
+  readonly random: SeededRandom
+  readonly trace: Trace
+  readonly faults: Faults
+  readonly renters: Renters
+}
+
+/** Soon after something has happened is when things go wrong, or somebody changes their mind, in the worst way. */
+function createTemptation({ clock, random, trace, faults, renters }: Temptation): (event: StoredEvent) => void {
+  const chance = random.pick([0, 0, 0.005, 0.02])!
+  return ({ type, attempt_id, task_id, user_id }) => {
+    trace(`EVENT ${type} ${attempt_id ?? task_id ?? ''}`)
+    if (faults.isOver()) return
+    if (random.chance(chance)) faults.tempt()
+    if (type === 'attempt.ready' && random.chance(chance) && user_id !== null)
+      clock.after(random.waitMs(100), () => renters.cancel(user_id, task_id!))
+  }
+}
+
 /** Mostly 5 to 30 machines with one to four GPUs each; hundreds in one seed of fifty, for a shorter time. */
-function sizeOf(seed: number) {
+function sizeOf(seed: number): Size {
   const random = seededRandom(seed, 'size')
   const isLarge = seed % 50 === 49
+  const machines = isLarge ? random.integer(100, 200) : random.integer(5, random.chance(0.25) ? 30 : 12)
   return {
-    machines: isLarge ? random.integer(100, 200) : random.integer(5, random.chance(0.25) ? 30 : 12),
+    machines,
     owners: isLarge ? 20 : random.integer(2, 5),
     renters: isLarge ? 20 : random.integer(2, 7),
+    hasForger: random.chance(0.3),
     hoursFactor: isLarge ? 0.25 : 1,
+    speedUp: random.pick(speedUps)!,
+    tasksPerHour: machines / 5,
+    burstMax: machines,
   }
 }

@@ -1,6 +1,7 @@
 import { realpathSync } from 'node:fs'
+import { printable } from '@orbyte/protocol'
 import { agentFlagsHelp, type AgentOptions, type Environment, loadAgentOptions, UsageError } from './agent-config.ts'
-import type { AgentStatus } from './agent-status.ts'
+import type { AgentStatus, DeviceStatus } from './agent-status.ts'
 import { askAgent, type ControlCommand } from './owner/control.ts'
 import { type DoctorCheck, examine } from './owner/doctor.ts'
 import { serviceFile } from './owner/service.ts'
@@ -31,7 +32,7 @@ export const agentHelp = `Usage: orbyte agent COMMAND [FLAGS]
   service          what starts the agent at boot (systemd, launchd)
   engines          install or repair the engines of this machine
 
-GPU is a number, an id or a name from "status"; without it, all are meant. status and doctor know --json.
+GPU is a number, an id or a name from "status"; without it, all are meant. All but start, service and engines know --json.
 
 Flags of start, doctor and service; the others need --data where it is not the default:
 ${agentFlagsHelp()}
@@ -138,15 +139,31 @@ function statusText(status: AgentStatus): string {
     ...(status.results_waiting > 0 ? [`${status.results_waiting} results wait for the market`] : []),
     ...status.problems.map((problem) => `! ${problem}`),
   ]
-  return lines.join('\n')
+  // Names and problems are the market's words.
+  return printable(lines.join('\n'))
 }
 
-function stateOf({ status, cool_down_ms }: AgentStatus['devices'][number]): string {
-  if (status === 'cooling down')
-    return `cooling down: it has failed, and is offered nothing for ${Math.ceil(cool_down_ms / 1_000)} s`
-  if (status === 'on trial')
-    return 'on trial: it has failed several times in a row, and gets a task only where no other GPU is free'
-  return status
+/** How a device is and, where it takes no tasks, what would change that. */
+function stateOf({ status, gpu_id, cool_down_ms }: DeviceStatus): string {
+  switch (status) {
+    case 'cooling down':
+      return `cooling down: it has failed, and is offered nothing for ${Math.ceil(cool_down_ms / 1_000)} s`
+    case 'on trial':
+      return 'on trial: it has failed several times in a row, and gets a task only where no other GPU is free'
+    case 'drained':
+    case 'reclaimed':
+      return `${status}, takes no tasks until: orbyte agent resume`
+    case 'maintenance':
+      return `maintenance, takes no tasks until: orbyte gpus maintenance ${gpu_id} off`
+    case 'outside hours':
+      return 'outside hours: it was started with --hours'
+    case 'offline':
+      return 'offline: the market has not answered yet'
+    case 'not admitted':
+    case 'available':
+    case 'running':
+      return status
+  }
 }
 
 function doctorText(checks: readonly DoctorCheck[]): string {

@@ -1,7 +1,8 @@
-import { readdir } from 'node:fs/promises'
+import { mkdir, readdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Agent } from './agent.ts'
+import { noLimits } from './agent-config.ts'
 import { createMachine, type FixtureMachine } from './fixture-machine.ts'
 import { newId } from './fixture-market.ts'
 import { askAgent, serveControl } from './owner/control.ts'
@@ -91,6 +92,25 @@ test('a reclaimed GPU is free within five seconds, and stays its owner’s', asy
   expect((await market.next('devices')).devices).toMatchObject([{ paused: false }, { paused: false }])
 })
 
+test('an owner is told when it cannot be kept that a GPU is taken back; until the agent ends it is', async () => {
+  const { market, dataPath } = machine
+  const agent = await machine.start()
+  machine.offer({ input: { sleep_ms: 60_000 } })
+  await market.next('attempt.ready')
+  // What is to be replaced is no file.
+  await mkdir(join(dataPath, 'paused.json'))
+  await expect(agent.reclaim('0')).rejects.toThrow(/cannot be kept in paused\.json .*say it again/)
+  expect(await market.next('attempt.result')).toMatchObject({ code: 'reclaimed' })
+  expect(agent.status().devices).toMatchObject([{ status: 'reclaimed' }, { status: 'available' }])
+  await expect(agent.resume('0')).rejects.toThrow(/a restart of the agent undoes it/)
+  expect(agent.status().devices).toMatchObject([{ status: 'available' }, { status: 'available' }])
+  await rmdir(join(dataPath, 'paused.json'))
+  await agent.drain('0')
+  agent.stop('now')
+  await ended(agent)
+  expect((await machine.start()).status().devices).toMatchObject([{ status: 'drained' }, { status: 'available' }])
+})
+
 test('a drained GPU finishes what runs on it and takes nothing new', async () => {
   const { market, clock } = machine
   const agent = await machine.start()
@@ -103,6 +123,19 @@ test('a drained GPU finishes what runs on it and takes nothing new', async () =>
   expect(await market.next('attempt.refused')).toMatchObject({ code: 'paused' })
   machine.offer({ device_uuid: machine.devices()[1] })
   await market.next('attempt.accepted')
+})
+
+test('a price below the owner’s own minimum is told as what keeps the GPU from earning', async () => {
+  const limits = { ...noLimits, taskTypes: ['other' as const] }
+  const agent = await machine.start({ limits: { ...limits, minPricePerHour: '0.5' } })
+  expect(agent.status()).toMatchObject({ task_types: ['other'], problems: [] })
+  agent.stop('now')
+  await ended(agent)
+  const dearer = await machine.start({ limits: { ...limits, minPricePerHour: '0.6' } })
+  expect(dearer.status().problems).toEqual([
+    expect.stringMatching(/the RTX 4090 is offered at 0\.5 ORB .* wants 0\.6.*: orbyte gpus set gpu_\w+ --price 0\.6/),
+    expect.stringContaining('the RTX 4090'),
+  ])
 })
 
 test('a GPU that the market has put into a cool-down says so, for as long as it lasts', async () => {

@@ -46,6 +46,21 @@ test('what the welcome says is durable is not sent again', async () => {
   expect(market.all('attempt.ready')).toHaveLength(1)
 })
 
+test('the agent says how far it has counted, and takes a lost acknowledgement from the answer to a heartbeat', async () => {
+  const { market, clock } = machine
+  await machine.start()
+  market.acknowledges = false
+  machine.offer()
+  const { seq } = await market.next('attempt.result')
+  market.answersHeartbeats = false
+  while (market.all('heartbeat').at(-1)!.last_seq < seq) await clock.advance(1_000)
+  market.send({ type: 'heartbeat.ack', id: market.all('heartbeat').at(-1)!.id, acked_seq: seq, attempts: [] })
+  market.hangUp()
+  await reconnected()
+  expect(market.all('hello').map(({ acked_seq }) => acked_seq)).toEqual([0, seq])
+  expect(market.all('attempt.result')).toHaveLength(1)
+})
+
 test('an attempt that the market has given away is stopped when the agent is back', async () => {
   const { market } = machine
   await machine.start()
@@ -173,6 +188,8 @@ test.each([
   ['an unknown type', '{"type":"party"}'],
   ['a start without what it needs', '{"type":"attempt.start","attempt_id":"att_1"}'],
   ['an array', '[]'],
+  ['lists within lists', `{"type":"ack","seq":${'['.repeat(100_000)}${']'.repeat(100_000)}}`],
+  ['an input of lists within lists', deepStart()],
   ['bytes', Buffer.from([0, 255, 3])],
   ['nothing', ''],
 ])('%s from the server is survived', async (_what, data) => {
@@ -285,6 +302,14 @@ test('fetching a model is told as it goes, and is not charged', async () => {
   await clock.advance(4_000)
   expect(await market.next('attempt.result')).toMatchObject({ code: 'model_unavailable', fault: 'provider' })
 })
+
+/** A start of which only the input is not as it should be. */
+function deepStart(): string {
+  const id = '0'.repeat(26)
+  const names = `"attempt_id":"att_${id}","fencing_token":"f","task_id":"task_${id}","device_uuid":"d","task_type":"other"`
+  const numbers = '"model":null,"duration_ms_max":1000,"deadline_in_ms":1000,"output_bytes_max":1000'
+  return `{"type":"attempt.start",${names},${numbers},"input":{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}}`
+}
 
 /** Moves the clock until the agent has said hello once more. */
 async function reconnected(): Promise<void> {

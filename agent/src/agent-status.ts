@@ -1,4 +1,4 @@
-import { formatOrb, type ServerMessageOf } from '@orbyte/protocol'
+import { formatOrb, parseOrb, type ServerMessageOf } from '@orbyte/protocol'
 import { z } from 'zod'
 import type { Attempt } from './attempts/attempt.ts'
 import type { DetectedDevice } from './gpus/gpu-detector.ts'
@@ -43,6 +43,17 @@ export const AgentStatus = z.object({
   devices: z.array(DeviceStatus),
 })
 export type AgentStatus = z.output<typeof AgentStatus>
+
+/** A device whose price its owner's own minimum forbids would wait for ever. */
+export function priceProblems(devices: readonly DeviceStatus[], minPricePerHour: string | null): string[] {
+  if (minPricePerHour === null) return []
+  return devices
+    .filter(({ price_per_hour }) => price_per_hour !== null && parseOrb(price_per_hour) < parseOrb(minPricePerHour))
+    .map(
+      ({ name, price_per_hour, gpu_id }) =>
+        `${name} is offered at ${price_per_hour} ORB an hour and --min-price wants ${minPricePerHour}, so it takes no task. Raise its price: orbyte gpus set ${gpu_id} --price ${minPricePerHour}`,
+    )
+}
 
 export type DeviceStatusParts = {
   readonly device: DetectedDevice

@@ -1,7 +1,7 @@
 import { agentProtocolVersion, encodeBase32, type ServerMessage, type ServerMessageOf } from '@orbyte/protocol'
 import type { AgentOptions } from './agent-config.ts'
 import { AssignedGpus } from './assigned-gpus.ts'
-import { type AgentStatus, type DeviceStatus, deviceStatus } from './agent-status.ts'
+import { type AgentStatus, type DeviceStatus, deviceStatus, priceProblems } from './agent-status.ts'
 import { Abilities } from './attempts/abilities.ts'
 import type { AttemptEnd } from './attempts/attempt.ts'
 import { AttemptRunner, type RunnableDevice } from './attempts/attempt-runner.ts'
@@ -113,6 +113,7 @@ class MarketAgent implements Agent {
       clock,
       attempts: () => this.#runner.running(),
       telemetry: () => this.#devices.telemetry(),
+      lastSeq: () => this.#outbox.lastSeq,
       send: (heartbeat) => this.#connection.send(heartbeat),
       onSilence: () => this.#connection.drop('The market has fallen silent.'),
     })
@@ -120,6 +121,8 @@ class MarketAgent implements Agent {
   }
 
   status(): AgentStatus {
+    const { taskTypes, minPricePerHour } = this.#options.limits
+    const devices = this.#deviceStatuses()
     return {
       server: this.#options.server,
       connected: this.#connection.isOpen(),
@@ -127,26 +130,31 @@ class MarketAgent implements Agent {
       fingerprint: this.#identity?.fingerprint ?? '',
       version: this.#outside.version,
       stopping: this.#stopping.signal.aborted,
-      task_types: this.#abilities.taskTypes(),
+      task_types: this.#abilities.taskTypes().filter((type) => taskTypes?.includes(type) ?? true),
       problems: [
         ...this.#connection.problems(),
         ...this.#devices.problems(),
         ...this.#abilities.problems(),
         ...(this.#welcome?.refused_devices.map(({ uuid, message }) => `${uuid}: ${message}`) ?? []),
+        ...priceProblems(devices, minPricePerHour),
       ],
       results_waiting: this.#runner.resultsWaiting(),
-      devices: this.#devices.all().map((device, index) =>
-        deviceStatus({
-          device,
-          index,
-          assigned: this.#assigned.of(device.uuid),
-          coolDownMs: this.#assigned.coolDownMs(device.uuid),
-          attempt: this.#runner.runningOn(device.uuid),
-          paused: this.#whyPaused(device.uuid),
-          isWelcome: this.#welcome !== null,
-        }),
-      ),
+      devices,
     }
+  }
+
+  #deviceStatuses(): DeviceStatus[] {
+    return this.#devices.all().map((device, index) =>
+      deviceStatus({
+        device,
+        index,
+        assigned: this.#assigned.of(device.uuid),
+        coolDownMs: this.#assigned.coolDownMs(device.uuid),
+        attempt: this.#runner.runningOn(device.uuid),
+        paused: this.#whyPaused(device.uuid),
+        isWelcome: this.#welcome !== null,
+      }),
+    )
   }
 
   async drain(gpu: string | null): Promise<void> {
@@ -154,15 +162,18 @@ class MarketAgent implements Agent {
   }
 
   async resume(gpu: string | null): Promise<void> {
-    await this.#pauses.resume(this.#assigned.meant(this.#devices.all(), gpu))
+    const written = this.#pauses.resume(this.#assigned.meant(this.#devices.all(), gpu))
     this.#reportChanges()
+    await written
   }
 
   async reclaim(gpu: string | null): Promise<void> {
     const meant = this.#assigned.meant(this.#devices.all(), gpu)
-    const paused = this.#pause(meant, 'reclaimed')
-    await this.#runner.stopAll(reclaimed, (uuid) => meant.includes(uuid))
-    await paused
+    const [paused] = await Promise.allSettled([
+      this.#pause(meant, 'reclaimed'),
+      this.#runner.stopAll(reclaimed, (uuid) => meant.includes(uuid)),
+    ])
+    if (paused.status === 'rejected') throw paused.reason
   }
 
   stop(mode: 'drain' | 'now'): void {
@@ -254,6 +265,7 @@ class MarketAgent implements Agent {
       public_key: identity.publicKey,
       signature: identity.signNonce(nonce),
       agent_token: this.#options.token,
+      acked_seq: this.#outbox.acknowledgedSeq,
       hostname: machine.hostname,
       os: machine.os,
       region: this.#options.region,
@@ -284,6 +296,7 @@ class MarketAgent implements Agent {
         if (heartbeat === null) return
         this.#connection.confirm()
         this.#heardAfter = heartbeat.sentAt
+        this.#outbox.acknowledge(message.acked_seq)
         return this.#runner.heartbeatAnswered(heartbeat, message.attempts)
       }
       case 'gpus':

@@ -38,7 +38,7 @@ test('an agent process runs an attempt, obeys its owner, and ends cleanly on SIG
   const status = await run('status', '--json', '--data', dataPath)
   expect(JSON.parse(status.stdout)).toMatchObject({ connected: true, devices: [{ status: 'running' }] })
   const reclaimed = await run('reclaim', '0', '--data', dataPath)
-  expect(reclaimed.stdout).toContain('reclaimed')
+  expect(reclaimed.stdout).toContain('reclaimed, takes no tasks until: orbyte agent resume')
   expect(await market.next('attempt.result')).toMatchObject({ code: 'reclaimed', fault: 'provider' })
   await run('resume', '--data', dataPath)
 
@@ -47,7 +47,9 @@ test('an agent process runs an attempt, obeys its owner, and ends cleanly on SIG
   agent.child.kill('SIGTERM')
   expect(await market.next('attempt.result')).toMatchObject({ outcome: 'completed' })
   expect(await agent.exitCode).toBe(0)
-  expect((await run('status', '--data', dataPath)).stderr).toContain('No agent runs')
+  expect((await run('status', '--data', dataPath)).stderr).toContain('Start one: orbyte agent start')
+  const failed = await run('drain', '--json', '--data', dataPath)
+  expect(JSON.parse(failed.stderr)).toMatchObject({ detail: expect.stringContaining('No agent runs'), exit_code: 1 })
 })
 
 test('a data folder has one agent, and a killed one leaves it free', async () => {

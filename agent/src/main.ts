@@ -1,5 +1,6 @@
 import { existsSync, realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { printable } from '@orbyte/protocol'
 import type { AgentEnd } from './agent.ts'
 import { type CommandContext, exitCodes, invocationOf, runCommand } from './agent-commands.ts'
 import { loadAgentOptions, processEnvironment, UsageError } from './agent-config.ts'
@@ -14,8 +15,10 @@ export async function main(args: readonly string[]): Promise<number> {
     if (isStart) return await start(args.slice(first === 'start' ? 1 : 0))
     return await runCommand(first, args.slice(1), commandContext(first))
   } catch (error) {
-    console.error(error instanceof Error ? error.message : String(error))
-    return error instanceof UsageError ? exitCodes.usage : exitCodes.failed
+    const detail = error instanceof Error ? error.message : String(error)
+    const exitCode = error instanceof UsageError ? exitCodes.usage : exitCodes.failed
+    console.error(args.includes('--json') ? JSON.stringify({ code: 'failed', detail, exit_code: exitCode }) : detail)
+    return exitCode
   }
 }
 
@@ -43,7 +46,7 @@ async function start(args: readonly string[]): Promise<number> {
       agent.stop(signals === 1 ? 'drain' : 'now')
     }
     const { reason, message } = await agent.ended
-    console.error(message)
+    console.error(printable(message))
     return exitCodeOf[reason]
   } finally {
     process.off('SIGTERM', listener).off('SIGINT', listener)

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
+import { printable } from '@orbyte/protocol'
 import { type AgentOptions, type Environment, type LogLevel } from './agent-config.ts'
 import { createExecutors } from './executors/executors.ts'
 import { createAmdDetector } from './gpus/amd.ts'
@@ -54,7 +55,8 @@ export function systemLog(level: LogLevel): Log {
   const writeAt = (name: (typeof levels)[number]) => (message: string) => {
     if (levels.indexOf(name) < lowest) return
     const mark = name === 'info' ? '' : `${name}: `
-    process.stderr.write(`${new Date().toISOString()} ${mark}${message}\n`)
+    // Much of it is what the market says.
+    process.stderr.write(`${new Date().toISOString()} ${mark}${printable(message)}\n`)
   }
   return { debug: writeAt('debug'), info: writeAt('info'), warn: writeAt('warn'), error: writeAt('error') }
 }

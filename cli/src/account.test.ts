@@ -76,6 +76,28 @@ test('an API key works from the environment and from a login, and stops working 
   expect((await orbyte(['keys'])).stderr).toContain('orbyte keys create NAME')
 })
 
+test('a password is changed, sessions are seen and ended, and an account is exported and closed', async () => {
+  const here = await registered('frank@example.org')
+  const there = createTestCli(market.url)
+  await there(['login', 'frank@example.org', '--password-stdin'], { stdin: password })
+  const [theirs] = (await here.json(['account', 'sessions'])).items.filter(({ current }) => !current)
+  expect((await here(['account', 'end-session', theirs!.id!])).code).toBe(0)
+  expect((await there(['whoami'])).code).toBe(3)
+
+  const stdin = `${password}\na better password\n`
+  expect((await here(['account', 'password', '--password-stdin'], { stdin: `${password}\n` })).code).toBe(2)
+  expect((await here(['account', 'password', '--password-stdin'], { stdin })).code).toBe(0)
+  expect(await there(['login', 'frank@example.org', '--password-stdin'], { stdin: password })).toMatchObject({
+    code: 3,
+  })
+  expect((await here(['account', 'set', '--name', 'Frank'])).stdout).toContain('Frank, frank@example.org')
+  expect((await here(['account', 'set'])).code).toBe(2)
+  expect(JSON.stringify(await here.json(['account', 'export']))).toContain('"name":"Frank"')
+  const closed = await here(['account', 'close', '--password-stdin'], { stdin: 'a better password' })
+  expect(closed.stdout).toContain('Your account is closed')
+  expect((await here(['whoami'])).code).toBe(3)
+})
+
 test('money comes from the faucet, can be seen and taken out, and is missed with its own exit code', async () => {
   const orbyte = await registered('erin@example.org')
   expect((await orbyte(['wallet'])).stderr).toContain('orbyte wallet deposit')
@@ -115,5 +137,6 @@ test('the first administrator is made with the market’s secret key, and acts b
   expect((await orbyte(['admin', 'restore', id])).stdout).toBe(`${id} is active.\n`)
   expect((await orbyte(['admin', 'pause', 'moving'])).code).toBe(0)
   expect((await orbyte(['admin', 'resume', '--json'])).stdout).toContain('"paused": false')
+  expect((await orbyte(['admin', 'log'])).stdout).toMatch(/user\.suspend +user_\w+ +sells what is not there/)
   expect((await (await registered('nobody@example.org', real))(['admin', 'users'])).code).toBe(1)
 })

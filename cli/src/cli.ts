@@ -1,8 +1,8 @@
-import { type Client, createClient, OrbyteError } from '@orbyte/sdk'
+import { type Client, createClient, OrbyteError, type WebSocketConstructor } from '@orbyte/sdk'
+import { WebSocket } from 'ws'
 import { type CliEnvironment, configTokenStore, defaultUrl, readConfig, readEnvironment } from './cli-config.ts'
 import { CliError, exitCodeOf, exitCodes } from './exit-codes.ts'
 import { type Column, table } from './table.ts'
-import { printable } from './text-width.ts'
 import { createTerminal, type Terminal } from './terminal.ts'
 
 export type GlobalOptions = { url?: string; json?: boolean; color?: boolean }
@@ -41,6 +41,7 @@ export function createCli(streams: NodeJS.Process, optionsOf: () => GlobalOption
     get client() {
       client ??= createClient({
         url: cli.url,
+        webSocket: WebSocket as WebSocketConstructor,
         ...(environment.token
           ? { token: environment.token }
           : { tokenStore: configTokenStore(environment.configPath, cli.url) }),
@@ -101,7 +102,7 @@ function linesOf(cli: Cli, error: OrbyteError | CliError): string[] {
   const { terminal, environment, url } = cli
   const fields = error.errors.length > 1 ? error.errors.map(({ field, message }) => `  ${field}: ${message}`) : []
   const where = error.request_id ? [terminal.tint('dim', `(${error.code}, request ${error.request_id} at ${url})`)] : []
-  const detail = printable(error.detail)
+  const { detail } = error
   switch (error.code) {
     case 'unauthenticated':
     case 'token_expired':
@@ -112,6 +113,8 @@ function linesOf(cli: Cli, error: OrbyteError | CliError): string[] {
       return [detail, ...where, 'See your balance with: orbyte wallet · get mock money with: orbyte wallet deposit 100']
     case 'no_gpu_fits':
       return [detail, ...where, 'To wait until there is one: --wait · what there is: orbyte gpus list']
+    case 'price_required':
+      return [detail, ...where, 'Say what you would pay an hour: --max-price 0.50']
     case 'unreachable':
     case 'not_a_market':
       return [`${detail} (${url})`, 'Another market: --url or ORBYTE_URL · one of your own: orbyte serve']

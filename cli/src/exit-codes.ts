@@ -34,14 +34,25 @@ export class CliError extends Error {
   }
 }
 
+/** A file that a command was told to read. */
+export function unreadable(path: string, error: unknown): CliError {
+  const { code, message } = error as NodeJS.ErrnoException
+  return new CliError(
+    code === 'ENOENT' ? `There is no ${path} here.` : `${path} cannot be read: ${message}`,
+    exitCodes.usage,
+  )
+}
+
 const exitCodesByError: Partial<Record<OrbyteErrorCode, ExitCode>> = {
   insufficient_funds: exitCodes.insufficientFunds,
   unreachable: exitCodes.unreachable,
   unavailable: exitCodes.unreachable,
   rate_limited: exitCodes.unreachable,
   not_a_market: exitCodes.unreachable,
+  market_paused: exitCodes.unreachable,
   invalid_request: exitCodes.usage,
   price_required: exitCodes.usage,
+  body_too_large: exitCodes.usage,
 }
 
 export function exitCodeOf(error: unknown): ExitCode {

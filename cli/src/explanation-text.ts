@@ -1,8 +1,7 @@
-import type { api, OutputOf } from '@orbyte/protocol'
+import { type api, oneLine, type OutputOf } from '@orbyte/protocol'
 import type { Cli } from './cli.ts'
 import { count, duration, hardware, orb } from './format.ts'
 import { details, table } from './table.ts'
-import { oneLine } from './text-width.ts'
 
 type Explanation = OutputOf<typeof api.tasks.explain>
 type Relaxation = Explanation['relaxations'][number]

@@ -1,8 +1,7 @@
-import type { api, OutputOf } from '@orbyte/protocol'
+import { type api, oneLine, type OutputOf, printable } from '@orbyte/protocol'
 import { followTask, type TaskEvent } from '@orbyte/sdk'
 import type { Cli } from './cli.ts'
 import { createProgress, type Progress } from './terminal.ts'
-import { oneLine, printable } from './text-width.ts'
 
 export type Task = OutputOf<typeof api.tasks.get>
 export type FollowOptions = {

@@ -82,6 +82,10 @@ test('a task without text prints its output, and files are checked and written',
   expect(listed.stdout).toContain('results/a.txt')
   expect(readFileSync(join(alice.folder, 'results', 'a.txt'), 'utf8')).toBe('first')
   expect(await alice(['tasks', 'files', 'last', 'c.txt'])).toMatchObject({ code: 5 })
+  expect(await alice(['tasks', 'output', 'last'])).toMatchObject({
+    stdout: '',
+    stderr: expect.stringContaining('2 files'),
+  })
 })
 
 test('nothing is submitted when the result could not be written', async () => {
@@ -176,9 +180,10 @@ test('a payment under review is paid or disputed, and its receipt holds offline 
   const run = await alice(['run', 'file', taskFile(alice, { sleep_ms: 20 }), '--no-auto-pay'])
   const taskId = taskIdIn(run.stderr)
   expect(run.stderr).toContain(`orbyte payments pay ${taskId}`)
-  const paid = await alice.json(['payments', 'pay', taskId])
+  expect(run.stderr).toContain(`orbyte payments dispute ${taskId}`)
+  const paid = await alice.json(['payments', 'pay', 'last'])
   expect(paid.status).toBe('completed')
-  expect((await alice(['payments', 'receipt', paid.id!, '-o', 'receipt.json'])).stdout).toContain(
+  expect((await alice(['payments', 'receipt', taskId, '-o', 'receipt.json'])).stdout).toContain(
     'ledger verify receipt.json',
   )
   const { public_key } = await alice.json(['ledger', 'head'])
@@ -192,7 +197,7 @@ test('a payment under review is paid or disputed, and its receipt holds offline 
 
   await alice(['run', 'file', taskFile(alice, { sleep_ms: 20 }), '--no-auto-pay'])
   const [pending] = (await alice.json(['payments', 'list', '--sent'])).items as unknown as [{ id: string }]
-  expect((await alice(['payments', 'dispute', pending.id, 'It did nothing at all.'])).stdout).toContain('Opened disp_')
+  expect((await alice(['payments', 'dispute', 'last', 'It did nothing at all.'])).stdout).toContain('Opened disp_')
   const [dispute] = (await alice.json(['payments', 'disputes'])).items as unknown as [{ id: string }]
   const admin = await administrator()
   expect((await admin(['admin', 'disputes', '--status', 'open'])).stdout).toContain(dispute.id)
@@ -212,8 +217,10 @@ async function administrator(): Promise<TestCli> {
 
 test('a task that waits says why and what would change it, and a GPU why it earns', async () => {
   const dear = await alice(['run', 'file', taskFile(alice, {}, { max_price_per_hour: '0.3' })])
-  expect(dear.stderr).toContain('It would with: +0.1 ORB an hour: 1 GPU')
+  expect(dear.stderr).not.toContain('It would with')
   expect(dear.stderr).toContain('It could run with +0.1 ORB an hour (1 GPU).')
+  const priceless = await alice(['run', 'file', taskFile(alice, {}), '--min-vram', '80', '--wait'])
+  expect(priceless).toMatchObject({ code: 2, stderr: expect.stringContaining('--max-price') })
   const path = taskFile(alice, {}, { max_price_per_hour: '0.3', wait: true })
   const id = (await alice(['tasks', 'submit', path])).stdout.trim()
   const { stdout } = await alice(['tasks', 'explain', 'last'])

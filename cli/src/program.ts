@@ -1,4 +1,4 @@
-import { Command, CommanderError, Help } from 'commander'
+import { Command, CommanderError, Help, type Option } from 'commander'
 import { addAccountCommands } from './commands/account-commands.ts'
 import { addAdminCommands } from './commands/admin-commands.ts'
 import { addAgentCommands } from './commands/agent-commands.ts'
@@ -7,6 +7,7 @@ import { addCredentialCommands } from './commands/credential-commands.ts'
 import { addGpuCommands } from './commands/gpu-commands.ts'
 import { addLedgerCommands } from './commands/ledger-commands.ts'
 import { addModelCommands } from './commands/model-commands.ts'
+import { addOwnAccountCommands } from './commands/own-account-commands.ts'
 import { addPaymentCommands } from './commands/payment-commands.ts'
 import { addRunCommands } from './commands/run-commands.ts'
 import { addServeCommands } from './commands/serve-commands.ts'
@@ -32,6 +33,9 @@ export async function runCli(args: readonly string[], streams: NodeJS.Process): 
   }
 }
 
+const globalOptions = Object.assign(new Help(), { showGlobalOptions: true })
+const isForEveryCommand = ({ long }: Option) => long !== '--version'
+
 function describe(program: Command) {
   program
     .description('Orbyte: an open market for GPU time. Rent a GPU by the millisecond, or offer yours.')
@@ -41,8 +45,7 @@ function describe(program: Command) {
     .option('--no-color', 'no colours (also NO_COLOR)')
     .configureHelp({
       showGlobalOptions: true,
-      visibleGlobalOptions: (command) =>
-        new Help().visibleGlobalOptions(command).filter(({ long }) => long !== '--version'),
+      visibleGlobalOptions: (command) => globalOptions.visibleGlobalOptions(command).filter(isForEveryCommand),
     })
     .exitOverride()
     .showHelpAfterError('(--help shows what there is)')
@@ -83,6 +86,7 @@ function addCommands(program: Command, cli: Cli) {
   addGpuCommands(program, cli)
   program.commandsGroup('Account and money:')
   addAccountCommands(program, cli)
+  addOwnAccountCommands(program, cli)
   addWalletCommands(program, cli)
   addPaymentCommands(program, cli)
   addCredentialCommands(program, cli)

@@ -1,3 +1,4 @@
+import { passwordCharactersMin } from '@orbyte/protocol'
 import { CliError, exitCodes } from './exit-codes.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -6,7 +7,7 @@ export function ask(terminal: Terminal, question: string, { hidden = false } = {
   const { stdin, stderr } = terminal
   if (stdin.isTTY !== true)
     throw new CliError(
-      `${question.replace(/:\s*$/, '')}: there is no terminal to ask at. Give it on the command line, or with --password-stdin.`,
+      `${question.replace(/:\s*$/, '')}: there is no terminal to ask at. ${hidden ? 'Pipe it in, with --password-stdin.' : 'Give it on the command line.'}`,
       exitCodes.usage,
     )
   stderr.write(question)
@@ -70,6 +71,8 @@ export async function readPassword(
 ): Promise<string> {
   if (passwordStdin) return (await readStdin(terminal)).replace(/\r?\n$/, '')
   const password = await ask(terminal, question, { hidden: true })
+  if (twice && password.length < passwordCharactersMin)
+    throw new CliError(`A password has at least ${passwordCharactersMin} characters. Try again.`, exitCodes.usage)
   if (twice && (await ask(terminal, 'Again: ', { hidden: true })) !== password)
     throw new CliError('The two passwords differ. Nothing was changed; try again.', exitCodes.usage)
   return password

@@ -1,11 +1,10 @@
-import type { api, InputOf, OutputOf } from '@orbyte/protocol'
+import { type api, type InputOf, oneLine, type OutputOf } from '@orbyte/protocol'
 import { OrbyteError } from '@orbyte/sdk'
 import type { Cli } from './cli.ts'
 import { CliError, exitCodes } from './exit-codes.ts'
 import { follow, type Followed, type Task } from './follow.ts'
 import { count, duration, hardware, localTime } from './format.ts'
 import { onInterrupts } from './interrupts.ts'
-import { oneLine } from './text-width.ts'
 
 export type NewTask = InputOf<typeof api.tasks.create>
 type Estimate = OutputOf<typeof api.tasks.estimate>
@@ -21,7 +20,11 @@ export type RunOptions = {
 /** Says what it may cost, submits, follows, says what it did cost. Ctrl-C cancels the task; a second one leaves it. */
 export async function runTaskCommand(cli: Cli, newTask: NewTask, options: RunOptions): Promise<void> {
   const { terminal } = cli
-  if (!cli.json) terminal.say(terminal.tint('dim', estimateLine(await cli.client.tasks.estimate(newTask))))
+  if (!cli.json) {
+    const estimate = await cli.client.tasks.estimate(newTask)
+    // Where nothing fits and nobody waits, the market refuses the task and says why.
+    if (estimate.fitting > 0 || newTask.wait) terminal.say(terminal.tint('dim', estimateLine(estimate)))
+  }
   const interruption = createInterruption(cli)
   try {
     const submitted = await cli.client.tasks.create(newTask, { signal: interruption.left })
@@ -66,7 +69,10 @@ function receiptLine(task: Task): string {
 
 async function reviewLine(cli: Cli, paymentId: string): Promise<string> {
   const { task_id, review_until } = await cli.client.payments.get({ payment_id: paymentId })
-  return `Look at the result, then pay with: orbyte payments pay ${task_id} (it is paid by itself at ${localTime(review_until)})`
+  return [
+    `Look at the result, then pay with: orbyte payments pay ${task_id} (it is paid by itself at ${localTime(review_until)})`,
+    `If something is wrong with it: orbyte payments dispute ${task_id} "what is wrong"`,
+  ].join('\n')
 }
 
 export function failUnlessCompleted(task: Task, wasInterrupted = false): void {

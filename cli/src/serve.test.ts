@@ -57,8 +57,10 @@ test('usage errors end with 2, help with 0, and every command has help', async (
   expect(code).toBe(0)
   expect(stdout).toMatch(/Exit codes:\n +0 +it worked/)
   const commands =
-    'run tasks models agent gpus register login logout whoami wallet payments keys tokens serve admin ledger backup restore'.split(
+    'run tasks models agent gpus register login logout whoami account wallet payments keys tokens serve admin ledger backup restore'.split(
       ' ',
     )
   for (const command of commands) expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'))
+  const { stdout: listHelp } = await orbyte(['gpus', 'list', '--help'])
+  for (const option of ['--url', '--json', '--no-color']) expect(listHelp).toMatch(new RegExp(`^  ${option} `, 'm'))
 })

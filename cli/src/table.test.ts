@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { details, table } from './table.ts'
-import { oneLine, printable, textWidth, truncate } from './text-width.ts'
+import { oneLine, printable } from '@orbyte/protocol'
+import { textWidth, truncate } from './text-width.ts'
 
 type Row = { id: string; name: string; price: number | null }
 const columns = [

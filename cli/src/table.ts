@@ -1,4 +1,5 @@
-import { oneLine, textWidth, truncate } from './text-width.ts'
+import { oneLine } from '@orbyte/protocol'
+import { textWidth, truncate } from './text-width.ts'
 
 export type Column<T> = {
   title: string

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { access, constants, writeFile } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
-import type { TaskFile } from '@orbyte/protocol'
+import { type TaskFile, TaskFileName } from '@orbyte/protocol'
 import { download } from '@orbyte/sdk'
 import type { Cli } from './cli.ts'
 import { CliError, exitCodes } from './exit-codes.ts'
@@ -12,6 +12,14 @@ export async function saveFile(cli: Cli, file: TaskFile, path: string): Promise<
   if (createHash('sha256').update(bytes).digest('hex') !== file.sha256)
     throw new CliError(`${file.name} arrived damaged: its SHA-256 is not what the market says. Fetch it again.`)
   await writeFile(path, bytes)
+}
+
+/** What a market calls a file, as a name in one folder here: it is no path that leads elsewhere. */
+export function localName(name: string): string {
+  if (TaskFileName.safeParse(name).success) return name
+  throw new CliError(
+    `The market calls a file ${JSON.stringify(name)}, which is no name for a file. It was not written.`,
+  )
 }
 
 /** "out.png" → "out.png", "out-2.png", "out-3.png": where each of several files goes. */

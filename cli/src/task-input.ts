@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { NewTask as NewTaskSchema } from '@orbyte/protocol'
 import type { Cli } from './cli.ts'
-import { CliError, exitCodes } from './exit-codes.ts'
+import { CliError, exitCodes, unreadable } from './exit-codes.ts'
 import type { Task } from './follow.ts'
 import { readStdin } from './prompt.ts'
 import type { NewTask } from './run-task-command.ts'
@@ -21,7 +21,7 @@ export async function tasksFromFile(cli: Cli, path: string): Promise<NewTask[]> 
     return tasks as NewTask[]
   const example = JSON.stringify({ task_type: 'text_generation', input_data: { prompt: 'Once' } })
   throw new CliError(
-    `${path} holds no tasks. A task looks like ${example}; several are a JSON array or one a line.`,
+    `${path === '-' ? 'Standard input' : path} holds no tasks. A task looks like ${example}; several are a JSON array or one a line.`,
     exitCodes.usage,
   )
 }
@@ -30,7 +30,7 @@ async function readText(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {
-    throw new CliError(`${path} cannot be read: ${(error as Error).message}`, exitCodes.usage)
+    throw unreadable(path, error)
   }
 }
 

@@ -43,8 +43,8 @@ export function createTerminal(streams: Streams, wanted: { colour: boolean | nul
     stdout,
     stderr,
     isTty: stdout.isTTY === true,
-    print: (text) => void stdout.write(`${text}\n`),
-    say: (text) => void stderr.write(`${text}\n`),
+    print: (text) => void stdout.write(`${shown(stdout, text)}\n`),
+    say: (text) => void stderr.write(`${shown(stderr, text)}\n`),
     paint,
     tint: (colour, text) => painted(colours(stderr), colour, text),
     get tableStyle() {
@@ -52,6 +52,13 @@ export function createTerminal(streams: Streams, wanted: { colour: boolean | nul
     },
   }
 }
+
+/** Colours, as `paint` and `tint` write them, and line ends; every other control character came from elsewhere. */
+// eslint-disable-next-line no-control-regex -- escape sequences begin with a control character
+const driving = /\u001b(?!\[\d{1,2}m)|(?!\u001b)[^\P{Cc}\n\t]|[\u202A-\u202E\u2066-\u2069]/gu
+
+/** A person's terminal obeys control characters, whoever wrote them; a file or a pipe gets the text as it is. */
+const shown = (stream: WriteStream, text: string) => (stream.isTTY ? text.replace(driving, '') : text)
 
 /** One line on standard error that is written over while a person watches; plain lines otherwise. */
 export type Progress = { readonly isLive: boolean; show(text: string): void; clear(): void }

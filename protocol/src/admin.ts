@@ -1,11 +1,11 @@
 import { z } from 'zod'
 import { Agent } from './agents.ts'
 import { Audit, AuditStatus } from './audits.ts'
-import { endpoint, pageInput, pageOf } from './endpoint.ts'
+import { endpoint, pageInput, pageOf, Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
-import { NonNegativeAmount, PositiveAmount } from './money.ts'
+import { NonNegativeAmount, PositiveAmount } from './amounts.ts'
 import { Dispute, Payment } from './payments.ts'
-import { User } from './users.ts'
+import { Password, User } from './users.ts'
 
 const Reason = z.string().trim().min(3).max(2_000).describe('Why: it is kept with the decision.')
 const userId = z.strictObject({ user_id: idOf('user') })
@@ -22,12 +22,23 @@ const Share = z
   })
   .meta({ id: 'Share' })
 
+const AdminAction = z
+  .object({
+    seq: z.int(),
+    admin_id: z.string().describe('The administrator; "operator" for whoever holds the market’s secret key.'),
+    action: z.string().describe('Like "user.suspend" or "market.pause".'),
+    subject: z.string().describe('The id of what it was about, or "market".'),
+    reason: z.string().nullable(),
+    created_at: Timestamp,
+  })
+  .meta({ id: 'AdminAction' })
+
 export const admin = {
   createAdmin: endpoint('POST /api/admin/admins', {
     summary: 'Create an administrator',
     access: 'admin',
     status: 201,
-    input: z.strictObject({ email: z.email().max(254), password: z.string().min(10).max(200) }),
+    input: z.strictObject({ email: z.email().max(254), password: Password }),
     output: User,
     errors: ['email_taken'],
   }),
@@ -36,6 +47,12 @@ export const admin = {
     access: 'admin',
     input: z.strictObject({ ...pageInput, email: z.string().max(254).optional().describe('Part of the address.') }),
     output: pageOf(User),
+  }),
+  actions: endpoint('GET /api/admin/actions', {
+    summary: 'List what administrators have decided, newest first: who, what and why',
+    access: 'admin',
+    input: z.strictObject(pageInput),
+    output: pageOf(AdminAction),
   }),
   suspendUser: endpoint('POST /api/admin/users/{user_id}/suspend', {
     summary: 'Suspend a user: no login, no new tasks, no new attempts on their GPUs',

@@ -3,8 +3,9 @@ import { JsonObject } from './endpoint.ts'
 import { DeviceSpecs, GpuKind, Telemetry } from './gpus.ts'
 import { idOf } from './ids.ts'
 import { Model } from './models.ts'
-import { PositiveAmount, NonNegativeAmount } from './money.ts'
+import { PositiveAmount, NonNegativeAmount } from './amounts.ts'
 import { TaskType } from './task-types.ts'
+import { TaskFileName } from './tasks.ts'
 
 /**
  * The dialogue between an agent and the server: JSON messages over one WebSocket at `/api/agents/connect`, opened by the agent.
@@ -25,8 +26,12 @@ import { TaskType } from './task-types.ts'
  *   server  ack                everything up to `seq` is durable
  *
  * Agent messages with a `seq` (1, 2, 3, … within an agent process, which `instance` names) are reliable: the agent keeps each
- * until an `ack` covers it and sends it again after a reconnect. A message that arrives twice has no second effect. Every
- * message about an attempt carries its fencing token; one with a token that is not current changes nothing and is
+ * until an `ack` covers it and sends it again after a reconnect. A message that arrives twice has no second effect. One that is
+ * missing is noticed: by the next number, or by the next heartbeat, which says how far the agent has counted. The server then
+ * refuses to go on, and the agent comes back and sends again. What the server says is repeated by the answer to the next
+ * heartbeat, as far as it matters. So the dialogue does not depend on the connection being a perfect one.
+ *
+ * Every message about an attempt carries its fencing token; one with a token that is not current changes nothing and is
  * acknowledged. Durations cross the wire, never clock readings: the two clocks need not agree.
  *
  * An agent counts an attempt's deadline from the moment it sent the heartbeat that renewed it, and stops the attempt by itself
@@ -48,7 +53,7 @@ export const ReportedDevice = z.object({
   index: z.int().nonnegative(),
   kind: GpuKind,
   model: z.string().min(1).max(200),
-  vram_mib: z.number().positive(),
+  vram_mib: z.number().positive().max(16_777_216).describe('At most 16 TiB.'),
   specs: DeviceSpecs,
   task_types: z.array(TaskType),
   model_formats: z.array(z.string().max(100)).max(100).describe('Formats that its executors can load.'),
@@ -86,6 +91,11 @@ export const AgentMessage = z.discriminatedUnion('type', [
     public_key: z.string().max(200).describe('Ed25519, base64url.'),
     signature: z.string().max(200).describe('Of "orbyte-agent:" and the challenge’s nonce, base64url.'),
     agent_token: z.string().max(200).nullable().describe('Enrols the key, the first time.'),
+    acked_seq: z
+      .int()
+      .nonnegative()
+      .default(0)
+      .describe('Of this instance: everything up to here was acknowledged. The next number follows.'),
     hostname: z.string().max(200),
     os: z.string().max(200),
     region: z.string().max(50).nullable(),
@@ -96,6 +106,7 @@ export const AgentMessage = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('heartbeat'),
     id: z.int().nonnegative().describe('Comes back in the acknowledgement.'),
+    last_seq: z.int().nonnegative().default(0).describe('The last number that was sent before this.'),
     devices: z.array(z.object({ uuid: z.string().max(200), telemetry: Telemetry })).max(256),
     attempts: z.array(z.object({ ...attempt, run_ms: runMs })).max(256),
   }),
@@ -129,7 +140,7 @@ export const AgentMessage = z.discriminatedUnion('type', [
     type: z.literal('attempt.file'),
     seq,
     ...attempt,
-    name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/),
+    name: TaskFileName,
     mime_type: z.string().regex(/^[a-z]+\/[a-z0-9.+-]+$/),
     sha256: z.string().regex(/^[0-9a-f]{64}$/),
     size_bytes: z.int().nonnegative(),
@@ -189,6 +200,11 @@ export const ServerMessage = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('heartbeat.ack'),
     id: z.int().nonnegative(),
+    acked_seq: z
+      .int()
+      .nonnegative()
+      .default(0)
+      .describe('Everything up to here is durable: an `ack` may have got lost.'),
     attempts: z.array(z.object({ ...attempt, deadline_in_ms: z.int() })),
   }),
   z.object({ type: z.literal('gpus'), gpus: z.array(AssignedGpu) }),

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
-import { NonNegativeAmount } from './money.ts'
+import { NonNegativeAmount } from './amounts.ts'
 import { TaskType } from './task-types.ts'
 
 export const AuditKind = z.enum(['canary', 'reexecution']).meta({
@@ -46,7 +46,7 @@ export const Audit = z
     model: z.string(),
     device_class: z
       .string()
-      .describe('GPUs of one class have to give the same answer: same hardware, same agent version.'),
+      .describe('GPUs of one class have to give the same answer: the same hardware, system and version of the agent.'),
     message: z.string().nullable().describe('What came out, for a person.'),
     answers: z.array(AuditAnswer),
     cost: NonNegativeAmount.describe('What it has cost the market so far.'),

@@ -76,17 +76,6 @@ export function endpoint<O extends z.ZodType, I extends z.ZodObject = typeof not
   }
 }
 
-/** "/api/tasks/{task_id}/cancel" → ["task_id"]. */
-export function pathParams(path: string): string[] {
-  return [...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]!)
-}
-
-/** Where each input field travels. */
-export function fieldPlace(endpoint: Pick<Endpoint, 'method' | 'path'>, field: string): 'path' | 'query' | 'body' {
-  if (pathParams(endpoint.path).includes(field)) return 'path'
-  return endpoint.method === 'GET' || endpoint.method === 'DELETE' ? 'query' : 'body'
-}
-
 /** A whole number in a query string. */
 export const queryInt = (min: number, max: number) => z.coerce.number<string | number>().int().min(min).max(max)
 /** A truth value in a query string. */

@@ -2,8 +2,8 @@ import { z } from 'zod'
 import { GpuAudit } from './audits.ts'
 import { Done, endpoint, pageInput, pageOf, queryBoolean, Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
-import { NonNegativeAmount, PositiveAmount } from './money.ts'
-import { AttemptStatus, End } from './task-states.ts'
+import { NonNegativeAmount, PositiveAmount } from './amounts.ts'
+import { AttemptStatus, End } from './task-status.ts'
 import { TaskType } from './task-types.ts'
 
 export const GpuStatus = z.enum(['available', 'in_use', 'maintenance', 'offline']).meta({
@@ -32,12 +32,15 @@ export const GpuHealth = z.enum(['good', 'cooling_down', 'on_trial']).meta({
 })
 export type GpuHealth = z.infer<typeof GpuHealth>
 
+/** Far above what any device measures, and small enough to be added up. */
+const measureMax = 1_000_000
+
 export const Telemetry = z
   .object({
     utilization_percent: z.number().min(0).max(100).nullable(),
-    vram_used_gb: z.number().nonnegative().nullable(),
-    temperature_celsius: z.number().nullable(),
-    power_watts: z.number().nonnegative().nullable(),
+    vram_used_gb: z.number().min(0).max(measureMax).nullable(),
+    temperature_celsius: z.number().min(-measureMax).max(measureMax).nullable(),
+    power_watts: z.number().min(0).max(measureMax).nullable(),
   })
   .meta({ id: 'Telemetry' })
 export type Telemetry = z.infer<typeof Telemetry>
@@ -49,8 +52,12 @@ export const DeviceSpecs = z.object({
   os: z.string().max(200),
   cpu_model: z.string().max(200),
   cpu_cores: z.int().positive(),
-  ram_gb: z.number().positive(),
-  storage_gb: z.number().nonnegative().nullable(),
+  ram_gb: z.number().positive().max(measureMax),
+  storage_gb: z
+    .number()
+    .min(0)
+    .max(1_000 * measureMax)
+    .nullable(),
 })
 export type DeviceSpecs = z.infer<typeof DeviceSpecs>
 

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { encodeBase32, type IdKind, idOf, idPrefixes, makeId } from './ids.ts'
+import { encodeBase32 } from './base32.ts'
+import { type IdKind, idOf, idPrefixes, makeId } from './ids.ts'
 
 const kinds = Object.keys(idPrefixes) as IdKind[]
 const anyKind = fc.constantFrom(...kinds)

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { base32Alphabet, encodeBase32 } from './base32.ts'
 
 /**
  * Ids are a prefix that says what they name and 26 characters of Crockford base32: 48 bits of milliseconds, then 80 random
@@ -20,32 +21,12 @@ export const idPrefixes = {
 } as const
 export type IdKind = keyof typeof idPrefixes
 
-const alphabet = '0123456789abcdefghjkmnpqrstvwxyz'
-
 /** `random`: ten bytes. */
 export function makeId(kind: IdKind, timeMs: number, random: Uint8Array): string {
   let text = ''
   for (let rest = timeMs, place = 0; place < 10; place++, rest = Math.floor(rest / 32))
-    text = alphabet[rest % 32] + text
+    text = base32Alphabet[rest % 32] + text
   return `${idPrefixes[kind]}_${text}${encodeBase32(random)}`
-}
-
-/** Crockford base32, lower case, most significant bits first. Ten bytes are sixteen characters. */
-export function encodeBase32(bytes: Uint8Array): string {
-  let text = ''
-  for (let bits = 0, held = 0, at = 0; at < bytes.length || bits > 0;) {
-    if (bits < 5 && at < bytes.length) {
-      held = (held << 8) | bytes[at++]!
-      bits += 8
-    } else if (bits < 5) {
-      held <<= 5 - bits
-      bits = 5
-    }
-    bits -= 5
-    text += alphabet[(held >> bits) & 31]
-    held &= (1 << bits) - 1
-  }
-  return text
 }
 
 export function idOf(kind: IdKind) {

@@ -1,15 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import {
-  Amount,
-  formatOrb,
-  micros,
-  microsMax,
-  microsPerOrb,
-  NonNegativeAmount,
-  parseOrb,
-  PositiveAmount,
-} from './money.ts'
+import { Amount, NonNegativeAmount, PositiveAmount } from './amounts.ts'
+import { formatOrb, micros, microsMax, microsPerOrb, parseOrb } from './money.ts'
 
 const anyMicros = fc.integer({ min: -microsMax, max: microsMax })
 

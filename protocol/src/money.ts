@@ -1,9 +1,7 @@
-import { z } from 'zod'
-
 /**
  * Money. One ORB is 1,000,000 micro-ORB. Inside the platform an amount is a whole number of micro-ORB
  * (`Micros`, a safe integer); on the wire it is a decimal string in ORB with at most six decimals ("1.25").
- * These codecs are the only place where the one becomes the other.
+ * These two functions are the only place where the one becomes the other; `amounts.ts` makes codecs of them.
  */
 export type Micros = number & { readonly unit: 'micro-ORB' }
 
@@ -37,29 +35,3 @@ export function formatOrb(value: Micros | number): string {
     .replace(/0+$/, '')
   return `${value < 0 ? '-' : ''}${whole}${fraction && `.${fraction}`}`
 }
-
-const amountHint = 'write an amount in ORB as a decimal string with at most six decimals, like "0.50"'
-const text = (pattern: RegExp) => z.string({ error: amountHint }).regex(pattern, { error: amountHint })
-const codec = (pattern: RegExp, lowest: number) =>
-  z.codec(
-    text(pattern),
-    z.custom<Micros>((value) => Number.isSafeInteger(value) && (value as number) >= lowest),
-    {
-      decode: (value, context) => {
-        try {
-          return parseOrb(value)
-        } catch {
-          context.issues.push({ code: 'custom', message: amountHint, input: value })
-          return z.NEVER
-        }
-      },
-      encode: formatOrb,
-    },
-  )
-
-/** Any amount, also negative (a change of a balance). */
-export const Amount = codec(/^-?(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?$/, -microsMax)
-/** An amount of at least zero. */
-export const NonNegativeAmount = codec(/^(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?$/, 0)
-/** An amount above zero. */
-export const PositiveAmount = codec(/^(?=.*[1-9])(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?$/, 1)

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { listEndpoints } from './api.ts'
-import { type Endpoint, fieldPlace } from './endpoint.ts'
+import { fieldPlace } from './endpoint-paths.ts'
+import type { Endpoint } from './endpoint.ts'
 import { type ErrorCode, errorRegistry, Problem } from './errors.ts'
 import { taskInputs, taskOutputs } from './task-types.ts'
 

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { endpoint, pageInput, pageOf, Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
-import { NonNegativeAmount } from './money.ts'
+import { NonNegativeAmount } from './amounts.ts'
 import { LedgerBatch, Transfer } from './wallet.ts'
 
 export const PaymentStatus = z.enum(['pending', 'disputed', 'completed', 'refunded']).meta({

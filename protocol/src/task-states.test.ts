@@ -1,9 +1,15 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { attemptHoldsGpu, AttemptStatus, canAttemptMove, canTaskMove, isTaskFinal, TaskStatus } from './task-states.ts'
+import {
+  attemptHoldsGpu,
+  attemptStatuses,
+  canAttemptMove,
+  canTaskMove,
+  isTaskFinal,
+  taskStatuses,
+} from './task-states.ts'
+import type { AttemptStatus, TaskStatus } from './task-status.ts'
 
-const taskStatuses = TaskStatus.options
-const attemptStatuses = AttemptStatus.options
 const isAttemptFinal = (status: AttemptStatus) => !attemptStatuses.some((to) => canAttemptMove(status, to))
 
 test('from a final status there is no way on', () => {

@@ -3,8 +3,8 @@ import { Done, endpoint, JsonObject, pageInput, pageOf, queryInt, Timestamp } fr
 import { MarketEvent } from './events.ts'
 import { Attempt, GpuKind, GpuStatus } from './gpus.ts'
 import { idOf } from './ids.ts'
-import { NonNegativeAmount, PositiveAmount } from './money.ts'
-import { End, TaskStatus } from './task-states.ts'
+import { NonNegativeAmount, PositiveAmount } from './amounts.ts'
+import { End, TaskStatus } from './task-status.ts'
 import { durationMsMaxByType, TaskType } from './task-types.ts'
 
 /** What a GPU must be like. Everything that is left out may be anything. */
@@ -37,7 +37,12 @@ export const NewTask = z
     ),
     max_duration_ms: z.int().min(1_000).max(604_800_000).optional().describe('Default and maximum: the task type’s.'),
     max_cost: PositiveAmount.optional().describe('Hold this much at most; the task stops when it is used up.'),
-    max_wait_ms: z.int().min(1_000).max(604_800_000).default(86_400_000).describe('Give up after waiting this long.'),
+    max_wait_ms: z
+      .int()
+      .min(1_000)
+      .max(604_800_000)
+      .default(86_400_000)
+      .describe('Give up after waiting this long for a GPU. After an attempt that failed it may wait so long again.'),
     wait: z
       .boolean()
       .default(false)
@@ -60,9 +65,12 @@ const longestOf = (type: TaskType) =>
   `A task of type ${type} may run for at most ${durationMsMaxByType[type]} ms. Give that or less, or leave it out.`
 export type NewTask = z.output<typeof NewTask>
 
+/** A name within one folder, on every system: no separator, no leading dot, nothing that a header or a shell would read. */
+export const TaskFileName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/)
+
 export const TaskFile = z
   .object({
-    name: z.string(),
+    name: TaskFileName,
     mime_type: z.string(),
     size_bytes: z.int().nonnegative(),
     sha256: z.string(),

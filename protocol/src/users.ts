@@ -7,7 +7,12 @@ const Email = z
   .max(254)
   .transform((text) => text.trim().toLowerCase())
   .describe('Email address; upper and lower case are the same.')
-const Password = z.string().min(10).max(200).describe('At least 10 characters.')
+export const passwordCharactersMin = 10
+export const Password = z
+  .string()
+  .min(passwordCharactersMin)
+  .max(200)
+  .describe(`At least ${passwordCharactersMin} characters.`)
 const Label = z.string().trim().min(1).max(100)
 
 export const Role = z.enum(['user', 'admin']).meta({ id: 'Role' })
@@ -30,7 +35,10 @@ export const TokenPair = z
     access_token: z.string().describe('Send it as `Authorization: Bearer …`.'),
     token_type: z.literal('bearer'),
     expires_in: z.int().describe('Seconds until the access token expires.'),
-    refresh_token: z.string().describe('Exchange it once at POST /api/auth/refresh for a new pair.'),
+    refresh_token: z
+      .string()
+      .nullable()
+      .describe('Exchange it once at POST /api/auth/refresh for a new pair. Null: it is in a cookie.'),
   })
   .meta({ id: 'TokenPair' })
 export type TokenPair = z.output<typeof TokenPair>
@@ -87,18 +95,23 @@ export const auth = {
       scope: z.string().max(1_000).optional(),
       client_id: z.string().max(200).optional(),
       client_secret: z.string().max(200).optional(),
+      in_cookie: z
+        .boolean()
+        .default(false)
+        .describe('For web pages: the refresh token goes into a cookie that scripts cannot read, not into the reply.'),
     }),
     output: TokenPair,
     errors: ['invalid_credentials', 'user_suspended'],
   }),
   refresh: endpoint('POST /api/auth/refresh', {
     summary: 'Exchange a refresh token for a new pair',
-    description: 'A refresh token works once. Using one a second time revokes its whole session: somebody has a copy.',
+    description:
+      'A refresh token works once. Using one a second time revokes its whole session: somebody has a copy. Without `refresh_token`, the one in the cookie is exchanged, for one in the cookie; only pages of the market’s own origin may ask for that.',
     access: 'public',
     callsPerMinuteMax: 60,
-    input: z.strictObject({ refresh_token: z.string().min(1).max(500) }),
+    input: z.strictObject({ refresh_token: z.string().min(1).max(500).optional() }),
     output: TokenPair,
-    errors: ['token_expired', 'user_suspended'],
+    errors: ['token_expired', 'user_suspended', 'forbidden'],
   }),
   logout: endpoint('POST /api/auth/logout', { summary: 'End this session', access: 'user', output: Done }),
   me: endpoint('GET /api/auth/me', { summary: 'Get current user details', access: 'user', output: User }),
@@ -136,6 +149,7 @@ export const auth = {
   export: endpoint('GET /api/auth/export', {
     summary: 'Everything that is stored about you, as one JSON document',
     access: 'user',
+    callsPerMinuteMax: 10,
     output: JsonObject,
   }),
   close: endpoint('POST /api/auth/close', {
@@ -158,9 +172,11 @@ export const apiKeys = {
   }),
   create: endpoint('POST /api/api-keys/', {
     summary: 'Create an API key; it is shown only now',
+    description: 'For whoever has logged in: a key makes no other key.',
     access: 'user',
     status: 201,
     input: z.strictObject(newCredential),
+    errors: ['forbidden'],
     output: ApiKey.extend({ key: z.string().describe('Send it as `Authorization: Bearer …`. It is not shown again.') }),
   }),
   revoke: endpoint('DELETE /api/api-keys/{api_key_id}', {

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { endpoint, pageInput, pageOf, Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
-import { NonNegativeAmount, PositiveAmount } from './money.ts'
+import { NonNegativeAmount, PositiveAmount } from './amounts.ts'
 
 export const TransferKind = z
   .enum(['deposit', 'withdrawal', 'hold', 'release', 'settlement', 'fee', 'refund', 'audit'])

@@ -38,6 +38,7 @@ const serverFeatures = [
   'audits',
   'agents',
   'inference',
+  'live',
   'admin',
 ]
 /** What all features stand on: their stores are for every service. */
@@ -78,7 +79,7 @@ const pureFiles = [
 ]
 const purePackages = ['zod', 'node:crypto', 'node:assert', 'node:assert/strict']
 
-const isCode = (path: string) => path.endsWith('.ts') && !isTest(path)
+const isCode = (path: string) => (path.endsWith('.ts') || path.endsWith('.svelte')) && !isTest(path)
 
 function offences(file: SourceFile, isOffence: (imported: Import) => boolean) {
   return file.imports.filter(isOffence).map(({ line, specifier }) => ({ line, detail: specifier }))
@@ -157,7 +158,7 @@ export const importRules: readonly Rule[] = [
   {
     name: 'pure-files',
     says: 'This file decides or translates only: it loads pure files, zod and hashes, no clock, database or log.',
-    appliesTo: (path) => isCode(path) && pureFiles.includes(stem(path)),
+    appliesTo: (path) => path.endsWith('.ts') && isCode(path) && pureFiles.includes(stem(path)),
     find: (file) =>
       offences(file, ({ target, typeOnly }) => {
         if (typeOnly || purePackages.includes(target) || workspaceOf(target) === 'protocol') return false

@@ -7,6 +7,7 @@ import { fileName, type SourceFile, stem, workspaceOf } from './source-file.ts'
 
 export const fileLinesMax = 400
 export const functionLinesMax = 70
+const componentLinesMax = 250
 const foldersBelowSrcMax = 2
 
 /** They say nothing about what is inside. */
@@ -41,6 +42,21 @@ export const placeRules: readonly Rule[] = [
       const lines = file.text.trimEnd().split('\n').length
       return lines > fileLinesMax ? [{ line: fileLinesMax + 1, detail: `${lines} lines` }] : []
     },
+  },
+  {
+    name: 'component-length',
+    says: `A component has at most ${componentLinesMax} lines: give its parts files beside it.`,
+    appliesTo: (path) => path.endsWith('.svelte'),
+    find(file) {
+      const lines = file.text.trimEnd().split('\n').length
+      return lines > componentLinesMax ? [{ line: componentLinesMax + 1, detail: `${lines} lines` }] : []
+    },
+  },
+  {
+    name: 'tokens-not-colours',
+    says: 'Colours are tokens of web/src/app.css: they have a light and a dark side.',
+    appliesTo: (path) => path.endsWith('.svelte'),
+    find: (file) => lines(file, /\[#|\b(rgb|hsl|oklch)a?\(/),
   },
   {
     name: 'function-length',

@@ -5,7 +5,7 @@ export type SourceFile = {
   /** From the repository's root, with forward slashes. */
   readonly path: string
   readonly text: string
-  /** Null for anything but TypeScript. */
+  /** Null for anything but TypeScript and components. */
   readonly code: ts.SourceFile | null
   readonly imports: readonly Import[]
 }
@@ -21,9 +21,23 @@ export type Import = {
 }
 
 export function parseSourceFile(path: string, text: string): SourceFile {
-  if (!path.endsWith('.ts')) return { path, text, code: null, imports: [] }
-  const code = ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true, ts.ScriptKind.TS)
+  if (!path.endsWith('.ts') && !path.endsWith('.svelte')) return { path, text, code: null, imports: [] }
+  const script = path.endsWith('.svelte') ? scriptOf(text) : text
+  const code = ts.createSourceFile(path, script, ts.ScriptTarget.Latest, true, ts.ScriptKind.TS)
   return { path, text, code, imports: importsOf(path, code) }
+}
+
+/** What of a component is TypeScript, on the lines where it stands. */
+function scriptOf(text: string): string {
+  let isScript = false
+  return text
+    .split('\n')
+    .map((line) => {
+      const isTag = /^<\/?script\b/.test(line)
+      if (isTag) isScript = !line.startsWith('</')
+      return isScript && !isTag ? line : ''
+    })
+    .join('\n')
 }
 
 export function lineOf(code: ts.SourceFile, node: ts.Node): number {

@@ -95,7 +95,7 @@ test('an expired token is renewed once for all calls that wait for it, and the n
   const market = await startMarket([
     route(api.auth.me, async () => user),
     route(api.auth.refresh, async ({ refresh_token }) => {
-      refreshed.push(refresh_token)
+      refreshed.push(refresh_token!)
       return { access_token: 'good-2', token_type: 'bearer' as const, expires_in: 900, refresh_token: 'refresh-2' }
     }),
   ])
@@ -251,6 +251,27 @@ test('text and files come as they are', async () => {
   expect(await failureOf(download(client, { url: 'https://elsewhere.example/steal' }))).toMatchObject({
     code: 'invalid_request',
   })
+})
+
+test('a stream that is given up before it is read keeps neither its connection nor a timer', async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+  const server = createServer((_request, response) => response.write('the first of many bytes'))
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const closed = new Promise((resolve) =>
+    server.once('request', (request) => request.socket.once('close', () => resolve('closed'))),
+  )
+  const controller = new AbortController()
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const client = createClient({ url, token: 'good' })
+  await client.admin.backup({}, { signal: controller.signal })
+  const timersBefore = timers()
+  controller.abort()
+  expect(timers()).toBeLessThan(timersBefore)
+  expect(await closed).toBe('closed')
 })
 
 test('pages gives every item of a list and asks for the next page only when it is needed', async () => {

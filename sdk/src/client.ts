@@ -1,6 +1,9 @@
-import { type Api, api, type Endpoint, type InputOf, type OutputOf } from '@orbyte/protocol'
+import type { Api, Endpoint, InputOf, OutputOf } from '@orbyte/protocol'
 import { type CallOptions, type Connection, createConnection } from './connection.ts'
+import { endpointTable } from './endpoint-table.ts'
+import { createLive, type Live, platformWebSocket, type WebSocketConstructor } from './live.ts'
 import { OrbyteError } from './orbyte-error.ts'
+import type { Operation } from './request.ts'
 import { defaultRetry, type Retry } from './retry.ts'
 import { memoryTokenStore, type Tokens, type TokenStore } from './tokens.ts'
 
@@ -13,8 +16,15 @@ export type ClientOptions = {
   onTokens?: (tokens: Tokens | null) => void
   /** Instead of `token` and `onTokens`: where the tokens are kept when several processes or tabs share them. */
   tokenStore?: TokenStore
+  /**
+   * For pages of the market's own origin: the refresh token is in a cookie, which scripts cannot read (log in with
+   * `in_cookie`). Default: false.
+   */
+  refreshInCookie?: boolean
   /** Default: the platform's. */
   fetch?: typeof fetch
+  /** For `live` and `watch`. Default: the platform's, where it has one; null, or none: `watch` uses event streams. */
+  webSocket?: WebSocketConstructor | null
   /** For calls that may be repeated: reads, and those with an idempotency key. */
   retry?: Partial<Retry>
   /** Default: 60 s. */
@@ -45,6 +55,10 @@ type Groups = {
 export type Client = Groups & {
   /** Logs this client in as whoever the tokens stand for; null logs it out. */
   setTokens(tokens: Tokens | null): Promise<void>
+  /** Whether there is an access token, or one can be had with the cookie. */
+  isLoggedIn(): Promise<boolean>
+  /** News as they happen, over one connection; null where the platform has no WebSocket. */
+  readonly live: Live | null
 }
 
 export function createClient(options: ClientOptions): Client {
@@ -54,18 +68,27 @@ export function createClient(options: ClientOptions): Client {
     url: options.url,
     fetch: options.fetch ?? ((...parameters) => fetch(...parameters)),
     store: options.tokenStore ?? memoryTokenStore(first, options.onTokens),
+    refreshInCookie: options.refreshInCookie ?? false,
     retry: { ...defaultRetry, ...options.retry },
     replyMsMax: options.replyMsMax ?? 60_000,
     silenceMsMax: options.silenceMsMax ?? 60_000,
   })
-  const groups = Object.entries(api).map(([name, endpoints]) => [
-    name,
-    callsOf(endpoints as Record<string, Endpoint>, connection),
-  ])
-  return { ...(Object.fromEntries(groups) as Groups), setTokens: (tokens) => connection.tokens.replace(tokens) }
+  const { tokens } = connection
+  const webSocket = options.webSocket === undefined ? platformWebSocket() : options.webSocket
+  const live = webSocket && createLive({ url: options.url, tokens, webSocket })
+  const groups = Object.entries(endpointTable).map(([name, endpoints]) => [name, callsOf(endpoints, connection)])
+  return {
+    ...(Object.fromEntries(groups) as Groups),
+    async setTokens(given) {
+      await tokens.replace(given)
+      live?.reconnect()
+    },
+    isLoggedIn: async () => ((await tokens.current()) ?? (await tokens.renew(''))) !== null,
+    live,
+  }
 }
 
-function callsOf(endpoints: Record<string, Endpoint>, connection: Connection) {
+function callsOf(endpoints: Record<string, Operation>, connection: Connection) {
   const calls = Object.entries(endpoints).map(([name, endpoint]) => [
     name,
     (input: Record<string, unknown> = {}, options: CallOptions = {}) => connection.call(endpoint, input, options),

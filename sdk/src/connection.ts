@@ -1,7 +1,8 @@
-import { api, encodeBase32, type Endpoint } from '@orbyte/protocol'
+import { encodeBase32 } from '@orbyte/protocol'
+import { endpointTable } from './endpoint-table.ts'
 import { eventsOfStream } from './event-stream.ts'
 import { errorOfReply, notAMarket, OrbyteError, parseJson, unreachable } from './orbyte-error.ts'
-import { type HttpRequest, requestOf } from './request.ts'
+import { type HttpRequest, type Operation, requestOf } from './request.ts'
 import { type Retry, withRetries } from './retry.ts'
 import { createTokenKeeper, type TokenKeeper, type TokenPair, type TokenStore } from './tokens.ts'
 
@@ -20,6 +21,7 @@ export type ConnectionOptions = {
   url: string
   fetch: typeof fetch
   store: TokenStore
+  refreshInCookie: boolean
   retry: Retry
   /** How long to wait for the first byte of a reply, in milliseconds; and for the whole of a JSON document. */
   replyMsMax: number
@@ -28,11 +30,15 @@ export type ConnectionOptions = {
 }
 export type Connection = {
   readonly tokens: TokenKeeper
-  call(endpoint: Endpoint, fields: Record<string, unknown>, options: CallOptions): Promise<unknown>
+  call(endpoint: Operation, fields: Record<string, unknown>, options: CallOptions): Promise<unknown>
 }
 
 export function createConnection(options: ConnectionOptions): Connection {
-  const tokens = createTokenKeeper(options.store, (refreshToken) => exchange(options, refreshToken))
+  const tokens = createTokenKeeper({
+    store: options.store,
+    refreshInCookie: options.refreshInCookie,
+    exchange: (refreshToken) => exchange(options, refreshToken),
+  })
   return {
     tokens,
     async call(endpoint, fields, { signal, idempotencyKey, replyMsMax = options.replyMsMax }) {
@@ -48,18 +54,30 @@ export function createConnection(options: ConnectionOptions): Connection {
 // `randomUUID` exists on secure origins only; a market on a local network is often plain http.
 const randomKey = () => encodeBase32(crypto.getRandomValues(new Uint8Array(15)))
 
-/** Never sent twice: a refresh token works once, and the market takes a second use for theft. */
-async function exchange(options: ConnectionOptions, refreshToken: string): Promise<TokenPair | null> {
-  const request = requestOf(api.auth.refresh, { refresh_token: refreshToken }, options.url)
+/** Never sent twice: a refresh token works once, and the market takes a second use for theft. Null: it is in a cookie. */
+async function exchange(options: ConnectionOptions, refreshToken: string | null): Promise<TokenPair | null> {
+  const endpoint = endpointTable.auth.refresh
+  const fields = refreshToken === null ? {} : { refresh_token: refreshToken }
   try {
-    return (await send({ endpoint: api.auth.refresh, request, options, signal: undefined })) as TokenPair
+    return (await send({
+      endpoint,
+      request: requestOf(endpoint, fields, options.url),
+      options,
+      signal: undefined,
+    })) as TokenPair
   } catch (error) {
-    if (error instanceof OrbyteError && error.status === 401) return null
+    // 400: there is no cookie.
+    if (error instanceof OrbyteError && (error.status === 401 || error.status === 400)) return null
     throw error
   }
 }
 
-type Sending = { endpoint: Endpoint; request: HttpRequest; options: ConnectionOptions; signal: AbortSignal | undefined }
+type Sending = {
+  endpoint: Operation
+  request: HttpRequest
+  options: ConnectionOptions
+  signal: AbortSignal | undefined
+}
 
 /** An access token that has expired is renewed and the call sent again: the market did nothing the first time. */
 async function sendAuthorised({ tokens, ...sending }: Sending & { tokens: TokenKeeper }): Promise<unknown> {
@@ -101,7 +119,7 @@ async function send(sending: Sending): Promise<unknown> {
   }
 }
 
-async function readReply(endpoint: Endpoint, response: Response, request: HttpRequest): Promise<unknown> {
+async function readReply(endpoint: Operation, response: Response, request: HttpRequest): Promise<unknown> {
   if (endpoint.reply === 'bytes') return new Uint8Array(await response.arrayBuffer())
   const text = await response.text()
   if (endpoint.reply === 'text') return text
@@ -161,7 +179,10 @@ type Watchdog = { signal: AbortSignal; restart(silenceMsMax: number): void; stop
 function createWatchdog(firstMsMax: number, outer: AbortSignal | undefined): Watchdog {
   const controller = new AbortController()
   let timer: ReturnType<typeof setTimeout> | undefined
-  const abort = () => controller.abort(outer?.reason)
+  const abort = () => {
+    clearTimeout(timer)
+    controller.abort(outer?.reason)
+  }
   outer?.addEventListener('abort', abort, { once: true })
   const restart = (silenceMsMax: number) => {
     clearTimeout(timer)

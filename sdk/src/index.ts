@@ -1,6 +1,7 @@
 export { type Call, type Client, type ClientOptions, createClient, logIn, logOut, type ReplyOf } from './client.ts'
 export type { CallOptions } from './connection.ts'
 export { createEventStreamParser, type StreamEvent } from './event-stream.ts'
+export type { Live, LiveListener, LiveMessage, LiveState, WebSocketConstructor } from './live.ts'
 export { OrbyteError, type OrbyteErrorCode } from './orbyte-error.ts'
 export { pages } from './pages.ts'
 export { download, followTask, type NewTaskOf, type RunOptions, runTask, type TaskOf } from './run-task.ts'

@@ -1,4 +1,4 @@
-import { type ErrorCode, Problem } from '@orbyte/protocol'
+import type { ErrorCode, Problem } from '@orbyte/protocol'
 
 /**
  * Every failure of a call. `code` is one of the contract's, or one of the client's own:
@@ -54,9 +54,9 @@ function page({ code, detail, status, errors, request_id, request }: OrbyteError
 /** The error of a reply with a status of 400 or more. `text` is its body. */
 export function errorOfReply(reply: { status: number; text: string; request: string }): OrbyteError {
   const { status, text, request } = reply
-  const problem = Problem.safeParse(parseJson(text))
-  if (problem.success) {
-    const { code, detail, errors, details, request_id } = problem.data
+  const problem = parseJson(text)
+  if (isProblem(problem)) {
+    const { code, detail, errors, details, request_id } = problem
     return new OrbyteError({ code: code as ErrorCode, detail, status, errors, details, request_id, request })
   }
   if (status === 502 || status === 503 || status === 504)
@@ -67,6 +67,11 @@ export function errorOfReply(reply: { status: number; text: string; request: str
       request,
     })
   return notAMarket({ status, request })
+}
+
+function isProblem(value: unknown): value is Problem {
+  const { code, detail, title } = (value ?? {}) as Partial<Problem>
+  return [code, detail, title].every((field) => typeof field === 'string')
 }
 
 export function notAMarket({ status, request }: { status: number; request: string }): OrbyteError {

@@ -1,6 +1,8 @@
 import { type Endpoint, fieldPlace } from '@orbyte/protocol'
 import { OrbyteError } from './orbyte-error.ts'
 
+/** What of an endpoint a client needs to call it. */
+export type Operation = Pick<Endpoint, 'method' | 'path' | 'reply' | 'idempotent'>
 export type HttpRequest = {
   url: URL
   init: Omit<RequestInit, 'headers'> & { headers: Record<string, string> }
@@ -9,7 +11,7 @@ export type HttpRequest = {
 type Fields = Readonly<Record<string, unknown>>
 
 /** Puts each input field where the contract says it travels. */
-export function requestOf(endpoint: Endpoint, fields: Fields, baseUrl: string): HttpRequest {
+export function requestOf(endpoint: Operation, fields: Fields, baseUrl: string): HttpRequest {
   const given = Object.entries(fields).filter(([, value]) => value !== undefined)
   const at = (place: 'path' | 'query' | 'body') => given.filter(([field]) => fieldPlace(endpoint, field) === place)
   const url = new URL(joinUrl(baseUrl, pathOf(endpoint, fields)))
@@ -36,7 +38,7 @@ function joinUrl(baseUrl: string, path: string): string {
   return baseUrl.replace(/\/+$/, '') + path
 }
 
-function pathOf(endpoint: Endpoint, fields: Fields): string {
+function pathOf(endpoint: Operation, fields: Fields): string {
   return endpoint.path.replace(/\{(\w+)\}/g, (_match, field: string) => {
     const text = String(fields[field] ?? '')
     // A URL drops "." and ".." even when they are escaped, so that the call would reach another endpoint.
@@ -45,7 +47,7 @@ function pathOf(endpoint: Endpoint, fields: Fields): string {
   })
 }
 
-function pathFieldError(endpoint: Endpoint, field: string): OrbyteError {
+function pathFieldError(endpoint: Operation, field: string): OrbyteError {
   const detail = `${field}: it is part of ${endpoint.path}, so it cannot be empty or dots.`
   return new OrbyteError({ code: 'invalid_request', detail, errors: [{ field, message: 'empty or dots' }] })
 }

@@ -1,5 +1,5 @@
 import {
-  api,
+  type api,
   type GivenTaskInput,
   type InputOf,
   type OutputOf,
@@ -8,6 +8,7 @@ import {
   type TaskType,
 } from '@orbyte/protocol'
 import type { Client } from './client.ts'
+import { endpointTable } from './endpoint-table.ts'
 import { OrbyteError } from './orbyte-error.ts'
 import { fieldsOfPath } from './request.ts'
 import { type TaskEvent, watch } from './watch.ts'
@@ -70,7 +71,7 @@ export async function download(
   file: Pick<TaskFile, 'url'>,
   options: { signal?: AbortSignal } = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const fields = fieldsOfPath(api.tasks.file, file.url)
+  const fields = fieldsOfPath(endpointTable.tasks.file, file.url)
   if (!fields)
     throw new OrbyteError({
       code: 'invalid_request',

@@ -35,18 +35,22 @@ export type TokenKeeper = {
   replace(tokens: Tokens | null): Promise<void>
 }
 
-/** `exchange` spends a refresh token; it resolves with null when the market refuses it. */
-export function createTokenKeeper(
-  store: TokenStore,
-  exchange: (refreshToken: string) => Promise<TokenPair | null>,
-): TokenKeeper {
+type Keeping = {
+  store: TokenStore
+  /** The refresh token is in a cookie of the market's own pages: whoever has none may still have that. */
+  refreshInCookie: boolean
+  /** Spends a refresh token; resolves with null when the market refuses it. */
+  exchange: (refreshToken: string | null) => Promise<TokenPair | null>
+}
+
+export function createTokenKeeper({ store, refreshInCookie, exchange }: Keeping): TokenKeeper {
   let renewal: Promise<string | null> | null = null
 
   async function renewNow(refused: string): Promise<string | null> {
     const tokens = await store.read()
     if (tokens && tokens.access_token !== refused) return tokens.access_token
-    if (!tokens?.refresh_token) return null
-    const pair = await exchange(tokens.refresh_token)
+    if (!tokens?.refresh_token && !refreshInCookie) return null
+    const pair = await exchange(tokens?.refresh_token ?? null)
     await store.write(pair)
     return pair?.access_token ?? null
   }

@@ -40,12 +40,17 @@ export type Config = {
   modelsPath: string
   /** DOWNLOADS_PATH: folder with the agent's npm tarball, if there is one. */
   downloadsPath: string | null
+  /** WEB_PATH: folder of the built web app, if there is one. */
+  webPath: string | null
   /** LOG_LEVEL: debug, info, warn, error or silent. Default info. */
   logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
   /** PUBLIC_URL, where others reach this server; default http://HOST:PORT. */
   publicUrl: string | null
-  /** TRUST_PROXY: take the client's address from X-Forwarded-For. */
-  trustProxy: boolean
+  /**
+   * TRUST_PROXY, default 0: how many proxies of yours stand before this server, each of which adds the address that it saw to
+   * X-Forwarded-For; `true` is one. Limits count by that address.
+   */
+  trustedProxies: number
   limits: Limits
   /**
    * TIME_SCALE, default 1: heartbeats, deadlines, cool-downs and all other times of this kind are multiplied by it. For trials
@@ -62,11 +67,16 @@ export type Limits = {
   outputBytesMax: number
   filesPerTaskMax: number
   logLinesPerTaskMax: number
+  /** Of an attempt's log, in all: what comes after it is not kept. */
+  logBytesPerAttemptMax: number
+  /** Pieces of output and log and words of progress of one attempt: each is an event, however short. */
+  piecesPerAttemptMax: number
   /** RATE_LIMIT_PER_MINUTE of calls by one address or user; 0: none. */
   callsPerMinuteMax: number
   /** Factor on every endpoint's own limit. Not from the environment: tests and benches raise it. */
   callLimitFactor: number
-  eventStreamsPerUserMax: number
+  /** Event streams and downloads of what tasks have produced, open at a time. */
+  streamsPerUserMax: number
   gpusPerOwnerMax: number
   agentsPerOwnerMax: number
   /** How often one agent may connect within `flapMs`. */
@@ -128,9 +138,11 @@ export const defaultLimits: Limits = {
   outputBytesMax: 10_000_000,
   filesPerTaskMax: 64,
   logLinesPerTaskMax: 10_000,
+  logBytesPerAttemptMax: 10_000_000,
+  piecesPerAttemptMax: 200_000,
   callsPerMinuteMax: 6_000,
   callLimitFactor: 1,
-  eventStreamsPerUserMax: 50,
+  streamsPerUserMax: 50,
   gpusPerOwnerMax: 1_000,
   agentsPerOwnerMax: 1_000,
   connectionsPerAgentMax: 12,
@@ -201,9 +213,10 @@ export function loadConfig(environment: Environment): Config {
     auditShare: percent(text('AUDIT_SHARE_PERCENT') ?? '2', 'AUDIT_SHARE_PERCENT') / 10_000,
     modelsPath: folder(text('MODELS_PATH'), ['../models', '../../models']) ?? resolve('./models'),
     downloadsPath: folder(text('DOWNLOADS_PATH'), ['./downloads', '../../dist/downloads']),
+    webPath: folder(text('WEB_PATH'), ['./web', '../../dist/web']),
     logLevel: logLevel(text('LOG_LEVEL') ?? 'info'),
     publicUrl: text('PUBLIC_URL')?.replace(/\/$/, '') ?? null,
-    trustProxy: boolean(text('TRUST_PROXY'), 'TRUST_PROXY'),
+    trustedProxies: proxies(text('TRUST_PROXY')),
     limits: {
       ...defaultLimits,
       callsPerMinuteMax: integer(text('RATE_LIMIT_PER_MINUTE'), {
@@ -278,6 +291,11 @@ function boolean(text: string | undefined, name: string): boolean {
   if (text === undefined || ['', '0', 'false', 'no', 'off'].includes(text.toLowerCase())) return false
   if (['1', 'true', 'yes', 'on'].includes(text.toLowerCase())) return true
   throw new Error(`${name}: give true or false, not "${text}"`)
+}
+
+function proxies(text: string | undefined): number {
+  if (text !== undefined && /^\d$/.test(text)) return Number(text)
+  return boolean(text, 'TRUST_PROXY') ? 1 : 0
 }
 
 /** In hundredths of a percent. */

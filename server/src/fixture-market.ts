@@ -53,7 +53,7 @@ export function marketOn(server: TestServer) {
   }
 
   /** Calls an endpoint; throws unless it is answered with a 2xx. */
-  async function ask<E extends Endpoint>(user: TestUser | null, endpoint: E, input: InputOf<E>): Promise<OutputOf<E>> {
+  async function ask<E extends Endpoint>(user: Asker | null, endpoint: E, input: InputOf<E>): Promise<OutputOf<E>> {
     const answer = await attempt(user, endpoint, input)
     if (answer.status >= 400) throw new Error(`${endpoint.method} ${endpoint.path}: ${JSON.stringify(answer.body)}`)
     return answer.body as OutputOf<E>

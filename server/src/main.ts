@@ -1,4 +1,5 @@
-import { relative } from 'node:path'
+import { existsSync } from 'node:fs'
+import { relative, resolve } from 'node:path'
 import { formatOrb, ProblemError } from '@orbyte/protocol'
 import { loadConfig, systemEnvironment } from './config.ts'
 import { startServer } from './server.ts'
@@ -27,7 +28,7 @@ async function serve(given: Record<string, string | undefined>) {
   const orbyte = programName()
   process.stdout.write(`Orbyte ${version}: a market at ${url}, kept in ${config.databasePath}
 
-  API documentation  ${url}/api/docs
+${config.webPath === null ? '' : `  Web app            ${url}\n`}  API documentation  ${url}/api/docs
   Is it up?          ${url}/api/health
 
   A first agent and a first task, from this folder:
@@ -38,7 +39,7 @@ async function serve(given: Record<string, string | undefined>) {
     ${orbyte} wallet deposit 10
     ${orbyte} run text "Once upon a time"
 
-  An administrator: ${orbyte} admin create you@example.org
+  An administrator: ${orbyte} admin create you@example.org${secretFlag(config.databasePath)}
   Stop with Ctrl-C.
 `)
   const stop = (signal: NodeJS.Signals) => {
@@ -55,8 +56,20 @@ async function serve(given: Record<string, string | undefined>) {
   process.on('SIGTERM', stop).on('SIGINT', stop)
 }
 
+/** Where the secret key is, for commands that do not run in the folder of the database. */
+function secretFlag(databasePath: string): string {
+  const path = `${databasePath}.secret`
+  const isFoundAnyway = resolve(path) === resolve('orbyte.db.secret') || !existsSync(path)
+  return isFoundAnyway ? '' : ` --secret-file ${shorter(path)}`
+}
+
 /** How this program was called, so that what is printed can be pasted. */
 function programName(): string {
-  const path = relative('', process.argv[1] ?? 'orbyte')
+  const path = shorter(process.argv[1] ?? 'orbyte')
   return path.endsWith('.ts') ? `npx tsx ${path}` : `node ${path}`
+}
+
+function shorter(path: string): string {
+  const fromHere = relative('', path)
+  return fromHere.length < path.length ? fromHere : path
 }

@@ -10,6 +10,7 @@ import { deleteOldIdempotencyKeys } from './http/idempotency-store.ts'
 import { ledgerKeyFrom } from './ledger/ledger-key.ts'
 import { createLedger } from './ledger/ledger-service.ts'
 import { createWalletService } from './ledger/wallet-service.ts'
+import { createLiveService } from './live/live-service.ts'
 import type { Catalogue } from './models/model-catalogue.ts'
 import { modelsOfGpu } from './models/model-fit.ts'
 import { createModelService } from './models/model-service.ts'
@@ -53,7 +54,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   const models = createModelService(catalogue, gpus.registry)
   const taskFiles = createTaskFiles(context)
   const tasks = createTaskService(context, { payments, accounts, files: taskFiles })
-  const streams = createTaskStreams(context, tasks)
+  const streams = createTaskStreams(context, { tasks, authentication })
   const attempts = createAttemptService(context, taskFiles)
   const speeds = await createSpeedService(context, gpus.registry)
   const connections = createAgentConnections()
@@ -66,6 +67,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   })
   const admission = createAgentAdmission(context, { users, credentials })
   const agents = await createAgentService(context, { users, admission, gpus, scheduler, audits, connections })
+  const live = createLiveService(context, { tasks, gpus, wallet })
   const admin = createAdminService(context, { users, passwords, payments, disputes, tasks, scheduler, agents })
   const backups = createBackupService(context, { ledger })
   const stopHousekeeping = keepHouse(context, { payments, disputes, tasks, taskFiles })
@@ -90,6 +92,7 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
     submissions,
     audits,
     agents,
+    live,
     admin,
     backups,
     /** Nothing happens by itself any more. Resolves once what was waiting to be written is. */

@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import { adminRoutes } from './admin/admin-routes.ts'
 import { healthRoute } from './admin/health-routes.ts'
 import { agentRoutes } from './agents/agent-routes.ts'
-import { mountAgentSocket } from './agents/agent-socket.ts'
+import { agentDoor } from './agents/agent-socket.ts'
 import { auditRoutes } from './audits/audit-routes.ts'
 import type { Config } from './config.ts'
 import type { Clock, Context, Log, Random } from './context.ts'
@@ -16,15 +16,17 @@ import type { FileStore } from './file-store.ts'
 import { gpuRoutes } from './gpus/gpu-routes.ts'
 import { mountDocs } from './http/docs.ts'
 import { createHttpServer, mountRoutes } from './http/http-server.ts'
-import { mountDownloads } from './http/static.ts'
+import { mountDownloads, mountWebApp } from './http/static.ts'
+import { mountSockets } from './http/web-sockets.ts'
 import { ledgerRoutes } from './ledger/ledger-routes.ts'
+import { liveDoor } from './live/live-socket.ts'
 import { createMarket } from './market.ts'
 import { loadCatalogue } from './models/model-catalogue.ts'
 import { modelRoutes } from './models/model-routes.ts'
 import { paymentRoutes } from './payments/payment-routes.ts'
 import { schedulerRoutes } from './scheduler/scheduler-routes.ts'
 import { speedRoutes } from './speeds/speed-routes.ts'
-import { systemClock, systemLog, systemRandom } from './system-context.ts'
+import { endProcess, systemClock, systemLog, systemRandom } from './system-context.ts'
 import { folderFileStore, memoryFileStore } from './system-file-store.ts'
 import { taskRoutes } from './tasks/task-routes.ts'
 import { userRoutes } from './users/user-routes.ts'
@@ -77,9 +79,10 @@ async function compose(context: Context): Promise<Server> {
     healthRoute(context, { gpus, scheduler, isStopping: () => stopping }),
   ]
   mountRoutes(app, context, { routes, authenticate: market.authentication.authenticate })
-  mountAgentSocket(app, context, { agents, scheduler })
+  mountSockets(app, context, [agentDoor(context, { agents, scheduler }), liveDoor(context, market)])
   await mountDocs(app, version)
   if (config.downloadsPath !== null) await mountDownloads(app, config.downloadsPath)
+  if (config.webPath !== null) await mountWebApp(app, config.webPath)
   const url = await app.listen({ port: config.port, host: config.host })
 
   async function close() {
@@ -96,6 +99,13 @@ function createContext(config: Config, outside: Outside): Context {
   const clock = outside.clock ?? systemClock
   const log = outside.log ?? systemLog(config.logLevel)
   const onEffectError = (error: unknown) => log.error({ error }, 'an effect of a commit failed')
+  const onDoubt = (error: unknown) => {
+    log.error(
+      { error },
+      'the system cannot say whether a commit is on the disk: the market ends, and finds out when it is started again',
+    )
+    endProcess()
+  }
   const inMemory = config.databasePath === ':memory:'
   if (!inMemory) mkdirSync(dirname(config.databasePath), { recursive: true })
   return {
@@ -103,7 +113,7 @@ function createContext(config: Config, outside: Outside): Context {
     clock,
     random: outside.random ?? systemRandom,
     log,
-    database: outside.database ?? openSqlite(config.databasePath, { onEffectError }),
+    database: outside.database ?? openSqlite(config.databasePath, { onEffectError, onDoubt }),
     files: outside.files ?? (inMemory ? memoryFileStore() : folderFileStore(`${config.databasePath}.files`)),
     events: createEventLog(clock),
   }

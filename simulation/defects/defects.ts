@@ -12,7 +12,17 @@ export const defects: readonly Defect[] = [
       {
         file: 'server/src/scheduler/attempt-reports.ts',
         replace: 'if (isOpen(active)) await end(active, message)\n    endings.free(active)',
-        by: 'active.standing = "open"\n    await end(active, message)',
+        by: 'active.standing = "open"\n    await end(active, message)\n    endings.free(active)',
+      },
+      {
+        file: 'server/src/scheduler/attempt-book.ts',
+        replace: 'if (!byId.delete(active.attempt.id)) return\n',
+        by: '',
+      },
+      {
+        file: 'server/src/scheduler/attempt-endings.ts',
+        replace: '(await attempts.isOpenAs(tx, known)) && work(tx)',
+        by: 'work(tx)',
       },
       {
         file: 'server/src/tasks/task-ending.ts',
@@ -22,30 +32,67 @@ export const defects: readonly Defect[] = [
       },
     ],
   },
-  one('forget what was waiting at a restart', {
+  one('forget the holds of what runs at a restart', {
+    file: 'server/src/scheduler/scheduler-service.ts',
+    replace: 'if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)',
+    by: `if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)
+      await database.transaction((tx) => payments.charge(tx, { task_id: task.id, cost: 0 } as never))`,
+  }),
+  one('forget at a restart what was waiting', {
     file: 'server/src/scheduler/scheduler-service.ts',
     replace: 'queue.add(waiting(task, history))\n        continue',
     by: 'continue',
   }),
-  one('forget a hold when the end is written', {
-    file: 'server/src/payments/payment-service.ts',
-    replace: "if (excess > 0) await ledger.release(tx, { taskId: charge.task_id, amount: excess, reason: 'end' })",
-    by: "if (excess > 0 && charge.cost > 0) await ledger.release(tx, { taskId: charge.task_id, amount: excess, reason: 'end' })",
-  }),
-  one('accept what a stale attempt says', {
-    file: 'server/src/scheduler/attempt-book.ts',
-    replace: "return active !== null && active.standing === 'open' && active.ending === null",
-    by: 'return active !== null',
-  }),
-  one('double-book a GPU', {
+  one('forget at a restart which GPUs are taken', {
     file: 'server/src/scheduler/scheduler-service.ts',
     replace: 'if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)',
     by: 'void attemptHoldsGpu(status)',
   }),
+  one('drop the grace timer at a restart', {
+    file: 'server/src/agents/agent-liveness.ts',
+    replace:
+      "states.set(agentId, { liveness: 'unknown', cancel: () => {}, heardMs: context.clock.now() })\n      wait(agentId, 2)",
+    by: "states.set(agentId, { liveness: 'unknown', cancel: () => {}, heardMs: context.clock.now() })",
+  }),
+  one('accept a stale token', {
+    file: 'server/src/scheduler/attempt-book.ts',
+    replace: 'active && active.attempt.agent_id === agentId && active.attempt.fencing_token === ref.fencing_token',
+    by: 'active && active.attempt.agent_id === agentId',
+  }),
+  one('let any agent speak for any attempt', {
+    file: 'server/src/scheduler/attempt-book.ts',
+    replace: 'active && active.attempt.agent_id === agentId && active.attempt.fencing_token === ref.fencing_token',
+    by: 'active && active.attempt.fencing_token === ref.fencing_token',
+  }),
+  {
+    name: 'double-book a GPU',
+    changes: [
+      {
+        file: 'server/src/gpus/gpu-registry.ts',
+        replace: 'if (!gpu || gpu.attemptId !== null || this.#withdrawn.has(gpuId)) return false',
+        by: 'if (!gpu || this.#withdrawn.has(gpuId)) return false',
+      },
+      {
+        file: 'server/src/scheduler/free-gpus.ts',
+        replace: "if (gpuStatus(gpu) !== 'available' || gpu.agentId === null",
+        by: "if (!['available', 'in_use'].includes(gpuStatus(gpu)) || gpu.agentId === null",
+      },
+      {
+        file: 'agent/src/attempts/admission.ts',
+        replace: "if (situation.isDeviceBusy) return refusal('gpu_busy', 'The GPU is still held by another attempt.')",
+        by: '',
+      },
+    ],
+  },
   one('acknowledge before it is on the disk', {
     file: 'server/src/agents/agent-conversation.ts',
     replace: 'await handle(message)\n',
     by: 'void handle(message).catch(() => {})\n',
+  }),
+  one('acknowledge across a gap', {
+    file: 'server/src/agents/agent-conversation.ts',
+    replace: 'if (seqBefore(message) > lastSeq) {',
+    by: 'if (seqBefore(message) < 0) {',
   }),
   one('lose a result that was not acknowledged', {
     file: 'agent/src/attempts/attempt-runner.ts',
@@ -56,6 +103,26 @@ export const defects: readonly Defect[] = [
     file: 'agent/src/connection/outbox.ts',
     replace: 'for (const entry of this.#entries.slice(0, this.#sentCount)) send(numbered(entry))',
     by: '',
+  }),
+  one('take a result without the output before it', {
+    file: 'server/src/scheduler/attempt-endings.ts',
+    replace: '(await attempts.isOpenAs(tx, known)) && work(tx)',
+    by: 'work(tx)',
+  }),
+  one('keep what an earlier attempt had put out', {
+    file: 'server/src/tasks/attempt-service.ts',
+    replace: "await events.append(tx, { type: 'output.reset', ...about(subject) })",
+    by: '',
+  }),
+  one('tell of a change before it is committed', {
+    file: 'server/src/db/sqlite-commit.ts',
+    replace: 'this.effects.push(effect)',
+    by: 'effect()',
+  }),
+  one('forget idempotency keys', {
+    file: 'server/src/http/idempotency-store.ts',
+    replace: 'if (row && row.created_at >= oldest) {',
+    by: 'if (row && row.created_at < oldest) {',
   }),
   {
     name: 'charge the time to get ready',
@@ -73,20 +140,84 @@ export const defects: readonly Defect[] = [
       },
     ],
   },
-  one('drop the grace timer at a restart', {
-    file: 'server/src/agents/agent-liveness.ts',
-    replace:
-      "states.set(agentId, { liveness: 'unknown', cancel: () => {}, heardMs: context.clock.now() })\n      wait(agentId, 2)",
-    by: "states.set(agentId, { liveness: 'unknown', cancel: () => {}, heardMs: context.clock.now() })",
+  one('believe the agent’s clock', {
+    file: 'server/src/payments/pricing.ts',
+    replace: 'Math.min(evidence.claimedMs, evidence.observedMs, evidence.maxMs)',
+    by: 'Math.min(evidence.claimedMs, evidence.maxMs)',
+  }),
+  one('charge for a provider’s failure', {
+    file: 'server/src/scheduler/attempt-reports.ts',
+    replace: "if (outcome === 'failed' && fault === 'renter') return endings.failRenter",
+    by: "if (outcome === 'failed') return endings.failRenter",
   }),
   one('round off by one against the renter', {
     file: 'server/src/payments/pricing.ts',
-    replace: 'return micros(Number((exact + msPerHour - 1n) / msPerHour))',
-    by: 'return micros(Number(exact / msPerHour) + 1)',
+    replace: 'const cost = (exact + msPerHour - 1n) / msPerHour',
+    by: 'const cost = exact / msPerHour + 1n',
   }),
+  one('round the fee against the provider', {
+    file: 'server/src/payments/pricing.ts',
+    replace: 'BigInt(basisPoints)) / 10_000n',
+    by: 'BigInt(basisPoints) + 9_999n) / 10_000n',
+  }),
+  one('give nothing back where a task cost nothing', {
+    file: 'server/src/payments/payment-service.ts',
+    replace: "if (excess > 0) await ledger.release(tx, { taskId: charge.task_id, amount: excess, reason: 'end' })",
+    by: "if (excess > 0 && charge.cost > 0) await ledger.release(tx, { taskId: charge.task_id, amount: excess, reason: 'end' })",
+  }),
+  {
+    name: 'begin the ledger’s chain anew at a restart',
+    changes: [
+      {
+        file: 'server/src/ledger/open-batch.ts',
+        replace: 'let open: OpenBatch | null = null',
+        by: 'let open: OpenBatch | null = null\n  let isChained = false',
+      },
+      {
+        file: 'server/src/ledger/open-batch.ts',
+        replace: 'previous_hash: hash }',
+        by: 'previous_hash: isChained ? hash : ((isChained = true), genesisHash) }',
+      },
+    ],
+  },
   one('an agent that does not stop at its deadline', {
     file: 'agent/src/attempts/attempt.ts',
     replace: 'if (leftMs <= 0) return this.stop(deadlinePassed)',
     by: 'if (leftMs <= 0) return',
   }),
+  one('forget at a restart what the owner has taken back', {
+    file: 'agent/src/owner/pauses.ts',
+    replace: 'this.#paused = Paused.parse(JSON.parse(text))',
+    by: '',
+  }),
+  one('give a GPU that is taken back the task that it was asked for', {
+    file: 'server/src/scheduler/attempts-of-agents.ts',
+    replace: 'await Promise.all(book.ofGpu(id).map(',
+    by: "await Promise.all(book.ofGpu(id).filter((active) => active.status !== 'offered').map(",
+  }),
+  one('ask a GPU again that has just failed', {
+    file: 'server/src/scheduler/rankers.ts',
+    replace: 'return againAtMs !== undefined && !(retryFailed && againAtMs <= nowMs)',
+    by: 'return againAtMs === -1 && retryFailed && nowMs > 0',
+  }),
+  one('wait for longer than was asked', {
+    file: 'server/src/scheduler/scheduler-service.ts',
+    replace: 'filter(({ waitUntilMs }) => waitUntilMs <= nowMs)',
+    by: 'filter(({ waitUntilMs }) => waitUntilMs <= nowMs - 86_400_000)',
+  }),
+  {
+    name: 'miss that a GPU is free again',
+    changes: [
+      {
+        file: 'server/src/scheduler/scheduler-service.ts',
+        replace: 'registry.onChange(wake)',
+        by: 'registry.onChange(() => {})',
+      },
+      {
+        file: 'server/src/scheduler/scheduler-service.ts',
+        replace: 'shares.forgetOld()\n    wake()',
+        by: 'shares.forgetOld()',
+      },
+    ],
+  },
 ]

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { fileChunkBytesMax } from '@orbyte/protocol'
+import { fileChunkBytesMax, TaskFileName } from '@orbyte/protocol'
 import type { Clock } from '../clock.ts'
 import type { ReliableMessage } from '../connection/wire-messages.ts'
 import { AttemptError, type OutputFile } from '../executors/executor.ts'
@@ -14,7 +14,6 @@ const logCharactersAtOnceMax = 131_072
 const logMs = 100
 /** As many as a market keeps. */
 const logLinesMax = 10_000
-const fileNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/
 const mimeTypePattern = /^[a-z]+\/[a-z0-9.+-]+$/
 
 export type AttemptOutputOptions = {
@@ -65,7 +64,7 @@ export class AttemptOutput {
 
   file({ name, mimeType, bytes }: OutputFile): void {
     if (!this.#fits(bytes.length)) return
-    if (!fileNamePattern.test(name) || !mimeTypePattern.test(mimeType) || this.#names.has(name)) {
+    if (!TaskFileName.safeParse(name).success || !mimeTypePattern.test(mimeType) || this.#names.has(name)) {
       return this.#fail(
         new AttemptError('engine_failed', `The engine gave a file that cannot be named "${name}".`, 'provider'),
       )

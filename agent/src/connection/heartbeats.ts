@@ -9,6 +9,8 @@ export type HeartbeatsOptions = {
   attempts(): Heartbeat['attempts']
   /** May be slow, or never answer: a heartbeat does not wait for it, and carries what was known last. */
   telemetry(): Promise<Map<string, Telemetry>>
+  /** The number of the last reliable message. */
+  lastSeq(): number
   send(heartbeat: Heartbeat): void
   /** Several heartbeats had no answer. */
   onSilence(): void
@@ -81,7 +83,7 @@ export class Heartbeats {
     const attempts = this.#options.attempts()
     const attemptIds = new Set(attempts.map(({ attempt_id }) => attempt_id))
     this.#unanswered.set(id, { sentAt: momentNow(this.#options.clock), attemptIds })
-    this.#options.send({ type: 'heartbeat', id, devices: this.#telemetry, attempts })
+    this.#options.send({ type: 'heartbeat', id, last_seq: this.#options.lastSeq(), devices: this.#telemetry, attempts })
   }
 
   async #sample(): Promise<void> {

@@ -41,6 +41,16 @@ export class Outbox {
     this.#unacknowledgedBytesMax = unacknowledgedBytesMax
   }
 
+  /** The last number that was given. */
+  get lastSeq(): number {
+    return this.#nextSeq - 1
+  }
+
+  /** Everything up to this number has been acknowledged. */
+  get acknowledgedSeq(): number {
+    return this.lastSeq - this.#sentCount
+  }
+
   /** False: there is no room, and the message is not sent. */
   add(message: ReliableMessage, onAcknowledged?: () => void): boolean {
     const body = JSON.stringify(message)

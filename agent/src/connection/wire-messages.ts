@@ -1,4 +1,4 @@
-import { type AgentMessage, ServerMessage } from '@orbyte/protocol'
+import { type AgentMessage, isTooDeep, ServerMessage } from '@orbyte/protocol'
 import type { z } from 'zod'
 
 /** What the agent sends, as it is on the wire: amounts are decimal strings. */
@@ -20,6 +20,7 @@ export function parseServerMessage(text: string): ServerMessage | Error {
   } catch {
     return new Error('it is no JSON')
   }
+  if (isTooDeep(value)) return new Error('it is nested too deeply')
   const parsed = ServerMessage.safeParse(value)
   if (parsed.success) return parsed.data
   const [issue] = parsed.error.issues

@@ -3,6 +3,7 @@ import { dirname } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { AttemptError } from '../executors/executor.ts'
 import { type ExpectedFile, hashFile } from './file-check.ts'
+import { PrivateAddressError, type PublicFetch } from './public-fetch.ts'
 
 export type DownloadRequest = ExpectedFile & {
   readonly url: string
@@ -11,7 +12,7 @@ export type DownloadRequest = ExpectedFile & {
 }
 
 export type DownloadOptions = {
-  readonly fetch: typeof fetch
+  readonly fetch: PublicFetch
   readonly clock: Clock
   readonly signal: AbortSignal
   onProgress(receivedBytes: number, totalBytes: number): void
@@ -50,6 +51,7 @@ async function receiveAll(request: DownloadRequest, part: string, options: Downl
     } catch (error) {
       options.signal.throwIfAborted()
       if (error instanceof AttemptError) throw error
+      if (error instanceof PrivateAddressError) throw unavailable(request, error.message)
       fruitlessTries = (await sizeOf(part)) > before ? 0 : fruitlessTries + 1
       if (fruitlessTries >= fruitlessTriesMax) throw unavailable(request, reasonOf(error))
       await options.clock.sleep(firstPauseMs * 2 ** fruitlessTries, options.signal)

@@ -56,6 +56,10 @@ test('a file is downloaded once, checked, and then used from the disk', async ()
   expect(await readFile(local.files['weights']!)).toEqual(content)
   expect(progress.at(-1)).toBe(content.length)
   expect(progress).toEqual([...progress].sort((first, second) => first - second))
+
+  progress.length = 0
+  await cache.fetchModel(modelOf(), { signal: never(), onProgress: (received) => progress.push(received) })
+  expect(progress).toEqual([])
   await fetchFrom(cache)
   await fetchFrom(cacheOf())
   expect(ranges).toHaveLength(1)
@@ -77,6 +81,15 @@ test('what an earlier process left behind is gone on with', async () => {
   await leavePart(content.subarray(0, 123_456))
   await fetchFrom(cacheOf())
   expect(ranges).toEqual(['bytes=123456-'])
+})
+
+test('a model’s URL that leads into the owner’s own network is not fetched', async () => {
+  const model = modelOf()
+  const { port } = new URL(serverUrl)
+  const files = [{ ...model.files[0]!, url: `http://localhost:${port}/weights` }]
+  const fetched = cacheOf().fetchModel({ ...model, files }, { signal: never(), onProgress: () => {} })
+  await expect(fetched).rejects.toMatchObject({ code: 'model_unavailable', message: expect.stringContaining('public') })
+  expect(ranges).toEqual([])
 })
 
 test('a server that knows no ranges sends the file from its start', async () => {

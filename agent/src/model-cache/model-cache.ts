@@ -5,6 +5,7 @@ import { cancelReason } from '../executors/cancel-reason.ts'
 import { AttemptError, type LocalModel } from '../executors/executor.ts'
 import { type DownloadRequest, downloadFile } from './download.ts'
 import { createFileCheck } from './file-check.ts'
+import { createPublicFetch, type PublicFetch } from './public-fetch.ts'
 
 export type ModelCacheOptions = {
   /** Downloads go to "models" in it, each under its SHA-256. */
@@ -23,7 +24,7 @@ export type ModelCacheOptions = {
 
 export type FetchModelOptions = {
   readonly signal: AbortSignal
-  /** Bytes of all files of the model together. */
+  /** Bytes of all files of the model together. Not called where all of them are here already. */
   onProgress(receivedBytes: number, totalBytes: number): void
 }
 
@@ -35,6 +36,7 @@ export interface ModelCache {
 
 export function createModelCache(options: ModelCacheOptions): ModelCache {
   const check = createFileCheck()
+  const fetchPublic = createPublicFetch({ marketUrl: options.serverUrl, fetch: options.fetch })
   const downloads = new Map<string, SharedDownload>()
 
   async function findFile(file: ModelFile, signal: AbortSignal): Promise<string | null> {
@@ -46,9 +48,9 @@ export function createModelCache(options: ModelCacheOptions): ModelCache {
     return null
   }
 
-  async function fetchFile(file: ModelFile, listener: Listener): Promise<string> {
+  async function fetchFile(file: ModelFile, listener: Listener): Promise<{ path: string; isNew: boolean }> {
     const found = await findFile(file, listener.signal)
-    if (found !== null) return found
+    if (found !== null) return { path: found, isNew: false }
     const target = downloadPath(options, file)
     // A download that is being given up is not joined, nor started again before it has let go of its file.
     while (downloads.get(file.sha256)?.isAbandoned()) await downloads.get(file.sha256)?.ended
@@ -57,12 +59,12 @@ export function createModelCache(options: ModelCacheOptions): ModelCache {
       const url = URL.canParse(file.url, options.serverUrl) ? new URL(file.url, options.serverUrl) : null
       if (url === null || !/^https?:$/.test(url.protocol)) throw noWay(file)
       const request = { url: url.href, target, sha256: file.sha256, sizeBytes: file.size_bytes }
-      download = startDownload(request, options)
+      download = startDownload(request, { fetch: fetchPublic, clock: options.clock })
       downloads.set(file.sha256, download)
       void download.ended.then(() => downloads.delete(file.sha256))
     }
     await joinDownload(download, listener)
-    return target
+    return { path: target, isNew: true }
   }
 
   return {
@@ -73,9 +75,11 @@ export function createModelCache(options: ModelCacheOptions): ModelCache {
       try {
         for (const file of model.files) {
           const onFileProgress = (received: number) => onProgress(finishedBytes + received, totalBytes)
-          files[file.name] = await fetchFile(file, { signal, onProgress: onFileProgress })
+          const { path, isNew } = await fetchFile(file, { signal, onProgress: onFileProgress })
+          files[file.name] = path
           finishedBytes += file.size_bytes
-          onProgress(finishedBytes, totalBytes)
+          // What was here already is nothing to wait for.
+          if (isNew) onProgress(finishedBytes, totalBytes)
         }
       } catch (error) {
         throw signal.aborted ? cancelReason(signal) : error
@@ -99,7 +103,9 @@ type SharedDownload = {
   isAbandoned(): boolean
 }
 
-function startDownload(request: DownloadRequest, { fetch, clock }: ModelCacheOptions): SharedDownload {
+type DownloadTools = { readonly fetch: PublicFetch; readonly clock: Clock }
+
+function startDownload(request: DownloadRequest, { fetch, clock }: DownloadTools): SharedDownload {
   const abandoned = new AbortController()
   const listeners = new Set<Listener>()
   const finished = downloadFile(request, {

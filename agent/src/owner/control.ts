@@ -61,13 +61,19 @@ export async function askAgent(
   const socket = connect(controlPath(dataPath))
   socket.setTimeout(answerMsMax, () => socket.destroy(new Error('it does not answer')))
   const failed = new Promise<never>((_resolve, reject) => {
-    socket.on('error', (error) => reject(new Error(`No agent runs on ${dataPath}: ${error.message}`)))
+    socket.on('error', (error) => reject(new Error(noAnswer(dataPath, error))))
   })
   socket.write(`${JSON.stringify({ command, gpu })}\n`)
   const reply = Reply.parse(JSON.parse(await Promise.race([readLine(socket), failed])))
   socket.destroy()
   if ('error' in reply) throw new Error(reply.error)
   return reply.status
+}
+
+function noAnswer(dataPath: string, error: NodeJS.ErrnoException): string {
+  const isGone = error.code === 'ENOENT' || error.code === 'ECONNREFUSED'
+  const what = isGone ? `No agent runs on ${dataPath}.` : `The agent on ${dataPath} cannot be asked: ${error.message}.`
+  return `${what} Start one: orbyte agent start. Where it has another data folder: --data FOLDER`
 }
 
 async function answer(agent: Agent, line: string): Promise<z.input<typeof Reply>> {

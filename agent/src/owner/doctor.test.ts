@@ -43,7 +43,7 @@ test('each problem comes with what to do', async () => {
   answer = { hello: 'world' }
   const doctor = doctorOf([], {
     nodeVersion: '18.20.1',
-    runningAgent: async () => ({ connected: false }),
+    runningAgent: async () => ({ connected: false, devices: [] }),
   })
   const checks = await examine({
     ...doctor,
@@ -73,6 +73,17 @@ test('each problem comes with what to do', async () => {
     { name: 'GPUs', state: 'problem', remedy: expect.stringContaining('--cpu') },
     { name: 'executor llama', state: 'problem', remedy: 'orbyte agent engines' },
   ])
+})
+
+test('an agent that runs with --cpu offers what this command alone would not find', async () => {
+  const device = { index: 0, uuid: 'CPU-1', gpu_id: null, name: 'mine', model: 'CPU EPYC', kind: 'cpu', vram_gb: 16 }
+  const status = { price_per_hour: null, cool_down_ms: 0, status: 'available' as const, attempt: null }
+  const doctor = doctorOf([], { runningAgent: async () => ({ connected: true, devices: [{ ...device, ...status }] }) })
+  const checks = await examine({ ...doctor, outside: { ...doctor.outside, detectors: () => [] } })
+  expect(checks.find(({ name }) => name === 'GPUs')).toMatchObject({
+    state: 'ok',
+    message: 'CPU EPYC (16.0 GiB), by the agent that runs',
+  })
 })
 
 test('a market that is not there is said', async () => {

@@ -1,5 +1,6 @@
 import { Health } from '@orbyte/protocol'
 import type { AgentOptions } from '../agent-config.ts'
+import type { AgentStatus } from '../agent-status.ts'
 import { Devices } from '../gpus/devices.ts'
 import { loadIdentity } from '../identity.ts'
 import type { Outside } from '../outside.ts'
@@ -19,7 +20,7 @@ export type DoctorOptions = {
   readonly nodeVersion: string
   readonly fetch: typeof fetch
   /** Null: no agent runs here. */
-  readonly runningAgent: () => Promise<{ readonly connected: boolean } | null>
+  readonly runningAgent: () => Promise<Pick<AgentStatus, 'connected' | 'devices'> | null>
   readonly signal: AbortSignal
 }
 
@@ -28,8 +29,9 @@ const diskBytesMin = 2 * 2 ** 30
 /** Everything that an agent needs, looked at one by one. */
 export async function examine(doctor: DoctorOptions): Promise<DoctorCheck[]> {
   const basics = [checkNode(doctor.nodeVersion), await checkDataFolder(doctor), await checkDisk(doctor)]
-  const market = [await checkServer(doctor), await checkEnrolment(doctor), await checkAgent(doctor)]
-  return [...basics, ...market, await checkGpus(doctor), ...(await checkExecutors(doctor))]
+  const running = await doctor.runningAgent().catch(() => null)
+  const market = [await checkServer(doctor), await checkEnrolment(doctor), checkAgent(running)]
+  return [...basics, ...market, await checkGpus(doctor, running), ...(await checkExecutors(doctor))]
 }
 
 function checkNode(version: string): DoctorCheck {
@@ -93,15 +95,16 @@ async function checkEnrolment({ options, outside }: DoctorOptions): Promise<Doct
   }
 }
 
-async function checkAgent({ runningAgent }: DoctorOptions): Promise<DoctorCheck> {
+type RunningAgent = Awaited<ReturnType<DoctorOptions['runningAgent']>>
+
+function checkAgent(running: RunningAgent): DoctorCheck {
   const name = 'agent'
-  const running = await runningAgent().catch(() => null)
   if (running === null) return ok(name, 'does not run at the moment')
   if (running.connected) return ok(name, 'runs, and is connected')
   return problem(name, 'runs, and is not connected', 'See why: orbyte agent status')
 }
 
-async function checkGpus({ outside }: DoctorOptions): Promise<DoctorCheck> {
+async function checkGpus({ outside }: DoctorOptions, running: RunningAgent): Promise<DoctorCheck> {
   const name = 'GPUs'
   // Nothing is kept of it: the fingerprint names only devices that are asked for.
   const devices = new Devices({ detectors: outside.detectors('doctor'), log: outside.log })
@@ -110,6 +113,9 @@ async function checkGpus({ outside }: DoctorOptions): Promise<DoctorCheck> {
   const broken = devices.problems()
   if (broken.length > 0) return problem(name, [...found, ...broken].join(', '), 'Repair or reinstall the driver')
   if (found.length > 0) return ok(name, found.join(', '))
+  // The agent that runs was started with flags that this command was not given.
+  const offered = (running?.devices ?? []).map(({ model, vram_gb }) => `${model} (${vram_gb.toFixed(1)} GiB)`)
+  if (offered.length > 0) return ok(name, `${offered.join(', ')}, by the agent that runs`)
   return problem(name, 'none was found', 'Install the driver of your GPU, or offer the CPU with --cpu')
 }
 

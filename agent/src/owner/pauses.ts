@@ -31,11 +31,13 @@ export class Pauses {
     return this.#paused[deviceUuid] ?? null
   }
 
+  /** Holds at once. Rejects where it could not be kept for the next agent process too. */
   async pause(deviceUuids: readonly string[], reason: PauseReason): Promise<void> {
     for (const uuid of deviceUuids) this.#paused[uuid] = reason
     await this.#write()
   }
 
+  /** Holds at once. Rejects where it could not be kept for the next agent process too. */
   async resume(deviceUuids: readonly string[]): Promise<void> {
     for (const uuid of deviceUuids) delete this.#paused[uuid]
     await this.#write()
@@ -43,9 +45,12 @@ export class Pauses {
 
   async #write(): Promise<void> {
     const text = JSON.stringify(this.#paused)
-    this.#written = this.#written
-      .then(() => this.#storage.write(fileName, text, { durable: true }))
-      .catch((error: unknown) => this.#log.error(`${fileName} cannot be written: ${String(error)}`))
-    await this.#written
+    const written = this.#written.then(() => this.#storage.write(fileName, text, { durable: true }))
+    this.#written = written.catch(() => {})
+    await written.catch((error: unknown) => {
+      const message = `It is so now, but it cannot be kept in ${fileName} (${error instanceof Error ? error.message : String(error)}), so that a restart of the agent undoes it. Make room on the disk, then say it again.`
+      this.#log.error(message)
+      throw new Error(message)
+    })
   }
 }

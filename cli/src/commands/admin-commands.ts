@@ -18,7 +18,7 @@ export function addAdminCommands(program: Command, cli: Cli) {
     .command('admin')
     .summary('run a market: users, disputes, checks, pause')
     .description(
-      'Run a market. Log in as an administrator, or work as the operator: with the market’s secret key (--secret-file, SECRET_KEY, or the file beside the database in this folder). The first administrator is made that way.',
+      'Run a market. Log in as an administrator, or work as its operator with --secret-file. `create` makes the first administrator: it takes the market’s secret key from --secret-file, SECRET_KEY, or the file beside the database in this folder.',
     )
     .option('--secret-file <file>', 'the market’s secret key: work as its operator')
   examples(admin, [
@@ -100,6 +100,7 @@ function addUserCommands(admin: Command, cli: Cli, client: AdminClient) {
     .action(async (userId: string) => {
       const reset = await (await client()).admin.resetPassword({ user_id: userId })
       cli.show(reset, () => reset.password)
+      if (!cli.json) cli.terminal.say('Hand it over, and let it be changed: orbyte account password')
     })
 }
 
@@ -211,6 +212,20 @@ function addAudits(admin: Command, cli: Cli, client: AdminClient) {
 const answerText = ({ gpu_id, verdict }: Audit['answers'][number]) => `${gpu_id} ${verdict.replace('_', ' ')}`
 
 function addMarketCommands(admin: Command, cli: Cli, client: AdminClient) {
+  pageOptions(admin.command('log'))
+    .summary('what administrators have decided, newest first: who, what and why')
+    .action(async (options: PageOptions) =>
+      cli.showList(await fetchItems((await client()).admin.actions, {}, options), {
+        empty: 'No administrator has decided anything yet.',
+        columns: [
+          { title: 'time', value: ({ created_at }) => localTime(created_at) },
+          { title: 'who', value: ({ admin_id }) => admin_id },
+          { title: 'what', value: ({ action }) => action },
+          { title: 'about', value: ({ subject }) => subject },
+          { title: 'why', value: ({ reason: why }) => why, shrinks: true },
+        ],
+      }),
+    )
   admin
     .command('pause')
     .summary('accept no new tasks and start no new attempts; what runs goes on')

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
-import { rename, rm } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { mkdir, rename, rm } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { type Client, OrbyteError } from '@orbyte/sdk'
 import { examples } from '../arguments.ts'
@@ -55,6 +55,7 @@ async function runBackup(cli: Cli, given: string | undefined, options: BackupOpt
     throw new CliError(`${folder} exists. A backup is a new folder: give another name.`, exitCodes.usage)
   const client = options.secretFile === undefined ? cli.client : await operatorClient(cli, options.secretFile)
   const partial = `${folder}.partial`
+  await makeFolder(dirname(folder))
   await rm(partial, { recursive: true, force: true })
   await receive(cli, client, partial)
   const { addKeys, BackupError } = await import('@orbyte/server/admin/backup-keys.ts')
@@ -76,17 +77,29 @@ async function runBackup(cli: Cli, given: string | undefined, options: BackupOpt
   )
 }
 
+/** Before the market copies anything: whether the copy could be kept. */
+async function makeFolder(path: string) {
+  try {
+    await mkdir(path, { recursive: true })
+  } catch (error) {
+    throw new CliError(`${path} cannot be made (${(error as Error).message}). Give another folder.`, exitCodes.usage)
+  }
+}
+
 async function receive(cli: Cli, client: Client, folder: string) {
   const { unpackBackup } = await import('@orbyte/server/admin/backup-folder.ts')
   const progress = createProgress(cli.terminal)
   progress.show('The market copies its database.')
+  const leaving = new AbortController()
   try {
-    const archive = await client.admin.backup({}, { replyMsMax })
+    const archive = await client.admin.backup({}, { replyMsMax, signal: leaving.signal })
     await unpackBackup(archive, folder, (received) => {
       const files = received.files > 0 ? `, ${count(received.files, 'file')}` : ''
       if (progress.isLive) progress.show(`${bytes(received.bytes)} received${files}`)
     })
   } catch (error) {
+    // An archive that nobody reads would keep the connection, and this process, for minutes.
+    leaving.abort()
     await rm(folder, { recursive: true, force: true })
     throw failureOf(error)
   } finally {

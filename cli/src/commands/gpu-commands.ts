@@ -1,4 +1,4 @@
-import type { api, InputOf, OutputOf } from '@orbyte/protocol'
+import { type api, type InputOf, oneLine, type OutputOf } from '@orbyte/protocol'
 import { type Command, Option } from 'commander'
 import { amount, decimal, examples, fieldsOf, pageOptions, type PageOptions } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
@@ -6,7 +6,6 @@ import { CliError, exitCodes } from '../exit-codes.ts'
 import { count, duration, hardware, localTime, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { type Column, details } from '../table.ts'
-import { oneLine } from '../text-width.ts'
 
 type Gpu = OutputOf<typeof api.gpus.get>
 type Explanation = OutputOf<typeof api.gpus.explain>
@@ -276,7 +275,7 @@ function showGpu(cli: Cli, gpu: Gpu) {
       [
         'Machine',
         gpu.specs &&
-          `${gpu.specs.cpu_model}, ${count(gpu.specs.cpu_cores, 'core')}, ${gpu.specs.ram_gb} GiB RAM, ${gpu.specs.os}`,
+          `${gpu.specs.cpu_model}, ${count(gpu.specs.cpu_cores, 'core')}, ${Math.round(gpu.specs.ram_gb * 10) / 10} GiB RAM, ${gpu.specs.os}`,
       ],
       [
         'Tasks',
@@ -287,7 +286,10 @@ function showGpu(cli: Cli, gpu: Gpu) {
       ['Last seen', localTime(gpu.last_seen_at)],
     ]),
   )
-  if (!cli.json && gpu.agent_id === null)
+  if (cli.json) return
+  if (gpu.status === 'maintenance')
+    cli.terminal.say(`It takes no new tasks. Its owner offers it again with: orbyte gpus maintenance ${gpu.id} off`)
+  if (gpu.agent_id === null)
     cli.terminal.say(
       'No agent backs it yet. On its machine: orbyte agent start --token TOKEN (a token: orbyte tokens create NAME)',
     )

@@ -3,7 +3,7 @@ import { Receipt, verifyReceipt } from '@orbyte/protocol'
 import type { Command } from 'commander'
 import { examples } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
-import { CliError, exitCodes } from '../exit-codes.ts'
+import { CliError, exitCodes, unreadable } from '../exit-codes.ts'
 import { count, localTime } from '../format.ts'
 import { details } from '../table.ts'
 import { runVerifyBackup } from './backup-commands.ts'
@@ -63,7 +63,7 @@ async function isDatabase(path: string): Promise<boolean> {
       await file.close()
     }
   } catch (error) {
-    throw new CliError(`${path} cannot be read: ${(error as Error).message}`, exitCodes.usage)
+    throw unreadable(path, error)
   }
 }
 

@@ -5,16 +5,22 @@ import { examples, pageOptions, type PageOptions } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { duration, localTime, orb, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
+import { paymentIdOf, taskIdOf } from '../references.ts'
 import { type Column, details } from '../table.ts'
 
 type Payment = OutputOf<typeof api.payments.get>
 export type Dispute = OutputOf<typeof api.payments.dispute>
 
 export function addPaymentCommands(program: Command, cli: Cli) {
-  const payments = program.command('payments').summary('what tasks have cost and earned')
+  const payments = program
+    .command('payments')
+    .summary('what tasks have cost and earned')
+    .description(
+      'What tasks have cost and earned. Wherever a payment_id is asked for, the id of its task will do, and "last" is the newest one.',
+    )
   examples(payments, [
     'payments list --sent',
-    'payments pay task_01k…',
+    'payments pay last',
     'payments dispute pay_01k… "The image is black."',
     'payments receipt pay_01k… -o receipt.json',
     'payments earnings --from 2026-01-01',
@@ -24,19 +30,23 @@ export function addPaymentCommands(program: Command, cli: Cli) {
     .command('show')
     .summary('everything about a payment')
     .argument('<payment_id>')
-    .action(async (id: string) => showPayment(cli, await cli.client.payments.get({ payment_id: id })))
+    .action(async (id: string) =>
+      showPayment(cli, await cli.client.payments.get({ payment_id: await paymentIdOf(cli, id) })),
+    )
   payments
     .command('pay')
     .summary('pay for a task that was submitted with --no-auto-pay, before its review time is over')
     .argument('<task_id>')
-    .action(async (taskId: string) => showPayment(cli, await cli.client.payments.pay({ task_id: taskId })))
+    .action(async (given: string) =>
+      showPayment(cli, await cli.client.payments.pay({ task_id: await taskIdOf(cli, given) })),
+    )
   payments
     .command('dispute')
     .summary('say what is wrong with a result that you have not paid for yet')
     .argument('<payment_id>')
     .argument('<reason>')
     .action(async (id: string, reason: string) => {
-      const dispute = await cli.client.payments.dispute({ payment_id: id, reason })
+      const dispute = await cli.client.payments.dispute({ payment_id: await paymentIdOf(cli, id), reason })
       cli.show(
         dispute,
         () =>
@@ -96,7 +106,7 @@ async function runEarnings(cli: Cli, range: InputOf<typeof api.payments.earnings
 }
 
 async function runReceipt(cli: Cli, id: string, { output }: { output?: string }) {
-  const receipt = await cli.client.payments.receipt({ payment_id: id })
+  const receipt = await cli.client.payments.receipt({ payment_id: await paymentIdOf(cli, id) })
   const text = JSON.stringify(receipt, null, 2)
   if (output === undefined) return cli.terminal.print(text)
   await writeFile(output, `${text}\n`)

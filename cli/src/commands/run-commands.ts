@@ -7,7 +7,7 @@ import { CliError, exitCodes } from '../exit-codes.ts'
 import type { Followed } from '../follow.ts'
 import { readStdin } from '../prompt.ts'
 import { type NewTask, runTaskCommand } from '../run-task-command.ts'
-import { checkWritable, numberedPath, saveFile } from '../task-files.ts'
+import { checkWritable, localName, numberedPath, saveFile } from '../task-files.ts'
 import { taskFromFile } from '../task-input.ts'
 
 /** Where and at which price; the same for every type of task. */
@@ -209,7 +209,7 @@ async function finish(cli: Cli, { task, wroteText }: Followed, output: string | 
   }
   if (task.files.length > 0) {
     for (const [index, file] of task.files.entries()) {
-      const path = output === undefined ? `${task.id}-${file.name}` : numberedPath(output, index)
+      const path = output === undefined ? `${localName(task.id)}-${localName(file.name)}` : numberedPath(output, index)
       await saveFile(cli, file, path)
       cli.terminal.print(path)
     }

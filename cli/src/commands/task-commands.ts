@@ -10,11 +10,12 @@ import { explanationText } from '../explanation-text.ts'
 import { follow, type Task } from '../follow.ts'
 import { bytes, count, duration, localTime, orb, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
+import { taskIdOf } from '../references.ts'
 import { failUnlessCompleted } from '../run-task-command.ts'
 import { type Column, details, table } from '../table.ts'
-import { saveFile } from '../task-files.ts'
+import { localName, saveFile } from '../task-files.ts'
 import { newTaskFrom, tasksFromFile } from '../task-input.ts'
-import { printable, truncate } from '../text-width.ts'
+import { truncate } from '../text-width.ts'
 
 type Summary = OutputOf<typeof api.tasks.create>
 type Filters = Pick<InputOf<typeof api.tasks.list>, 'status' | 'task_type'>
@@ -81,11 +82,10 @@ function addResults(tasks: Command, cli: Cli) {
     .argument('<task_id>')
     .option('--logs', 'its log lines instead')
     .action(async (given: string, { logs }: { logs?: boolean }) => {
-      const input = { task_id: await taskIdOf(cli, given) }
-      const text = await (logs ? cli.client.tasks.logs(input) : cli.client.tasks.output(input))
-      cli.show({ [logs ? 'logs' : 'output']: text }, () =>
-        (cli.terminal.isTty ? printable(text) : text).replace(/\n$/, ''),
-      )
+      const task_id = await taskIdOf(cli, given)
+      const text = await (logs ? cli.client.tasks.logs({ task_id }) : cli.client.tasks.output({ task_id }))
+      if (text === '' && !cli.json) return cli.terminal.say(await noTextLine(cli, task_id, logs === true))
+      cli.show({ [logs ? 'logs' : 'output']: text }, () => text.replace(/\n$/, ''))
     })
   tasks
     .command('files')
@@ -147,12 +147,14 @@ function addChanging(tasks: Command, cli: Cli) {
     })
 }
 
-async function taskIdOf(cli: Cli, given: string): Promise<string> {
-  if (given !== 'last') return given
-  const [newest] = (await cli.client.tasks.list({ limit: 1 })).items
-  if (!newest)
-    throw new CliError('You have no tasks yet. Run one: orbyte run text "Once upon a time"', exitCodes.notFound)
-  return newest.id
+/** Where the result of a task is that has written no text. */
+async function noTextLine(cli: Cli, task_id: string, wantsLogs: boolean): Promise<string> {
+  const { files, output_data } = await cli.client.tasks.get({ task_id })
+  if (wantsLogs) return 'The task has logged nothing.'
+  if (files.length > 0)
+    return `The task has written no text but ${count(files.length, 'file')}: orbyte tasks files ${task_id} -o .`
+  if (output_data !== null) return `The task has written no text. Its result is in: orbyte tasks show ${task_id} --json`
+  return `The task has written nothing yet. How it is: orbyte tasks show ${task_id}`
 }
 
 async function submitAll(cli: Cli, tasks: InputOf<typeof api.tasks.create>[]): Promise<Summary[]> {
@@ -179,7 +181,7 @@ async function runFiles(cli: Cli, taskId: string, { names, output }: { names: st
   const wanted = names.length === 0 ? files : files.filter(({ name }) => names.includes(name))
   if (output !== undefined) {
     await mkdir(output, { recursive: true })
-    for (const file of wanted) await saveFile(cli, file, join(output, file.name))
+    for (const file of wanted) await saveFile(cli, file, join(output, localName(file.name)))
   }
   cli.showList(
     { items: wanted },

@@ -45,6 +45,20 @@ test('whoever holds the secret key makes the first administrator; a user cannot'
   expect(outcome(await market.call('GET /api/admin/users', { token: access_token }))).toBe('200')
 })
 
+test('what administrators decided can be read, newest first, page by page', async () => {
+  await market.call(`POST /api/admin/users/${alice.id}/suspend`, { token: admin.token, body: { reason } })
+  await market.call(`POST /api/admin/users/${alice.id}/restore`, { token: admin.token })
+  const read = (query: string) => market.call(`GET /api/admin/actions?${query}`, { token: admin.token })
+  type ActionPage = { items: object[]; next_cursor: string }
+  const first = (await read('limit=1')).body as ActionPage
+  expect(first.items).toMatchObject([
+    { admin_id: admin.id, action: 'user.restore', subject: alice.id, reason: null, created_at: expect.any(String) },
+  ])
+  const second = (await read(`limit=1&cursor=${first.next_cursor}`)).body as ActionPage
+  expect(second.items).toMatchObject([{ action: 'user.suspend', subject: alice.id, reason }])
+  expect(outcome(await read('cursor=nonsense'))).toBe('400 invalid_cursor')
+})
+
 test('a suspended renter’s tasks end, charged for what ran; nothing of theirs works until the suspension is lifted', async () => {
   const agent = await market.machine(bob)
   const running = await market.submit(alice)

@@ -10,6 +10,7 @@ export function adminRoutes(admin: AdminService, backups: BackupService): Route[
   return [
     route(api.admin.createAdmin, (input, caller) => admin.createAdmin(caller, input)),
     route(api.admin.users, (input) => admin.users(input)),
+    route(api.admin.actions, (input) => admin.actions(input)),
     route(api.admin.suspendUser, ({ user_id, reason }, caller) =>
       admin.suspendUser(caller, { userId: user_id, reason }),
     ),

@@ -3,6 +3,7 @@ import type { AgentService } from '../agents/agent-service.ts'
 import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import { transactionOnce } from '../http/idempotency-store.ts'
+import { decodeCursor, encodeCursor, type PageInput } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
 import type { DisputeService } from '../payments/dispute-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
@@ -11,7 +12,7 @@ import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { TaskService } from '../tasks/task-service.ts'
 import type { Passwords } from '../users/password.ts'
 import type { UserService } from '../users/user-service.ts'
-import { recordAction } from './admin-store.ts'
+import { readActions, recordAction } from './admin-store.ts'
 
 type Parts = {
   users: UserService
@@ -46,6 +47,15 @@ export function createAdminService(context: Context, parts: Parts) {
   return {
     users: users.list,
     disputes: disputes.list,
+
+    async actions({ limit, cursor }: PageInput) {
+      const before = cursor === undefined ? Number.MAX_SAFE_INTEGER : Number(decodeCursor(cursor))
+      if (!Number.isSafeInteger(before))
+        throw problem('invalid_cursor', 'Use the next_cursor of the page before, unchanged.')
+      const rows = await database.read((reader) => readActions(reader, { before, limit: limit + 1 }))
+      const items = rows.slice(0, limit)
+      return { items, next_cursor: rows.length > limit ? encodeCursor(String(items.at(-1)!.seq)) : null }
+    },
 
     async createAdmin(caller: Caller, { email, password }: { email: string; password: string }): Promise<User> {
       const passwordHash = await passwords.hash(password)

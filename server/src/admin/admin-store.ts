@@ -1,4 +1,4 @@
-import type { Transaction } from '../db/database.ts'
+import type { Reader, Transaction } from '../db/database.ts'
 
 /** Keeps who decided what, and why. Written in the transaction of the decision. */
 export async function recordAction(
@@ -8,5 +8,26 @@ export async function recordAction(
   await tx.run(
     'INSERT INTO admin_actions (admin_id, action, subject, reason, created_at) VALUES (?, ?, ?, ?, ?)',
     ...[action.adminId, action.action, action.subject, action.reason, action.at],
+  )
+}
+
+type ActionRow = {
+  seq: number
+  admin_id: string
+  action: string
+  subject: string
+  reason: string | null
+  created_at: string
+}
+
+/** Newest first: those before `before`. */
+export function readActions(
+  reader: Reader,
+  { before, limit }: { before: number; limit: number },
+): Promise<ActionRow[]> {
+  return reader.all<ActionRow>(
+    `SELECT id AS seq, admin_id, action, subject, reason, created_at FROM admin_actions
+      WHERE id < ? ORDER BY id DESC LIMIT ?`,
+    ...[before, limit],
   )
 }

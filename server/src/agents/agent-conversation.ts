@@ -1,5 +1,4 @@
-import { AgentMessage, agentProtocolVersion, ServerMessage } from '@orbyte/protocol'
-import { z } from 'zod'
+import { AgentMessage, agentProtocolVersion, isTooDeep, ServerMessage, wireEncoder } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { Connection } from './agent-connections.ts'
@@ -27,6 +26,8 @@ export type Conversation = {
   /** Null: what arrived is no text. */
   received(text: string | null): void
   closed(): void
+  /** Whether it is known who speaks. */
+  isLetIn(): boolean
 }
 
 export type ConversationParts = { agents: AgentService; scheduler: Scheduler }
@@ -40,6 +41,8 @@ const unfinishedMax = { messages: 1_000, characters: 32_000_000 }
 /** An agent that reads so slowly that this much waits for it is disconnected. */
 const bufferedBytesMax = 64_000_000
 
+const encodeMessage = wireEncoder(ServerMessage)
+
 /** The server's side of the dialogue of protocol/agent-messages.ts, on a socket that has just opened. */
 export function converse(socket: AgentSocket, context: Context, parts: ConversationParts): Conversation {
   const { agents } = parts
@@ -48,7 +51,7 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
     send(message) {
       if (!socket.isOpen()) return false
       if (socket.bufferedBytes() > bufferedBytesMax) socket.terminate()
-      else socket.send(JSON.stringify(z.encode(ServerMessage, message)))
+      else socket.send(JSON.stringify(encodeMessage(message)))
       return true
     },
     close() {
@@ -78,7 +81,8 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
     if ('type' in found) return refuse(found.code, found.message, found.retry)
     await agents.welcome(found, hello, connection)
     agent = found
-    inbox.startAt(agents.ackedSeq(found.id))
+    // A market that was restarted has acknowledged nothing, and the one before it has.
+    inbox.startAt(Math.max(agents.ackedSeq(found.id), hello.acked_seq))
     // It may have gone while it was let in.
     if (!socket.isOpen()) return agents.disconnected(found.id, connection)
     valve.open('hello')
@@ -92,6 +96,13 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
     },
     pause: () => valve.shut('disk'),
     resume: () => valve.open('disk'),
+    missed(seq) {
+      refuse(
+        'message_missing',
+        `Message ${seq} has not arrived. Come back and send again what was not acknowledged.`,
+        true,
+      )
+    },
     failed(error) {
       context.log.error({ error, agent_id: agent?.id }, 'a message of an agent could not be handled')
       refuse('not_handled', 'The market could not keep that. Come back and send it again.', true)
@@ -105,7 +116,7 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
       const tooLong = agent === null && text !== null && text.length > helloCharactersMax
       const message = text === null || tooLong ? null : parse(text)
       if (!message) return refuse('invalid_message', 'That is not a message of the agent protocol.', true)
-      if (agent) {
+      if (agent && message.type !== 'hello') {
         agents.heard(agent.id)
         throttle.count()
         return inbox.receive(message, text!.length)
@@ -124,23 +135,23 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
       throttle.stop()
       if (agent) agents.disconnected(agent.id, connection)
     },
+    isLetIn: () => agent !== null,
   }
 }
 
 function parse(text: string): AgentMessage | null {
   try {
-    const parsed = AgentMessage.safeParse(JSON.parse(text))
-    return parsed.success ? parsed.data : null
+    const document: unknown = JSON.parse(text)
+    const parsed = isTooDeep(document) ? null : AgentMessage.safeParse(document)
+    return parsed?.success ? parsed.data : null
   } catch {
     return null
   }
 }
 
-function dispatch(message: AgentMessage, agent: StoredAgent, { agents, scheduler }: ConversationParts): Promise<void> {
+function dispatch(message: Said, agent: StoredAgent, { agents, scheduler }: ConversationParts): Promise<void> {
   const { reports } = scheduler
   switch (message.type) {
-    case 'hello':
-      return Promise.reject(new Error('a second hello'))
     case 'devices':
       return agents.devices(agent, message)
     case 'heartbeat':
@@ -164,19 +175,24 @@ function dispatch(message: AgentMessage, agent: StoredAgent, { agents, scheduler
   }
 }
 
+/** What an agent says once it has been let in. */
+type Said = Exclude<AgentMessage, { type: 'hello' }>
 type Inbox = {
-  handle: (message: AgentMessage) => Promise<void>
+  handle: (message: Said) => Promise<void>
   acknowledge: (seq: number) => void
   pause: () => void
   resume: () => void
+  /** The message with this number has got lost on its way. */
+  missed: (seq: number) => void
   failed: (error: unknown) => void
 }
 
 /**
  * Handles messages in order and acknowledges what is durable. A handler is called as soon as its message is here, so that one
- * commit holds many; an acknowledgement waits for all before it.
+ * commit holds many; an acknowledgement waits for all before it. Nothing is acknowledged across a gap: the agent would forget
+ * what never arrived.
  */
-function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
+function createInbox({ handle, acknowledge, pause, resume, missed, failed }: Inbox) {
   const unfinished: { seq: number | null; done: boolean; characters: number }[] = []
   const onTheirWay = new Set<Promise<void>>()
   let lastSeq = 0
@@ -201,7 +217,7 @@ function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
     }
   }
 
-  async function finish(message: AgentMessage, entry: { done: boolean }) {
+  async function finish(message: Said, entry: { done: boolean }) {
     try {
       await handle(message)
       entry.done = true
@@ -215,9 +231,13 @@ function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
   return {
     startAt: (seq: number) => (lastSeq = seq),
     /** `size`: the message's characters on the wire. */
-    receive(message: AgentMessage, size: number) {
+    receive(message: Said, size: number) {
       if (broken) return
       const seq = 'seq' in message ? message.seq : null
+      if (seqBefore(message) > lastSeq) {
+        broken = true
+        return missed(lastSeq + 1)
+      }
       const entry = { seq, done: seq !== null && seq <= lastSeq, characters: size }
       characters += size
       unfinished.push(entry)
@@ -233,4 +253,10 @@ function createInbox({ handle, acknowledge, pause, resume, failed }: Inbox) {
     /** Resolves once everything that was received has been handled. */
     finished: async () => void (await Promise.all(onTheirWay)),
   }
+}
+
+/** The last number that the agent had given before it sent this. */
+function seqBefore(message: Said): number {
+  if ('seq' in message) return message.seq - 1
+  return message.type === 'heartbeat' ? message.last_seq : 0
 }

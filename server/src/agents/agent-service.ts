@@ -1,13 +1,15 @@
 import { createHash } from 'node:crypto'
-import { type Agent, type AgentMessageOf, problem, type ServerMessageOf } from '@orbyte/protocol'
+import { type Agent, type AgentMessageOf, type End, problem, type ServerMessageOf } from '@orbyte/protocol'
 import type { AuditService } from '../audits/audit-service.ts'
 import type { Context } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
+import type { AgentReport } from '../gpus/gpu-binding.ts'
 import type { GpuService } from '../gpus/gpu-service.ts'
 import { pageFrom, type PageInput, startOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { UserService } from '../users/user-service.ts'
+import { createAcknowledged } from './agent-acknowledged.ts'
 import type { AgentAdmission } from './agent-admission.ts'
 import type { AgentConnections, Connection } from './agent-connections.ts'
 import { createAssignedNews } from './assigned-news.ts'
@@ -31,25 +33,28 @@ export async function createAgentService(context: Context, parts: Parts) {
   const { users, admission, gpus, scheduler, audits, connections } = parts
   const { database, config } = context
   const { registry } = gpus
-  const acked = new Map<string, { instance: string; seq: number }>()
+  const acked = createAcknowledged()
   const assigned = createAssignedNews(context, { registry, connections })
 
   const liveness = createLiveness(context, (agentId, state) => {
     registry.setLiveness(agentId, state, connections.isConnected(agentId))
-    if (state === 'dead') hangUp(agentId, `The agent was silent for ${Math.round(config.timing.deadMs / 1_000)} s.`)
+    if (state !== 'dead') return
+    const message = `The agent was silent for ${Math.round(config.timing.deadMs / 1_000)} s.`
+    hangUp(agentId, { code: 'agent_lost', message, decided_by: 'platform' })
   })
   for (const agentId of await database.read(store.agentsWithOpenAttempts)) liveness.expect(agentId)
 
   /** Lets an agent in: its devices become GPUs, its attempts are compared with the market's. */
   async function welcome(agent: store.StoredAgent, hello: Hello, connection: Connection): Promise<void> {
-    await replaceConnection(agent.id)
+    while (connections.isConnected(agent.id)) await replaceConnection(agent.id)
     const bound = await database.transaction(async (tx) => {
       await store.putAgent(tx, agent)
       return gpus.bindDevices(tx, report(agent, hello.devices))
     })
     const attempts = await scheduler.reconcile(agent.id, hello.attempts)
-    await replaceConnection(agent.id)
-    if (acked.get(agent.id)?.instance !== hello.instance) acked.set(agent.id, { instance: hello.instance, seq: 0 })
+    // Two may be let in at the same moment: there is no pause between the last look and the entry below.
+    while (connections.isConnected(agent.id)) await replaceConnection(agent.id)
+    acked.begin(agent.id, hello.instance)
     assigned.note(bound.gpus)
     connection.send({
       type: 'welcome',
@@ -58,7 +63,7 @@ export async function createAgentService(context: Context, parts: Parts) {
       gpus: bound.gpus,
       refused_devices: bound.refused,
       attempts,
-      acked_seq: acked.get(agent.id)!.seq,
+      acked_seq: acked.seqOf(agent.id),
     })
     connections.set(agent, connection)
     liveness.heard(agent.id)
@@ -71,20 +76,11 @@ export async function createAgentService(context: Context, parts: Parts) {
 
   /** The newest connection of an agent wins. What the one before has said is dealt with first, so that nothing counts twice. */
   async function replaceConnection(agentId: string): Promise<void> {
-    const old = connections.get(agentId)
+    const old = connections.get(agentId)!
     connections.delete(agentId)
-    old?.close()
-    await old?.finished()
+    old.close()
+    await old.finished()
   }
-
-  const report = (agent: store.StoredAgent, devices: Hello['devices']) => ({
-    agentId: agent.id,
-    ownerId: agent.owner_id,
-    hostname: agent.hostname,
-    version: agent.version,
-    region: agent.region,
-    devices,
-  })
 
   async function devices(agent: store.StoredAgent, message: AgentMessageOf<'devices'>) {
     const bound = await database.transaction((tx) => gpus.bindDevices(tx, report(agent, message.devices)))
@@ -101,7 +97,7 @@ export async function createAgentService(context: Context, parts: Parts) {
       if (gpuId !== undefined) registry.setTelemetry(gpuId, telemetry)
     }
     const attempts = await scheduler.heartbeat(agent.id, message.attempts)
-    connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, attempts })
+    connections.send(agent.id, { type: 'heartbeat.ack', id: message.id, acked_seq: acked.seqOf(agent.id), attempts })
   }
 
   const unsubscribe = registry.onChange(assigned.tell)
@@ -118,15 +114,15 @@ export async function createAgentService(context: Context, parts: Parts) {
     { code, message, retry }: Pick<ServerMessageOf<'refused'>, 'code' | 'message' | 'retry'>,
   ) {
     connections.send(agentId, { type: 'refused', code, message, retry })
-    hangUp(agentId, 'The agent was shut out of the market.')
+    hangUp(agentId, { code: 'agent_shut_out', message: `The agent was shut out: ${message}`, decided_by: 'platform' })
   }
 
-  function hangUp(agentId: string, reason: string) {
+  function hangUp(agentId: string, end: End) {
     const connection = connections.get(agentId)
     connections.delete(agentId)
     connection?.close()
     registry.setLiveness(agentId, liveness.of(agentId), false)
-    scheduler.agentDied(agentId, reason)
+    scheduler.agentGone(agentId, end)
   }
 
   async function setStanding(tx: Transaction, agentId: string, { status, reason }: Standing) {
@@ -155,11 +151,8 @@ export async function createAgentService(context: Context, parts: Parts) {
     devices,
     heartbeat,
     heard: liveness.heard,
-    ackedSeq: (agentId: string) => acked.get(agentId)?.seq ?? 0,
-    acknowledge(agentId: string, seq: number) {
-      const last = acked.get(agentId)
-      if (last) last.seq = Math.max(last.seq, seq)
-    },
+    ackedSeq: acked.seqOf,
+    acknowledge: acked.note,
 
     disconnected(agentId: string, connection: Connection) {
       if (connections.get(agentId) !== connection) return
@@ -206,4 +199,11 @@ export async function createAgentService(context: Context, parts: Parts) {
       for (const connection of connections.all()) connection.close()
     },
   }
+}
+
+function report(
+  { id, owner_id, hostname, version, region }: store.StoredAgent,
+  devices: Hello['devices'],
+): AgentReport {
+  return { agentId: id, ownerId: owner_id, hostname, version, region, devices }
 }

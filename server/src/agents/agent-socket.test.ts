@@ -1,6 +1,6 @@
-import { createConnection } from 'node:net'
+import { createConnection, type Socket } from 'node:net'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { agentMessageBytesMax, api } from '@orbyte/protocol'
+import { agentMessageBytesMax, agentSocketPath, api } from '@orbyte/protocol'
 import { connectAgent, deviceWire, helloOf, type Line, newMachine, openSocket } from './fixture-agent.ts'
 import { type Market, startMarket } from '../fixture-market.ts'
 import { outcome, type TestUser } from '../fixture-server.ts'
@@ -39,6 +39,11 @@ describe('an agent is not let in', () => {
     ['a key that is no key', { public_key: 'not a key' }, { code: 'bad_signature', retry: false }],
     ['no token', { agent_token: null }, { code: 'not_enrolled', retry: false }],
     ['a token that nobody made', { agent_token: 'orbyte_agent_invented' }, { code: 'token_unknown', retry: false }],
+    [
+      'a device larger than any',
+      { devices: [deviceWire({ uuid: 'GPU-x', vram_mib: 1e308 })] },
+      { code: 'invalid_message', retry: true },
+    ],
     ['a field of the wrong type', { devices: 'all of them' }, { code: 'invalid_message', retry: true }],
   ] as const)('with %s', async ([, fields, expected]) => {
     expect(await refusal(await greet(fields))).toEqual(expected)
@@ -86,6 +91,7 @@ describe('a line is closed', () => {
     ['garbage', 'this is not JSON'],
     ['JSON that is no message', '{"type":"attempt.start"}'],
     ['a list', '[]'],
+    ['lists within lists', `{"type":"hello","devices":${'['.repeat(100_000)}${']'.repeat(100_000)}}`],
     ['binary', Buffer.from([0, 1, 2, 255])],
     ['a message before hello', JSON.stringify({ type: 'heartbeat', id: 1, devices: [], attempts: [] })],
   ] as const)('after %s', async ([, data]) => {
@@ -95,11 +101,24 @@ describe('a line is closed', () => {
     expect((await refusal(line)).retry).toBe(true)
   })
 
+  test('after a second hello', async () => {
+    const agent = await market.connect(newMachine(token), [])
+    agent.send(helloOf(agent.machine, 'another nonce'))
+    expect(await refusal(agent)).toEqual({ code: 'hello_expected', retry: true })
+  })
+
   test('after garbage from an agent that was let in, who may come back', async () => {
     const agent = await market.connect(newMachine(token), [])
     agent.sendRaw('{"type":"attempt.result"}')
     expect(await refusal(agent)).toEqual({ code: 'invalid_message', retry: true })
     expect((await market.reconnect(agent)).id).toBe(agent.id)
+  })
+
+  test('after a measure that no device has, so that the sum of all stays one', async () => {
+    const agent = await market.connect(newMachine(token), [deviceWire({ uuid: 'GPU-hot' })])
+    const telemetry = { utilization_percent: 1, vram_used_gb: 1, temperature_celsius: 60, power_watts: 1.7e308 }
+    agent.send({ type: 'heartbeat', id: 1, devices: [{ uuid: 'GPU-hot', telemetry }], attempts: [] })
+    expect((await refusal(agent)).code).toBe('invalid_message')
   })
 
   test('after a message that is larger than one may be', async () => {
@@ -113,6 +132,36 @@ describe('a line is closed', () => {
     })
     expect([1006, 1009]).toContain(await agent.closed)
     expect((await market.reconnect(agent)).id).toBe(agent.id)
+  })
+})
+
+describe('a message that is missing', () => {
+  const said = (seq: number) => ({ type: 'devices', seq, devices: [] })
+
+  test('is noticed by the number of the next one: nothing is acknowledged across it, and the agent sends both again', async () => {
+    const agent = await market.connect(newMachine(token), [])
+    agent.send(said(1))
+    await agent.acked(1)
+    agent.send(said(3))
+    expect(await refusal(agent)).toEqual({ code: 'message_missing', retry: true })
+    const back = await market.reconnect(agent)
+    expect(back.welcome.acked_seq).toBe(1)
+    for (const seq of [2, 3]) back.send(said(seq))
+    await back.acked(3)
+  })
+
+  test('is noticed by the next heartbeat, where nothing else follows', async () => {
+    const agent = await market.connect(newMachine(token), [])
+    agent.send({ type: 'heartbeat', id: 0, last_seq: 1, devices: [], attempts: [] })
+    expect(await refusal(agent)).toEqual({ code: 'message_missing', retry: true })
+  })
+
+  test('is none where an earlier market has acknowledged it', async () => {
+    const machine = { ...newMachine(token), seq: 7, acked: 7 }
+    const agent = await market.connect(machine, [])
+    agent.send(said(8))
+    await agent.acked(8)
+    expect(await agent.heartbeat()).toMatchObject({ acked_seq: 8 })
   })
 })
 
@@ -186,3 +235,68 @@ test.for(['/api/agents/connect/elsewhere', '//', '/', '/%'])(
     expect(outcome(await market.call('GET /api/health'))).toBe('200')
   },
 )
+
+test('a caller who hangs up before an upgrade is answered does not take the market down', async () => {
+  const uncaught: unknown[] = []
+  const catchAll = (error: unknown) => void uncaught.push(error)
+  process.on('uncaughtException', catchAll)
+  const upgrades = 20
+  const closed = allClosed(upgrades)
+  for (let index = 0; index < upgrades; index++) {
+    const socket = createConnection(Number(new URL(market.url).port), '127.0.0.1')
+    const path = index % 2 === 0 ? '/elsewhere' : agentSocketPath
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`, () =>
+      socket.resetAndDestroy(),
+    )
+  }
+  await closed
+  process.off('uncaughtException', catchAll)
+  expect(uncaught).toEqual([])
+})
+
+/** Resolves when the next `count` connections have come and closed. */
+function allClosed(count: number): Promise<void> {
+  const { server } = market.app
+  return new Promise((resolve) => {
+    let [come, gone] = [0, 0]
+    const hear = (socket: Socket) => {
+      if (++come === count) server.off('connection', hear)
+      socket.once('close', () => ++gone === count && resolve())
+    }
+    server.on('connection', hear)
+  })
+}
+
+test('before its hello nobody makes the market keep more than a hello', async () => {
+  const line = openSocket(market.url)
+  await line.next('challenge')
+  line.sendRaw('x'.repeat(agentMessageBytesMax))
+  expect(await line.closed).toBe(1006)
+})
+
+test('sockets on which nobody says hello do not take the place of others', async () => {
+  const small = await startMarket({ config: { trustedProxies: 1 } })
+  const open = (from: string) => openSocket(small.url, { headers: { 'x-forwarded-for': from } })
+  const isTaken = (line: Line) =>
+    line.next('challenge').then(
+      () => true,
+      () => false,
+    )
+  const silent = Array.from({ length: 200 }, () => open('203.0.113.1'))
+  const taken = await Promise.all(silent.map(isTaken))
+  expect(taken.filter(Boolean)).toHaveLength(128)
+  expect(await isTaken(open('203.0.113.1'))).toBe(false)
+  expect(await isTaken(open('203.0.113.2'))).toBe(true)
+  await Promise.all(silent.map((line) => line.disconnect()))
+  await small.until(() => isTaken(open('203.0.113.1')), Boolean)
+  await small.close()
+})
+
+test('an agent that was let in is none of those that are counted', async () => {
+  const agents = []
+  for (let index = 0; index < 130; index++) {
+    agents.push(await market.connect(newMachine(token), []))
+    await agents.at(-1)!.heartbeat()
+  }
+  expect(agents.every((agent) => agent.isOpen())).toBe(true)
+})

@@ -13,9 +13,12 @@ export function createAssignedNews({ clock }: Pick<Context, 'clock'>, { registry
     JSON.stringify([name, priceMicrosPerHour, maintenance, coolDownUntilMs, isOnTrial({ failuresInARow })])
 
   return {
-    /** Their agent is being told of these now. */
+    /** Their agent is being told of these now. One that its owner has just deleted is no news. */
     note(gpus: readonly AssignedGpu[]) {
-      for (const { gpu_id } of gpus) told.set(gpu_id, newsOf(registry.get(gpu_id)!))
+      for (const { gpu_id } of gpus) {
+        const gpu = registry.get(gpu_id)
+        if (gpu) told.set(gpu_id, newsOf(gpu))
+      }
     },
 
     /** Tells the agent of a GPU's new name, price, maintenance or cool-down. */

@@ -16,12 +16,20 @@ export type Start = ServerMessageOf<'attempt.start'>
 export type HelloFields = Partial<Record<keyof Extract<AgentMessage, { type: 'hello' }>, unknown>>
 
 /** A machine's key and what it counts: what stays when the agent reconnects. */
-export type Machine = { publicKey: string; privateKey: KeyObject; token: string | null; instance: string; seq: number }
+export type Machine = {
+  publicKey: string
+  privateKey: KeyObject
+  token: string | null
+  instance: string
+  /** The last number that was given, and the last that was acknowledged. */
+  seq: number
+  acked: number
+}
 
 export function newMachine(token: string | null): Machine {
   const { publicKey, privateKey } = generateKeyPairSync('ed25519')
   const key = publicKey.export({ format: 'jwk' }).x!
-  return { publicKey: key, privateKey, token, instance: `of-${key.slice(0, 20)}`, seq: 0 }
+  return { publicKey: key, privateKey, token, instance: `of-${key.slice(0, 20)}`, seq: 0, acked: 0 }
 }
 
 /** A device as an agent reports it on the wire; runs "other" tasks and text at 3.6 ORB an hour: a micro-ORB a millisecond. */
@@ -46,17 +54,22 @@ export async function connectAgent(
   machine: Machine,
   { devices, hello = {} }: { devices: DeviceWire[]; hello?: HelloFields },
 ) {
-  const line = openSocket(url)
+  const line = openSocket(url, { onAcked: (seq) => (machine.acked = Math.max(machine.acked, seq)) })
   const { next, send } = line
   send(helloOf(machine, (await next('challenge')).nonce, { devices, ...hello }))
   const welcome = await next('welcome')
   let heartbeats = 0
 
-  /** Sends it with the next `seq` and resolves once it is acknowledged. */
-  function report(message: { type: string } & Record<string, unknown>): Promise<void> {
+  /** Sends it with the next `seq` and resolves once it is acknowledged. One that is not leaves its number to the next. */
+  async function report(message: { type: string } & Record<string, unknown>): Promise<void> {
     const seq = ++machine.seq
     send({ ...message, seq })
-    return line.acked(seq)
+    try {
+      await line.acked(seq)
+    } catch (error) {
+      machine.seq = machine.acked
+      throw error
+    }
   }
 
   const ref = ({ attempt_id, fencing_token }: Pick<Start, 'attempt_id' | 'fencing_token'>) => ({
@@ -112,6 +125,7 @@ export function helloOf(machine: Machine, nonce: string, fields: HelloFields = {
     protocol_version: agentProtocolVersion,
     agent_version: '0.1.0',
     instance: machine.instance,
+    acked_seq: machine.acked,
     public_key: machine.publicKey,
     signature,
     agent_token: machine.token,
@@ -146,13 +160,16 @@ function resultOf(ref: object, fields: Record<string, unknown>) {
 
 export type Line = ReturnType<typeof openSocket>
 
+type SocketOptions = { onAcked?: (seq: number) => void; headers?: Record<string, string> }
+
 /** A socket to the agents' door, before anybody has said who it is. */
-export function openSocket(url: string, path: string = agentSocketPath) {
-  const socket = new WebSocket(`${url.replace('http', 'ws')}${path}`)
+export function openSocket(url: string, { onAcked = () => {}, headers = {} }: SocketOptions = {}) {
+  const socket = new WebSocket(`${url.replace('http', 'ws')}${agentSocketPath}`, { headers })
   const arrived: ServerMessage[] = []
   let lastAck = 0
   let unacknowledged: { seq: number; resolve: () => void; reject: (error: Error) => void }[] = []
   const acknowledged = (seq: number) => {
+    onAcked(seq)
     lastAck = seq
     for (const { resolve } of unacknowledged.filter((one) => one.seq <= seq)) resolve()
     unacknowledged = unacknowledged.filter((one) => one.seq > seq)

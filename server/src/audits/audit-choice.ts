@@ -44,7 +44,8 @@ export function createAuditChoice(context: Context, parts: Parts) {
   const classes = new Map<string, string>()
   /** Worked out once for each kind: names are long to compare. */
   function classOf(gpu: MarketGpu): string {
-    const key = JSON.stringify([gpu.kind, gpu.model, gpu.agentVersion])
+    const { kind, model, agentVersion, specs } = gpu
+    const key = JSON.stringify([kind, model, agentVersion, specs?.os, specs?.cpu_model])
     const known = classes.get(key) ?? deviceClassOf(gpu)
     classes.set(key, known)
     return known
@@ -119,6 +120,7 @@ export function createAuditChoice(context: Context, parts: Parts) {
 
     /** Of these GPUs, those that a renter waits for. */
     wanted(gpuIds: readonly string[]): string[] {
+      if (gpuIds.length === 0) return []
       const renters = waiting()
       return gpuIds.filter((id) => {
         const gpu = registry.get(id)
@@ -128,12 +130,13 @@ export function createAuditChoice(context: Context, parts: Parts) {
 
     /** The GPU that has waited longest for its check and can have one now, with a question and a peer; null: there is none. */
     next(): { gpu: MarketGpu; peer: MarketGpu; question: Question } | null {
-      const renters = waiting()
       const rested = registry
         .all()
         .filter((gpu) => gpu.connected && gpu.attemptId === null && mayBeDue(gpu))
         .filter(({ auditedAtMs }) => clock.now() - auditedAtMs >= config.timing.auditGapMs)
         .sort((a, b) => a.auditedAtMs - b.auditedAtMs)
+      if (rested.length === 0) return null
+      const renters = waiting()
       for (const gpu of rested.slice(0, lookedAtMax)) {
         const questions = questionsFor(gpu)
         const question = questions[Math.floor(chance() * questions.length)]

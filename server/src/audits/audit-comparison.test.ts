@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { marketGpu } from '../gpus/fixture-gpus.ts'
+import { marketGpu, reportedDevice } from '../gpus/fixture-gpus.ts'
 import { type Answer, deviceClassOf, isRepeatable, isSameAnswer } from './audit-comparison.ts'
 
 const result = (output: object, files: { name: string; sha256: string }[] = []): Answer => ({
@@ -45,11 +45,16 @@ test('what others run cannot be compared', () => {
   expect(isSameAnswer('other', result({ done: true }), result({ done: true }))).toBe(false)
 })
 
-test('GPUs are of one class with the same hardware and the same agent', () => {
+test('GPUs are of one class with the same hardware, system and agent', () => {
   const classOf = (fields: object) => deviceClassOf(marketGpu(fields))
   expect(classOf({ model: 'NVIDIA GeForce RTX 4090' })).toBe(classOf({ model: 'rtx 4090' }))
   expect(classOf({ model: 'RTX 4090' })).not.toBe(classOf({ model: 'RTX 4080' }))
   expect(classOf({ kind: 'gpu' })).not.toBe(classOf({ kind: 'emulated' }))
+  const on = (fields: object) => ({ specs: { ...reportedDevice().specs, ...fields } })
+  expect(classOf(on({ os: 'Linux 6.8 x64' }))).toBe(classOf(on({ os: 'Linux 5.15 x64', cpu_model: 'another' })))
+  expect(classOf(on({ os: 'Linux 6.8 x64' }))).not.toBe(classOf(on({ os: 'Windows 11 x64' })))
+  const emulated = (cpu_model: string) => classOf({ kind: 'emulated', ...on({ cpu_model }) })
+  expect(emulated('AMD EPYC 7763')).not.toBe(emulated('Intel Xeon 8370C'))
   expect(classOf({ agentVersion: '0.1.0' })).not.toBe(classOf({ agentVersion: '0.2.0' }))
 })
 

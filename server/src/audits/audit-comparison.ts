@@ -16,17 +16,17 @@ export type AnswerFile = { readonly name: string; readonly sha256: string }
 /** Vectors are written with all their digits; only the last of them may differ. */
 const vectorTolerance = 1e-4
 
+type Computes = Pick<MarketGpu, 'kind' | 'model' | 'agentVersion' | 'specs'>
+
 /**
- * GPUs of one class give the same answer to the same question: the same hardware, and the same version of the agent, which
- * comes with engines of its own. Between classes sums are added up in another order, floats round otherwise, and one token in a
+ * GPUs of one class give the same answer to the same question: the same hardware and system, and the same version of the agent,
+ * which comes with engines of its own. (An emulated GPU computes on its machine's processor.) Between classes sums are added up in another order, floats round otherwise, and one token in a
  * thousand comes out differently: there a difference is no evidence.
  */
-export function deviceClassOf({
-  kind,
-  model,
-  agentVersion,
-}: Pick<MarketGpu, 'kind' | 'model' | 'agentVersion'>): string {
-  return `${kind} ${normaliseGpuName(model)}, agent ${agentVersion ?? 'unknown'}`
+export function deviceClassOf({ kind, model, agentVersion, specs }: Computes): string {
+  const processor = kind === 'emulated' ? [normaliseGpuName(specs?.cpu_model ?? 'unknown')] : []
+  const system = specs?.os.split(' ')[0]?.toLowerCase() ?? 'unknown'
+  return [`${kind} ${normaliseGpuName(model)}`, ...processor, system, `agent ${agentVersion ?? 'unknown'}`].join(', ')
 }
 
 /** Whether a task gives the same result each time: with a seed where chance is involved. */

@@ -110,7 +110,8 @@ export function createAuditDecisions(context: Context, parts: Parts) {
     const note = 'GPUs of other owners agree on another result.'
     if (payment.status === 'pending') {
       const reason = `The result was checked (${audit.id}) and is not what others compute.`
-      await disputes.refundReviewed(tx, payment, { openedBy: payment.payer_id, reason, note })
+      const openedBy = (await store.readAccount(tx)) ?? payment.payer_id
+      await disputes.refundReviewed(tx, payment, { openedBy, reason, note })
       return payment.amount
     }
     if (payment.status !== 'completed') return 0

@@ -53,7 +53,7 @@ export function createAuditProgress({ database }: Pick<Context, 'database'>, par
   async function cancel(asked: readonly AskedGpu[]) {
     const userId = asked.length === 0 ? null : await database.read(store.readAccount)
     if (userId === null) return
-    const caller: Caller = { userId, role: 'user', sessionId: null, address: '', userAgent: null, idempotency: null }
+    const caller: Caller = { userId, role: 'user', sessionId: null, userAgent: null, idempotency: null }
     for (const { taskId } of asked)
       await tasks.cancel(caller, taskId).catch((error: unknown) => {
         // It has ended by itself.

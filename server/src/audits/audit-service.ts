@@ -42,6 +42,8 @@ export type AuditParts = {
   submissions: SubmissionService
 }
 
+/** How long a renter may wait for a check to give way. */
+const roomMs = 200
 /** Checks that are open at a time. */
 const openMax = 8
 
@@ -140,8 +142,8 @@ export async function createAuditService(context: Context, parts: AuditParts) {
     const own = open.ofTask(taskId)
     if (own !== null && /^task\.(completed|failed|cancelled)$/.test(type)) attempt(() => progress.goOn(own))
     if (own !== null || type !== 'task.queued') return
-    // Once it has been offered to whoever is free.
-    cancelRoom ??= context.clock.after(0, () => {
+    // Once it has been offered to whoever is free; and not for each of many.
+    cancelRoom ??= context.clock.after(roomMs, () => {
       cancelRoom = null
       attempt(progress.makeRoom)
     })

@@ -151,7 +151,7 @@ test('a check waits while the market is paused, and gives way to a renter', asyn
   const [start] = [await one.begin(), await other.begin()]
   const alice = await market.person('100')
   const { id } = await market.submit(alice, { task_type: 'text_generation', input_data: { prompt: 'Mine first' } })
-  market.clock.advance(1)
+  market.clock.advance(200)
   expect(await one.next('attempt.stop')).toMatchObject(one.ref(start!))
   await one.result(start!, { outcome: 'stopped', output_data: null })
   const first = await one.next('attempt.start')

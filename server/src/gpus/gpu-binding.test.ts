@@ -56,6 +56,12 @@ describe('a device that nobody has registered', () => {
     ])
   })
 
+  test('starts at its owner’s minimum where that is more than what is usual', async () => {
+    const limits = { task_types: null, models: null, min_price_per_hour: orb(0.5) }
+    const { gpus } = await market.report([{ limits }])
+    expect(gpus[0]).toMatchObject({ price_per_hour: orb(0.5) })
+  })
+
   test('takes the name and the price that its agent gives it', async () => {
     const { gpus } = await market.report([{ name: ' Left card ', price_per_hour: orb(0.2) }])
     expect(gpus[0]).toMatchObject({ name: 'Left card', price_per_hour: orb(0.2) })

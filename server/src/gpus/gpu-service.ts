@@ -21,10 +21,10 @@ export type GpuServiceDeps = {
 }
 /** unanswered: its agent was asked to take it and said nothing. */
 export type AttemptEnd = { readonly outcome: 'completed' | 'provider_failed' | 'unanswered'; readonly nowMs: number }
-type ReclaimListener = (gpu: MarketGpu, attemptId: string) => void
+type ReclaimListener = (gpu: MarketGpu) => Promise<void>
 type Owner = Pick<Caller, 'userId'>
 type Market = Context &
-  Pick<GpuServiceDeps, 'modelsOf'> & { readonly registry: GpuRegistry; readonly reclaimed: (gpu: MarketGpu) => void }
+  Pick<GpuServiceDeps, 'modelsOf'> & { readonly registry: GpuRegistry; readonly reclaimed: ReclaimListener }
 
 export type GpuService = Awaited<ReturnType<typeof createGpuService>>
 
@@ -37,10 +37,8 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
   const recorder = createTelemetryRecorder(context, registry)
   const stopRecording = every(context, telemetryPeriodMs, recorder.writeMinutes)
   const reclaimListeners = new Set<ReclaimListener>()
-  const reclaimed = (gpu: MarketGpu) => {
-    if (gpu.attemptId === null) return
-    for (const listen of reclaimListeners) listen(gpu, gpu.attemptId)
-  }
+  const reclaimed = async (gpu: MarketGpu) =>
+    void (await Promise.all([...reclaimListeners].map((listen) => listen(gpu))))
   const market: Market = { ...context, modelsOf: deps.modelsOf, registry, reclaimed }
   deps.accounts.onClose((tx, ownerId) => removeGpusOfOwner(market, tx, ownerId))
   deps.accounts.contribute('gpus', store.exportGpusOfOwner)
@@ -52,6 +50,8 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
       listView(market, registry.ofOwner(caller.userId), { ...page, sort: '-created' }),
     create: (caller: Owner, input: ParsedInputOf<typeof api.gpus.create>) => createGpu(market, caller, input),
     get: (gpuId: string) => view(market, gpuId),
+    /** As `get`; null where there is none. */
+    find: (gpuId: string): Gpu | null => (registry.get(gpuId) ? view(market, gpuId) : null),
     update: (caller: Owner, input: GpuChanges) => changeGpu(market, caller, input),
     remove: (caller: Owner, gpuId: string) => removeGpu(market, caller, gpuId),
     reclaim: (caller: Owner, gpuId: string) => reclaimGpu(market, caller, gpuId),
@@ -80,7 +80,10 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
       const counters = await store.countAudit(tx, gpuId, outcome)
       if (counters) tx.afterCommit(() => registry.patch(gpuId, counters))
     },
-    /** `listen` hears, after the commit, that an attempt has to stop at once, uncharged. It must not throw. */
+    /**
+     * `listen` hears, after the commit, that whatever has the GPU, or was asked to take it, has to stop at once, uncharged. It
+     * resolves once that is on the disk; where it rejects, it sees to it that it will be.
+     */
     onReclaim(listen: ReclaimListener): () => void {
       reclaimListeners.add(listen)
       return () => reclaimListeners.delete(listen)
@@ -238,20 +241,23 @@ async function removeGpusOfOwner(market: Market, tx: Transaction, ownerId: strin
     tx.afterCommit(() => {
       const gpu = registry.get(id)
       registry.remove(id)
-      if (gpu) market.reclaimed(gpu)
+      if (gpu) market.reclaimed(gpu).catch(() => {})
     })
   }
 }
 
+/** Answers once nothing of what ran there can come back, be it after a restart. */
 async function reclaimGpu(market: Market, caller: Owner, gpuId: string): Promise<Gpu> {
+  let ended = Promise.resolve()
   await market.database.transaction(async (tx) => {
     const gpu = { ...(await readOwnGpu(tx, gpuId, caller)), maintenance: true }
     await store.updateGpu(tx, gpu)
     tx.afterCommit(() => {
       market.registry.put(gpu)
-      market.reclaimed(market.registry.get(gpuId)!)
+      ended = market.reclaimed(market.registry.get(gpuId)!)
     })
   })
+  await ended
   return view(market, gpuId)
 }
 

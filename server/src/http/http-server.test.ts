@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { Problem } from '@orbyte/protocol'
+import { api, Problem } from '@orbyte/protocol'
 import { type Market, startMarket } from '../fixture-market.ts'
 import { outcome, type TestUser } from '../fixture-server.ts'
+import { createHttpServer, mountRoutes } from './http-server.ts'
+import { route } from './route.ts'
 
 let market: Market
 let alice: TestUser
@@ -45,6 +47,16 @@ describe('a body that cannot be read is refused with the reason', () => {
   ] as const)('%s', async ([, body, contentType, expected]) => {
     expect((await problemOf(await post('/api/wallet/deposit', body, contentType)))[0]).toBe(expected)
     expect(await market.balance(alice)).toBe('0')
+  })
+
+  test('one that is nested too deeply', async () => {
+    const nested = (levels: number) =>
+      `{"task_type":"other","input_data":{"a":${'['.repeat(levels)}${']'.repeat(levels)}}}`
+    for (const levels of [99, 5_000, 400_000])
+      expect((await problemOf(await post('/api/tasks/', nested(levels), 'application/json')))[0]).toBe(
+        '400 malformed_json',
+      )
+    expect((await problemOf(await post('/api/tasks/', nested(98), 'application/json')))[0]).toBe('409 no_gpu_fits')
   })
 
   test('one that is too large', async () => {
@@ -114,7 +126,17 @@ test('every reply says that it is what it says it is', async () => {
     'content-type': 'application/json; charset=utf-8',
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'no-referrer',
+    'x-frame-options': 'DENY',
   })
+})
+
+test('a reply that does not fit its own schema is a fault of the market', async () => {
+  const app = await createHttpServer(market.context)
+  const broken = route(api.ledger.head, async () => ({ head: null, public_key: '', transfers: -1, sum: '0' }))
+  mountRoutes(app, market.context, { routes: [broken], authenticate: () => Promise.reject(new Error('nobody')) })
+  const reply = await app.inject({ url: '/api/ledger/head' })
+  expect([reply.statusCode, reply.json<Problem>().code]).toEqual([500, 'internal_error'])
+  expect(reply.body).not.toContain('transfers')
 })
 
 test('limits on calls are told with the time after which it goes on', async () => {

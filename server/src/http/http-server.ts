@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import rateLimit from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import { type Endpoint, problem } from '@orbyte/protocol'
-import { z } from 'zod'
+import { type Endpoint, isTooDeep, problem, wireEncoder } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
+import { callerNetwork, clientAddress } from './client-address.ts'
 import { errorHandler, notFoundHandler } from './problems.ts'
 import type { Authenticate, Caller, Idempotency, Principal, Route } from './route.ts'
 
@@ -19,9 +19,10 @@ type HttpContext = Pick<Context, 'config' | 'log'>
 export async function createHttpServer(context: HttpContext): Promise<FastifyInstance> {
   const app = Fastify({
     logger: false,
-    trustProxy: context.config.trustProxy,
     bodyLimit: 1_000_000,
     requestTimeout: 60_000,
+    // Of a socket on which nothing moves: longer than the copy of a database that a backup begins with.
+    connectionTimeout: 360_000,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 500 },
     forceCloseConnections: true,
   })
@@ -31,8 +32,10 @@ export async function createHttpServer(context: HttpContext): Promise<FastifyIns
   app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) =>
     done(null, Object.fromEntries(new URLSearchParams(body as string))),
   )
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, _payload, done) => {
     void reply.header('x-content-type-options', 'nosniff').header('referrer-policy', 'no-referrer')
+    void reply.header('x-frame-options', 'DENY')
+    done()
   })
   await app.register(rateLimit, {
     global: false,
@@ -53,6 +56,7 @@ export function mountRoutes(
   options: { routes: Route[]; authenticate: Authenticate },
 ) {
   for (const { endpoint, handle } of options.routes) {
+    const encode = wireEncoder(endpoint.output)
     app.route({
       method: endpoint.method,
       url: endpoint.path.replace(/\{(\w+)\}/g, ':$1'),
@@ -65,9 +69,20 @@ export function mountRoutes(
         const input = endpoint.input.parse(fieldsOf(endpoint, request))
         const output = await handle(input, callerOf(endpoint, request), reply)
         if (endpoint.reply !== 'json') return output
-        return sendJson(reply.code(endpoint.status), z.encode(endpoint.output, output as never))
+        return sendJson(reply.code(endpoint.status), encoded(endpoint, encode, output))
       },
     })
+  }
+}
+
+type Encode = ReturnType<typeof wireEncoder>
+
+/** A reply that does not fit its schema is a fault of the market, and not of the request. */
+function encoded({ method, path }: Endpoint, encode: Encode, output: unknown): unknown {
+  try {
+    return encode(output)
+  } catch (cause) {
+    throw new Error(`the reply of ${method} ${path} does not fit its schema`, { cause })
   }
 }
 
@@ -105,6 +120,7 @@ function fieldsOf(endpoint: Endpoint, request: FastifyRequest): Record<string, u
     throw problem('unsupported_media_type', 'Send the body as application/json.')
   if (body !== undefined && body !== null && (typeof body !== 'object' || Array.isArray(body)))
     throw problem('invalid_request', 'The body must be a JSON object.')
+  if (isTooDeep(body)) throw problem('malformed_json', 'The body is nested too deeply: at most 100 levels.')
   const [unexpected] = Object.keys(request.query as object)
   if (unexpected !== undefined)
     throw problem('invalid_request', `${unexpected}: this endpoint takes its fields in the body.`)
@@ -116,7 +132,6 @@ function callerOf(endpoint: Endpoint, request: FastifyRequest): Caller {
     userId: request.principal?.userId ?? '',
     role: request.principal?.role ?? 'user',
     sessionId: request.principal?.sessionId ?? null,
-    address: request.ip,
     userAgent: request.headers['user-agent']?.slice(0, 300) ?? null,
     idempotency: endpoint.idempotent ? idempotencyOf(endpoint, request) : null,
   }
@@ -135,7 +150,7 @@ function idempotencyOf(endpoint: Endpoint, request: FastifyRequest): Idempotency
   }
 }
 
-function rateLimitOf(endpoint: Endpoint, { config: { limits } }: HttpContext) {
+function rateLimitOf(endpoint: Endpoint, { config: { limits, trustedProxies } }: HttpContext) {
   const own = endpoint.callsPerMinuteMax
   const max = own === null ? limits.callsPerMinuteMax : own * limits.callLimitFactor
   if (max === 0) return false as const
@@ -143,7 +158,9 @@ function rateLimitOf(endpoint: Endpoint, { config: { limits } }: HttpContext) {
     max,
     timeWindow: 60_000,
     groupId: own === null ? 'general' : endpoint.path,
-    keyGenerator: (request: FastifyRequest) => request.principal?.userId ?? request.ip,
+    // Whoever may call without a token gains nothing by showing those of accounts that they have made.
+    keyGenerator: ({ principal, raw }: FastifyRequest) =>
+      (endpoint.access === 'public' ? null : principal?.userId) ?? callerNetwork(clientAddress(raw, trustedProxies)),
   }
 }
 

@@ -3,6 +3,7 @@ import { type Endpoint, listEndpoints, problem, problemDocument, ProblemError } 
 import { ZodError } from 'zod'
 import type { Log } from '../context.ts'
 import { DatabaseFullError } from '../db/database.ts'
+import { fieldMessage } from './field-messages.ts'
 
 /** Turns whatever was thrown into a problem. What is not meant for the caller becomes `internal_error` and is logged. */
 export function problemOf(error: unknown): ProblemError | null {
@@ -61,7 +62,7 @@ export function errorHandler(log: Log) {
 export function notFoundHandler() {
   const patterns = pathPatterns()
   return (request: FastifyRequest, reply: FastifyReply) => {
-    const path = request.url.split('?')[0]!.replace(/\/+$/, '')
+    const path = withoutSlashesAtEnd(request.url.split('?')[0]!)
     const methods = patterns.filter(({ pattern }) => pattern.test(path)).map(({ endpoint }) => endpoint.method)
     if (methods.length === 0)
       return sendProblem(
@@ -78,6 +79,13 @@ export function notFoundHandler() {
   }
 }
 
+/** `/\/+$/` would look at each of a row of slashes as often as there are slashes after it: what comes here is anybody's. */
+function withoutSlashesAtEnd(path: string): string {
+  let end = path.length
+  while (path[end - 1] === '/') end--
+  return path.slice(0, end)
+}
+
 function pathPatterns(): { endpoint: Endpoint; pattern: RegExp }[] {
   return listEndpoints().map(({ endpoint }) => ({
     endpoint,
@@ -89,7 +97,7 @@ function invalidRequest(error: ZodError): ProblemError {
   const fields = error.issues.flatMap((issue) =>
     issue.code === 'unrecognized_keys'
       ? issue.keys.map((key) => ({ field: [...issue.path, key].join('.'), message: 'there is no such field' }))
-      : [{ field: issue.path.join('.'), message: issue.message }],
+      : [{ field: issue.path.join('.'), message: fieldMessage(issue) }],
   )
   const [first] = fields
   const more = fields.length > 1 ? ` (and ${fields.length - 1} more)` : ''

@@ -20,7 +20,6 @@ export type Caller = {
   readonly userId: string
   readonly role: Role
   readonly sessionId: string | null
-  readonly address: string
   readonly userAgent: string | null
   readonly idempotency: Idempotency | null
 }

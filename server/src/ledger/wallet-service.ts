@@ -66,7 +66,12 @@ export function createWalletService(context: Context, ledger: Ledger, accounts: 
   })
 
   return {
-    get: (caller: Caller) => context.database.read((reader) => show(reader, caller.userId)),
+    get: (caller: Pick<Caller, 'userId'>) => context.database.read((reader) => show(reader, caller.userId)),
+    /** `listen` hears when the user's balance has changed. The result unsubscribes. */
+    onChange: (userId: string, listen: () => void) =>
+      ledger.onMove((account) => {
+        if (account === available(userId) || account === held(userId)) listen()
+      }),
     deposit: (caller: Caller, amount: Micros) =>
       transactionOnce(context, caller, (tx) => deposit(tx, caller.userId, amount)),
     withdraw: (caller: Caller, amount: Micros) =>

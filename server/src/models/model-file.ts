@@ -14,7 +14,7 @@ export function sendModelFile(reply: FastifyReply, sha256: string, { path, sizeB
     .header('etag', etag)
     .header('cache-control', 'public, max-age=31536000, immutable')
     .header('accept-ranges', 'bytes')
-  if (headers['if-none-match']?.split(/\s*,\s*/).includes(etag)) return reply.code(304).send()
+  if (headers['if-none-match']?.split(',').some((tag) => tag.trim() === etag)) return reply.code(304).send()
   const isRangeWanted = headers['if-range'] === undefined || headers['if-range'] === etag
   const range = isRangeWanted ? parseRange(headers.range, sizeBytes) : null
   if (range === 'unsatisfiable') {

@@ -28,6 +28,11 @@ test('an hour at one ORB costs one ORB, a millisecond at least a micro-ORB', () 
   expect(costOf(1_000_000, 0)).toBe(0)
 })
 
+test('what costs more than an amount can say costs the highest amount', () => {
+  expect(costOf(Number.MAX_SAFE_INTEGER, 3_600_000)).toBe(Number.MAX_SAFE_INTEGER)
+  expect(costOf(Number.MAX_SAFE_INTEGER, 86_400_000)).toBe(Number.MAX_SAFE_INTEGER)
+})
+
 test('a fee is rounded down and never exceeds the cost', () => {
   expect(feeOf(999, 250)).toBe(24)
   expect(feeOf(1, 9_999)).toBe(0)

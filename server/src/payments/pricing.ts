@@ -1,11 +1,15 @@
-import { micros, type Micros } from '@orbyte/protocol'
+import { micros, type Micros, microsMax } from '@orbyte/protocol'
 
 const msPerHour = 3_600_000n
 
-/** What `runMs` milliseconds cost at a price in micro-ORB an hour: rounded up to the micro-ORB, once. */
+/**
+ * What `runMs` milliseconds cost at a price in micro-ORB an hour: rounded up to the micro-ORB, once. A day at the highest price is
+ * more than an amount can say: it costs the highest amount, which nobody has.
+ */
 export function costOf(priceMicrosPerHour: number, runMs: number): Micros {
   const exact = BigInt(priceMicrosPerHour) * BigInt(runMs)
-  return micros(Number((exact + msPerHour - 1n) / msPerHour))
+  const cost = (exact + msPerHour - 1n) / msPerHour
+  return micros(cost > microsMax ? microsMax : Number(cost))
 }
 
 /** The longest run, in whole milliseconds, that `amount` pays for at that price. */

@@ -21,7 +21,6 @@ const caller = {
   userId: 'user_a',
   role: 'user',
   sessionId: null,
-  address: '',
   userAgent: null,
   idempotency: null,
 } as const

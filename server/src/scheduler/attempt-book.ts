@@ -29,6 +29,10 @@ export type ActiveAttempt = {
   /** Its agent has said that it has ended, and the result is not here yet. */
   isResultAnnounced: boolean
   logLines: number
+  /** Since this process knows the attempt. */
+  logBytes: number
+  /** As above. */
+  pieces: number
   /** The files that are being written: the last chunk of each. A result waits for them. */
   readonly filesOnTheirWay: Map<string, Promise<void>>
   /** The transaction that ends it, while it is on its way. */
@@ -38,7 +42,10 @@ export type ActiveAttempt = {
    * waits until the agent confirms.
    */
   standing: 'open' | 'ended' | 'stopped'
+  /** What ends the phase that it is in. */
   timers: (() => void)[]
+  /** What could not be written and is tried again, whatever phase it gets into meanwhile. */
+  readonly retries: Set<() => void>
 }
 
 export type AttemptRef = { readonly attempt_id: string; readonly fencing_token: string }
@@ -75,6 +82,7 @@ export function createAttemptBook({ added, removed }: Listeners) {
     byId: (attemptId: string) => byId.get(attemptId),
     ofAgent: byAgent.of,
     ofTask: byTask.of,
+    ofGpu: byGpu.of,
     /** Whether the GPU has been asked and has not answered. */
     offersTo: (gpuId: string) => byGpu.of(gpuId).some(({ status }) => status === 'offered'),
     countOpen: () => [...byId.values()].filter(({ standing }) => standing === 'open').length,
@@ -82,14 +90,14 @@ export function createAttemptBook({ added, removed }: Listeners) {
     /** Nothing that is still on its way has an effect on it any more. */
     remove(active: ActiveAttempt) {
       active.standing = 'stopped'
-      stopTimers(active)
+      stopAll(active)
       if (!byId.delete(active.attempt.id)) return
       for (const index of indexes) index.delete(active)
       removed(active)
     },
 
     stop() {
-      for (const active of byId.values()) stopTimers(active)
+      for (const active of byId.values()) stopAll(active)
     },
   }
 }
@@ -138,4 +146,9 @@ export function isOpen(active: ActiveAttempt | null): active is ActiveAttempt {
 
 export function stopTimers(active: ActiveAttempt) {
   for (const cancel of active.timers.splice(0)) cancel()
+}
+
+function stopAll(active: ActiveAttempt) {
+  stopTimers(active)
+  for (const cancel of active.retries) cancel()
 }

@@ -52,11 +52,14 @@ export function createAttemptEndings(context: Context, parts: Parts) {
 
   /**
    * Runs the transaction that ends an attempt. If the database says that it has ended otherwise meanwhile (a cancel that was
-   * committed first), nothing changes. Whoever waits for `ending` finds that it has ended.
+   * committed first), nothing changes; if something that was reported before could not be kept, it rejects. Whoever waits for
+   * `ending` finds that it has ended.
    */
   async function end(active: ActiveAttempt, work: (tx: Transaction) => Promise<boolean>): Promise<boolean> {
     if (!isOpen(active)) return false
-    active.ending = write(active, work)
+    const { attempt, status, outputLength, logLines } = active
+    const known = { attempt, status, outputLength, logLines }
+    active.ending = write(active, async (tx) => (await attempts.isOpenAs(tx, known)) && work(tx))
     return active.ending
   }
 
@@ -71,13 +74,23 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     }
   }
 
-  /** For what nobody waits for: tries again later for as long as it cannot be written. */
-  function persist(active: ActiveAttempt, work: () => Promise<void>) {
-    work().catch((error: unknown) => {
+  /** For what has to be: it is tried again later for as long as it cannot be written. Rejects where it was not at once. */
+  async function insist(active: ActiveAttempt, work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
       context.log.error({ error, attempt_id: active.attempt.id }, 'the end of an attempt could not be written')
-      active.timers.push(context.clock.after(retryMs, () => persist(active, work)))
-    })
+      const cancel = context.clock.after(retryMs, () => {
+        active.retries.delete(cancel)
+        persist(active, work)
+      })
+      active.retries.add(cancel)
+      throw error
+    }
   }
+
+  /** The same, where nobody waits for it. */
+  const persist = (active: ActiveAttempt, work: () => Promise<void>) => void insist(active, work).catch(() => {})
 
   /** The GPU is free: nothing of the attempt runs on it any more. */
   function free(active: ActiveAttempt) {
@@ -191,13 +204,13 @@ export function createAttemptEndings(context: Context, parts: Parts) {
       if (outcome) await gpus.recordAttemptEnd(tx, attempt.gpu_id, { outcome, nowMs: context.clock.now() })
       // In the place of this commit, so that a cancel which is committed after it finds the task in the queue.
       const failedAt = hadBegun || failure.status === 'refused' ? nowIso(context) : null
-      if (again) tx.afterCommit(() => requeue(active, { failedAt }))
+      if (again) tx.afterCommit(() => requeue(active, { failedAt, hadBegun }))
       return true
     })
   }
 
   return {
-    ...{ complete, failRenter, failProvider, stop, free, noteRun, persist },
+    ...{ complete, failRenter, failProvider, stop, free, noteRun, insist, persist },
     /** `listen` hears after the commit, and must not throw. */
     onCompleted(listen: (completed: Completed) => void): () => void {
       completionListeners.add(listen)

@@ -18,14 +18,17 @@ type Parts = {
   attempts: AttemptService
   endings: AttemptEndings
   send: SendToAgent
-  requeue: Matchmaker['requeue']
+  requeueLater: Matchmaker['requeueLater']
 }
 /** What the database knows of an attempt: with the size of each file that has begun to arrive, and which are not whole. */
 type Known = { attempt: StoredAttempt; fileBytes: Map<string, number>; unfinishedFiles: Set<string> }
 export type AttemptOffers = ReturnType<typeof createAttemptOffers>
 
 /** How an attempt begins: it is sent to its agent, who has a few seconds to take it. */
-export function createAttemptOffers(context: Context, { book, registry, attempts, endings, send, requeue }: Parts) {
+export function createAttemptOffers(
+  context: Context,
+  { book, registry, attempts, endings, send, requeueLater }: Parts,
+) {
   const { clock, config } = context
 
   /**
@@ -116,10 +119,13 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
       unfinishedFiles,
       isResultAnnounced: false,
       logLines: attempt.log_lines,
+      logBytes: 0,
+      pieces: 0,
       filesOnTheirWay: new Map(),
       ending: null,
       standing: 'open',
       timers: [],
+      retries: new Set(),
     }
     book.add(active)
     return active
@@ -158,7 +164,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
     context.log.error({ error, task_id: active.task.id }, 'an offer could not be written')
     if (active.standing !== 'open') return
     endings.stop(active, 'the offer could not be written')
-    requeue(active, { failedAt: nowIso(context) })
+    requeueLater(active)
   }
 
   return { offer, activate, expectAnswer }

@@ -2,10 +2,11 @@ import type { AgentMessageOf, End } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import { workOf } from '../speeds/speed-work.ts'
-import type { AttemptService } from '../tasks/attempt-service.ts'
+import { type AttemptService, NotKeptError } from '../tasks/attempt-service.ts'
 import {
   type ActiveAttempt,
   type AttemptBook,
+  type AttemptRef,
   isGeneration,
   isOpen,
   outputBytesOf,
@@ -34,9 +35,20 @@ type Parts = {
 export function createAttemptReports(context: Context, { book, registry, attempts, endings, limits }: Parts) {
   const { clock, config } = context
 
-  async function accepted(agentId: string, message: AgentMessageOf<'attempt.accepted'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'offered') return
+  /**
+   * Handles a message about an attempt that is open; of any other it is stale. An end that is on its way is waited for: should it
+   * fail, what the agent has said meanwhile counts.
+   */
+  function whileOpen<M extends AttemptRef>(handle: (active: ActiveAttempt, message: M) => Promise<void>) {
+    return async (agentId: string, message: M): Promise<void> => {
+      const active = book.find(agentId, message)
+      while (active?.ending) await active.ending.catch(() => {})
+      if (isOpen(active)) await handle(active, message)
+    }
+  }
+
+  async function accepted(active: ActiveAttempt) {
+    if (active.status !== 'offered') return
     const { attempt } = active
     stopTimers(active)
     if (!registry.reserve(attempt.gpu_id, attempt.id)) {
@@ -60,25 +72,22 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     }
   }
 
-  async function refused(agentId: string, message: AgentMessageOf<'attempt.refused'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'offered') return
+  async function refused(active: ActiveAttempt, message: AgentMessageOf<'attempt.refused'>) {
+    if (active.status !== 'offered') return
     const end: End = { code: message.code, message: message.message, decided_by: 'agent' }
     await endings.failProvider(active, { status: 'refused', end })
     endings.free(active)
   }
 
-  async function preparing(agentId: string, message: AgentMessageOf<'attempt.preparing'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || !['accepted', 'preparing'].includes(active.status)) return
+  async function preparing(active: ActiveAttempt, message: AgentMessageOf<'attempt.preparing'>) {
+    if (!['accepted', 'preparing'].includes(active.status) || !isKeepable(active)) return
     active.status = 'preparing'
     await attempts.prepare(active, message.progress)
   }
 
   /** The meter starts here, at the server's own time of hearing it. */
-  async function ready(agentId: string, message: AgentMessageOf<'attempt.ready'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || !['accepted', 'preparing'].includes(active.status)) return
+  async function ready(active: ActiveAttempt) {
+    if (!['accepted', 'preparing'].includes(active.status)) return
     const { status } = active
     active.status = 'running'
     active.readyAtMs = clock.now()
@@ -94,17 +103,21 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     }
   }
 
+  /** Each piece is an event: a million short ones would fill the disk with next to nothing. */
+  const isKeepable = (active: ActiveAttempt) => active.pieces++ < config.limits.piecesPerAttemptMax
+
   async function tooLarge(active: ActiveAttempt, claimedMs: number, problem: string) {
     const end: End = { code: 'output_too_large', message: `Stopped: ${problem}.`, decided_by: 'platform' }
     await endings.failRenter(active, { claimedMs, end })
     endings.stop(active, problem)
   }
 
-  async function output(agentId: string, message: AgentMessageOf<'attempt.output'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'running') return
+  async function output(active: ActiveAttempt, message: AgentMessageOf<'attempt.output'>) {
+    if (active.status !== 'running') return
     const text = message.text.slice(Math.max(0, active.outputLength - message.offset))
     if (message.offset > active.outputLength || text === '') return
+    if (!isKeepable(active))
+      return tooLarge(active, message.run_ms, `the output is more than ${config.limits.piecesPerAttemptMax} pieces`)
     const bytes = Buffer.byteLength(text)
     if (outputBytesOf(active) + bytes > config.limits.outputBytesMax)
       return tooLarge(active, message.run_ms, `the output is larger than ${config.limits.outputBytesMax} bytes`)
@@ -114,7 +127,8 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const runMs = endings.noteRun(active, message.run_ms)
     try {
       const isKept = await attempts.output(active, { offset, text, runMs })
-      if (!isKept && isOpen(active)) throw new Error(`what ${active.attempt.id} put out before ${offset} is not kept`)
+      if (!isKept && isOpen(active))
+        throw new NotKeptError(`what ${active.attempt.id} put out before ${offset} is not kept`)
     } catch (error) {
       active.outputLength = Math.min(active.outputLength, offset)
       active.outputBytes -= bytes
@@ -122,30 +136,31 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     }
   }
 
-  async function log(agentId: string, message: AgentMessageOf<'attempt.log'>) {
-    const active = book.find(agentId, message)
-    if (!isOpen(active)) return
+  async function log(active: ActiveAttempt, message: AgentMessageOf<'attempt.log'>) {
     const offset = active.logLines
     const lines = message.lines.slice(
       Math.max(0, offset - message.offset),
       config.limits.logLinesPerTaskMax - message.offset,
     )
     if (message.offset > offset || lines.length === 0) return
+    const bytes = Buffer.byteLength(lines.join('\n'))
+    if (active.logBytes + bytes > config.limits.logBytesPerAttemptMax || !isKeepable(active)) return
     active.logLines += lines.length
+    active.logBytes += bytes
     const runMs = endings.noteRun(active, message.run_ms)
     try {
       const isKept = await attempts.log(active, { offset, lines, runMs })
       if (!isKept && isOpen(active))
-        throw new Error(`the log of ${active.attempt.id} before line ${offset} is not kept`)
+        throw new NotKeptError(`the log of ${active.attempt.id} before line ${offset} is not kept`)
     } catch (error) {
       active.logLines = Math.min(active.logLines, offset)
+      active.logBytes -= bytes
       throw error
     }
   }
 
-  function file(agentId: string, message: AgentMessageOf<'attempt.file'>): Promise<void> {
-    const active = book.find(agentId, message)
-    if (!isOpen(active) || active.status !== 'running') return Promise.resolve()
+  function file(active: ActiveAttempt, message: AgentMessageOf<'attempt.file'>): Promise<void> {
+    if (active.status !== 'running') return Promise.resolve()
     const { name } = message
     const earlier = active.filesOnTheirWay.get(name) ?? Promise.resolve()
     const kept = earlier.then(() => keepFile(active, message))
@@ -211,5 +226,15 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     return found.filter(({ active }) => active?.standing === 'open').map(({ ref }) => ref)
   }
 
-  return { accepted, refused, preparing, ready, output, log, file, result, ticks }
+  return {
+    accepted: whileOpen<AgentMessageOf<'attempt.accepted'>>(accepted),
+    refused: whileOpen(refused),
+    preparing: whileOpen(preparing),
+    ready: whileOpen<AgentMessageOf<'attempt.ready'>>(ready),
+    output: whileOpen(output),
+    log: whileOpen(log),
+    file: whileOpen(file),
+    result,
+    ticks,
+  }
 }

@@ -1,5 +1,6 @@
 import type { AgentMessageOf, End } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
+import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { type ActiveAttempt, type AttemptBook, type AttemptRef, deadlineInMs } from './attempt-book.ts'
 import type { AttemptEndings } from './attempt-endings.ts'
 import type { AttemptLimits } from './attempt-limits.ts'
@@ -16,9 +17,8 @@ type Parts = {
 
 /** What becomes of an agent's attempts when it comes, speaks, is gone, or its owner wants a GPU back. */
 export function createAttemptsOfAgents({ config }: Context, { book, endings, offers, limits, reports }: Parts) {
-  /** Nothing runs on the agent's machine any more that the market knows of: it was silent for too long. */
-  function agentDied(agentId: string, reason: string) {
-    const end: End = { code: 'agent_lost', message: reason, decided_by: 'platform' }
+  /** Nothing runs on the agent's machine any more that the market knows of: it was silent for too long, or was shut out. */
+  function agentGone(agentId: string, end: End) {
     for (const active of book.ofAgent(agentId)) endings.persist(active, () => lose(active, end))
   }
 
@@ -55,13 +55,18 @@ export function createAttemptsOfAgents({ config }: Context, { book, endings, off
     return kept.map(({ attempt_id, fencing_token }) => ({ attempt_id, fencing_token, deadline_in_ms }))
   }
 
+  /** Also what was only asked for: its agent could still take it. Resolves once that is on the disk. */
+  async function reclaimed({ id }: MarketGpu): Promise<void> {
+    await Promise.all(book.ofGpu(id).map((active) => endings.insist(active, () => reclaim(active))))
+  }
+
   async function reclaim(active: ActiveAttempt) {
     await active.ending
     const message = 'The owner took the GPU back.'
     const end: End = { code: 'reclaimed', message, decided_by: 'provider' }
-    await endings.failProvider(active, { status: 'failed', end })
+    await endings.failProvider(active, { status: active.status === 'offered' ? 'refused' : 'failed', end })
     endings.stop(active, message)
   }
 
-  return { agentDied, reconcile, heartbeat, reclaim }
+  return { agentGone, reconcile, heartbeat, reclaimed }
 }

@@ -250,6 +250,22 @@ test('an owner who takes a GPU back stops what runs on it: uncharged, and tried 
   ])
 })
 
+test('a GPU that is taken back while it is asked does not get the task, however its agent answers', async () => {
+  const [first, second] = await machines(2)
+  const { id } = await market.submit(alice, { requirements: { gpu_id: first!.gpuId } })
+  const start = await first!.next('attempt.start')
+  await market.ask(bob, api.gpus.reclaim, { gpu_id: first!.gpuId })
+  expect(await first!.next('attempt.stop')).toMatchObject(first!.ref(start))
+  await first!.accept(start)
+  await first!.ready(start)
+  expect((await market.ask(null, api.gpus.get, { gpu_id: first!.gpuId })).status).toBe('maintenance')
+  expect(await market.task(alice, id)).toMatchObject({
+    status: 'pending',
+    attempts: [{ status: 'refused', cost: '0', end: { code: 'reclaimed', decided_by: 'provider' } }],
+  })
+  expect(second!.untaken('attempt.start')).toEqual([])
+})
+
 test('a task that finds no GPU in the time that it waits fails, and its money is free again', async () => {
   const { id } = await market.submit(alice, { wait: true, max_price_per_hour: '1', max_wait_ms: 60_000 })
   market.clock.advance(59_000)
@@ -266,6 +282,25 @@ test('a task that finds no GPU in the time that it waits fails, and its money is
   const agent = await market.machine(bob, [{ price_per_hour: '1' }])
   await agent.heartbeat()
   expect(agent.untaken('attempt.start')).toEqual([])
+})
+
+test('a task that was tried for longer than it was to wait may wait as long again', async () => {
+  const [only] = await machines(1)
+  const { id } = await market.submit(alice, { max_wait_ms: 60_000 })
+  const start = await only!.begin()
+  const pass = async (seconds: number) => {
+    for (let passed = 0; passed < seconds; passed += 10) {
+      market.clock.advance(10_000)
+      await only!.heartbeat([{ start, run_ms: 0 }])
+    }
+  }
+  await pass(70)
+  await only!.result(start, { outcome: 'failed' })
+  await pass(20)
+  expect(await market.task(alice, id)).toMatchObject({ status: 'pending', waiting: { code: 'cooling_down' } })
+  await pass(10)
+  await only!.result(await only!.begin())
+  expect(await market.task(alice, id)).toMatchObject({ status: 'completed', attempts_count: 2 })
 })
 
 test('an agent that dies before the maximum of its task is not paid for time after its death', async () => {

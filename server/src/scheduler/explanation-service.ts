@@ -68,7 +68,7 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   }
 
   /** Why a task is still waiting, in words that can be acted on. Null: it does not wait. */
-  function waiting(task: StoredTask): Reason | null {
+  function waiting(task: Pick<StoredTask, 'id' | 'status'>): Reason | null {
     const queued = scheduler.queue.get(task.id)
     if (task.status !== 'pending') return null
     if (scheduler.pause.paused)
@@ -188,4 +188,4 @@ function relaxationOnWire(relaxation: ReturnType<typeof viewRelaxation>) {
   return { ...relaxation, max_price_per_hour: price === null ? null : formatOrb(price) }
 }
 
-const seconds = (ms: number) => `${(ms / 1_000).toFixed(ms < 10_000 ? 1 : 0)} s`
+const seconds = (ms: number) => (ms < 1_000 ? `${ms} ms` : `${(ms / 1_000).toFixed(ms < 10_000 ? 1 : 0)} s`)

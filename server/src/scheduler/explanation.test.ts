@@ -151,6 +151,16 @@ test('an owner is told why a GPU does not earn, and how its price compares', asy
   })
 })
 
+test('an owner’s own minimum above the price is the first thing to say', async () => {
+  const limits = { task_types: null, models: null, min_price_per_hour: '2' }
+  const agent = await machines({ price_per_hour: '3', limits })
+  await market.ask(bob, api.gpus.update, { gpu_id: agent.gpuId, price_per_hour: '1' })
+  expect(await explainGpu(agent.gpuId)).toMatchObject({
+    code: 'below_owners_minimum_price',
+    message: expect.stringContaining('--price 2'),
+  })
+})
+
 test('what keeps a GPU from earning at the moment comes first', async () => {
   const agent = await machines({ price_per_hour: '1' })
   expect(await explainGpu(agent.gpuId)).toMatchObject({

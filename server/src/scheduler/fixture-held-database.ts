@@ -6,6 +6,8 @@ export type HeldDatabase = Database & {
   hold(): void
   /** Lets so many commits go, and holds the next. */
   letGo(commits?: number): void
+  /** The next transaction that is asked for fails, alone. */
+  failNext(): void
   /** Resolves once so many transactions have been asked for since it was held. */
   asked(count: number): Promise<void>
   /** From now on what is to be read waits. Resolves once something does. */
@@ -19,6 +21,7 @@ export function heldDatabase(): HeldDatabase {
   let asked = 0
   let areReadsHeld = false
   let reads = 0
+  let fails = false
   let waiting: { isSo: () => boolean; resolve: () => void }[] = []
   const look = () => {
     const met = waiting.filter(({ isSo }) => isSo())
@@ -42,7 +45,12 @@ export function heldDatabase(): HeldDatabase {
     transaction(work) {
       asked++
       look()
-      return database.transaction(work)
+      const isToFail = fails
+      fails = false
+      return database.transaction((tx) => (isToFail ? Promise.reject(new Error('as the test wants it')) : work(tx)))
+    },
+    failNext() {
+      fails = true
     },
     async read(work) {
       if (areReadsHeld) reads++

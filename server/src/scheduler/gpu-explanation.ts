@@ -1,4 +1,4 @@
-import { type Micros, micros } from '@orbyte/protocol'
+import { formatOrb, type Micros, micros } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { normaliseGpuName } from '../gpus/gpu-names.ts'
 import { gpuStatus, isOnTrial } from '../gpus/gpu-status.ts'
@@ -112,6 +112,11 @@ function rejectionOfTheMoment(gpu: MarketGpu, nowMs: number): { code: string; me
     return {
       code: 'on_trial',
       message: `It has failed ${gpu.failuresInARow} times in a row. Until it completes a task it is asked only where no other GPU is free. See what failed: orbyte gpus attempts ${gpu.id}`,
+    }
+  if (gpu.priceMicrosPerHour < (gpu.limits.min_price_per_hour ?? 0))
+    return {
+      code: 'below_owners_minimum_price',
+      message: `Its price is below the minimum that its agent was given, so it takes no task. Raise it: orbyte gpus set ${gpu.id} --price ${formatOrb(micros(gpu.limits.min_price_per_hour!))}`,
     }
   return null
 }

@@ -26,7 +26,15 @@ function queuedOf({ renter, priority, minVram, price, failed }: Given, number: n
   } as unknown as OpenTask
   const failedGpus = new Map(failed.map((gpu) => [gpuId(gpu), gpu % 2 === 0 ? nowMs : nowMs + 1]))
   const group = failed.length === 0 ? keyOf(task) : task.id
-  return { task, wanted: wantedOf(task, null, { failedGpus }), group, waitUntilMs: nowMs, offers: 0, failures: [] }
+  return {
+    task,
+    wanted: wantedOf(task, null, { failedGpus }),
+    group,
+    waitUntilMs: nowMs,
+    triedUntil: null,
+    offers: 0,
+    failures: [],
+  }
 }
 
 const equals = { standingOf: () => 0, stepOf: () => 1 }

@@ -22,6 +22,11 @@ type Parts = {
   timings: Timings
   offer: (queued: QueuedTask, gpu: MarketGpu) => void
 }
+/** How long until a task whose offer could not be written (a full disk) is offered again. */
+const unwrittenMs = 1_000
+
+/** `failedAt`: when its GPU has failed or refused it; null: it has not. */
+type Requeued = { failedAt: string | null; hadBegun: boolean }
 export type Matchmaker = ReturnType<typeof createMatchmaker>
 
 /** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in gpu-search.ts. */
@@ -34,9 +39,10 @@ export function createMatchmaker(context: Context, { models, free, shares, pause
   /** One that has paused. */
   let look: { matches: ReturnType<typeof matchInTurns>; cancel: () => void } | null = null
   let isNews = false
+  const delayed = new Set<() => void>()
 
   /** The task as the queue has it. A GPU that has failed it waits longer each time until it may be asked again. */
-  function waiting(task: OpenTask, { offers, failures }: TaskHistory): QueuedTask {
+  function waiting(task: OpenTask, { offers, failures, triedUntil }: TaskHistory): QueuedTask {
     const againMs = (times: number) => Math.min(coolDownMs * 2 ** (times - 1), coolDownMaxMs)
     const failedGpus = new Map(
       failures.map(({ gpuId, times, lastAt }) => [gpuId, Date.parse(lastAt) + againMs(times)] as const),
@@ -45,7 +51,8 @@ export function createMatchmaker(context: Context, { models, free, shares, pause
       task,
       wanted: wantedOfTask(task, failedGpus),
       group: failures.length === 0 ? keyOf(task) : task.id,
-      waitUntilMs: Date.parse(task.created_at) + task.max_wait_ms,
+      waitUntilMs: Date.parse(triedUntil ?? task.created_at) + task.max_wait_ms,
+      triedUntil,
       offers,
       failures,
     }
@@ -60,20 +67,30 @@ export function createMatchmaker(context: Context, { models, free, shares, pause
   }
 
   function enqueue(task: OpenTask) {
-    const queued = waiting(task, { offers: 0, failures: [] })
+    const queued = waiting(task, { offers: 0, failures: [], triedUntil: null })
     queue.add(queued)
     free.arrived(queued.wanted)
     wake()
   }
 
-  /** Back into the queue after an attempt; `failedAt`: its GPU has failed or refused it. */
-  function requeue({ queued, attempt }: ActiveAttempt, { failedAt }: { failedAt: string | null }) {
+  /** Back into the queue after an attempt. One on trial was none of the renter's tries, so the task waits on as it did. */
+  function requeue({ queued, attempt }: ActiveAttempt, { failedAt, hadBegun }: Requeued) {
     const { gpu_id: gpuId, number: offers } = attempt
     const others = queued.failures.filter((failure) => failure.gpuId !== gpuId)
     const times = (queued.failures.find((failure) => failure.gpuId === gpuId)?.times ?? 0) + 1
     const failures = failedAt === null ? queued.failures : [...others, { gpuId, times, lastAt: failedAt }]
-    queue.add(waiting(queued.task, { offers, failures }))
+    const triedUntil = hadBegun && !attempt.trial ? failedAt : queued.triedUntil
+    queue.add(waiting(queued.task, { offers, failures, triedUntil }))
     wake()
+  }
+
+  /** Back into the queue where an offer could not be written: in a moment, because the next one cannot be either. */
+  function requeueLater(active: ActiveAttempt) {
+    const cancel = clock.after(unwrittenMs, () => {
+      delayed.delete(cancel)
+      requeue(active, { failedAt: null, hadBegun: false })
+    })
+    delayed.add(cancel)
   }
 
   /** Looks for matches soon: once, however often it is asked for until then. */
@@ -117,5 +134,10 @@ export function createMatchmaker(context: Context, { models, free, shares, pause
     isNews = false
   }
 
-  return { queue, waiting, wantedOf: wantedOfTask, enqueue, requeue, wake, stop: () => look?.cancel() }
+  function stop() {
+    look?.cancel()
+    for (const cancel of delayed) cancel()
+  }
+
+  return { queue, waiting, wantedOf: wantedOfTask, enqueue, requeue, requeueLater, wake, stop }
 }

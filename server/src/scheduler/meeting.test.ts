@@ -21,6 +21,7 @@ beforeEach(async () => {
 })
 afterEach(() => market.close())
 
+const completed = { outcome: 'completed', run_ms: 0, output_data: {}, code: 'completed', message: '', fault: null }
 const openAttempts = () =>
   market.context.database.read((reader) => reader.all('SELECT id FROM attempts WHERE ended_at IS NULL'))
 
@@ -73,6 +74,88 @@ test('a result that arrives while a reclaim is being written is acknowledged and
   })
   await market.ask(bob, api.gpus.update, { gpu_id: agent.gpuId, maintenance: false })
   expect((await market.ask(null, api.gpus.get, { gpu_id: agent.gpuId })).status).toBe('available')
+})
+
+test('what arrives while a reclaim is being written, and the reclaim itself, are answered when it is, and not before', async () => {
+  await market.submit(alice)
+  const start = await agent.begin()
+  database.hold()
+  const reclaimed = market.ask(bob, api.gpus.reclaim, { gpu_id: agent.gpuId })
+  await database.asked(1)
+  database.letGo(1)
+  await database.asked(2)
+  let isAnswered = false
+  void reclaimed.then(() => (isAnswered = true))
+  let isAcknowledged = false
+  const told = agent.output(start, 0, 'late').then(() => (isAcknowledged = true))
+  // Answered after what was said before.
+  await agent.heartbeat()
+  expect([isAcknowledged, isAnswered]).toEqual([false, false])
+  database.letGo()
+  await Promise.all([reclaimed, told])
+})
+
+test('a result rests on what was said before it: where that could not be kept, both count once they are said again', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  const said = [
+    { type: 'attempt.output', ...agent.ref(start), offset: 0, text: 'the answer', run_ms: 0 },
+    { type: 'attempt.result', ...agent.ref(start), ...completed },
+  ].map((message, index) => ({ ...message, seq: agent.machine.seq + 1 + index }))
+  database.failNext()
+  for (const message of said) agent.send(message)
+  expect(await agent.next('refused')).toMatchObject({ code: 'not_handled', retry: true })
+  expect(await market.task(alice, id)).toMatchObject({ status: 'running' })
+  const held = [{ ...agent.ref(start), status: 'ended', run_ms: 0 }]
+  const back = await market.reconnect(agent, { attempts: held })
+  expect(back.welcome.attempts).toMatchObject([{ action: 'keep' }])
+  for (const message of said) back.send(message)
+  await back.acked(said[1]!.seq)
+  expect(await market.task(alice, id)).toMatchObject({ status: 'completed' })
+  const { body } = await market.call(`GET /api/tasks/${id}/output`, { token: alice.token })
+  expect(body).toBe('the answer')
+})
+
+test('a result whose acceptance could not be kept does not end the attempt for one half only', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.next('attempt.start')
+  await market.until(
+    async () => (await market.task(alice, id)).attempts,
+    ({ length }) => length === 1,
+  )
+  const said = [
+    { type: 'attempt.accepted', ...agent.ref(start) },
+    { type: 'attempt.ready', ...agent.ref(start) },
+    { type: 'attempt.result', ...agent.ref(start), ...completed },
+  ].map((message, index) => ({ ...message, seq: agent.machine.seq + 1 + index }))
+  database.failNext()
+  for (const message of said) agent.send(message)
+  expect(await agent.next('refused')).toMatchObject({ code: 'not_handled', retry: true })
+  const held = [{ ...agent.ref(start), status: 'ended', run_ms: 0 }]
+  const back = await market.reconnect(agent, { attempts: held })
+  for (const message of said) back.send(message)
+  await back.acked(said[2]!.seq)
+  expect(await market.task(alice, id)).toMatchObject({ status: 'completed', attempts: [{ status: 'completed' }] })
+})
+
+test('an offer that could not be written is made again soon, and nothing is held against the GPU', async () => {
+  const { gpuId: gpu_id } = agent
+  await market.ask(bob, api.gpus.update, { gpu_id, maintenance: true })
+  const { id } = await market.submit(alice, { wait: true, max_price_per_hour: '10' })
+  database.hold()
+  const opened = market.ask(bob, api.gpus.update, { gpu_id, maintenance: false })
+  await database.asked(1)
+  database.failNext()
+  database.letGo()
+  await opened
+  const stopped = await agent.next('attempt.stop')
+  for (const offered of agent.untaken('attempt.start')) {
+    expect(offered).toMatchObject({ attempt_id: stopped.attempt_id })
+    await agent.next('attempt.start')
+  }
+  market.clock.advance(1_000)
+  await agent.accept(await agent.next('attempt.start'))
+  expect(await market.task(alice, id)).toMatchObject({ status: 'running', attempts: [{ status: 'accepted' }] })
 })
 
 test('a task that ends before its input has been read is offered to nobody', async () => {

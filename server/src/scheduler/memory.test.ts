@@ -31,7 +31,7 @@ const openMarket = () => createMarket(context, { catalogue: { models: [], files:
 test('neither the queue nor what a restart takes up holds the inputs of tasks', async () => {
   const market = await openMarket()
   const { id: userId } = await market.accounts.register({ email: 'a@example.org', password: 'ten characters or more' })
-  const caller = { userId, role: 'user' as const, sessionId: null, address: '', userAgent: null, idempotency: null }
+  const caller = { userId, role: 'user' as const, sessionId: null, userAgent: null, idempotency: null }
   await market.wallet.deposit(caller, micros(1e6))
   const { id } = await market.submissions.create(caller, {
     task_type: 'other',

@@ -261,6 +261,23 @@ test('what had refused a task before a restart cools down until it would have wi
   expect([start.task_id, start.input]).toEqual([id, {}])
 })
 
+test('a task that was tried waits from when its attempt ended, also after a restart', async () => {
+  const { id } = await market.submit(alice, { max_wait_ms: 60_000 })
+  const start = await agent.begin()
+  for (let seconds = 0; seconds < 70; seconds += 10) {
+    market.clock.advance(10_000)
+    await agent.heartbeat([{ start, run_ms: 0 }])
+  }
+  await agent.result(start, { outcome: 'failed' })
+  await restart()
+  const back = await comeBack(agent, [])
+  market.clock.advance(29_000)
+  await back.heartbeat()
+  expect(await market.task(alice, id)).toMatchObject({ status: 'pending' })
+  market.clock.advance(1_000)
+  expect(await back.next('attempt.start')).toMatchObject({ task_id: id })
+})
+
 test('a log line that is sent again after a restart is there once', async () => {
   const { id } = await market.submit(alice)
   const start = await agent.begin()
@@ -278,7 +295,7 @@ test('log lines that an agent process left to the next are there, whatever the n
   const start = await agent.begin()
   await agent.log(start, 0, ['one', 'two'])
   agent.machine.instance = 'the agent process after it'
-  agent.machine.seq = 0
+  agent.machine.seq = agent.machine.acked = 0
   const back = await comeBack(agent, holding(start, 'ended'))
   await back.log(start, 1, ['two', 'three'])
   await back.log(start, 3, ['four'])

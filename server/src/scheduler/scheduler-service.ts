@@ -64,15 +64,15 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const { send } = agents
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
   const matchmaker = createMatchmaker(context, { models, free, shares, pause, demand, timings, offer })
-  const { queue, wake, waiting, requeue, enqueue } = matchmaker
+  const { queue, wake, waiting, requeue, requeueLater, enqueue } = matchmaker
   const endings = createAttemptEndings(context, {
     ...{ book, registry, gpus, payments, attempts, speeds },
     ...{ send, requeue, wake },
   })
-  const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeue })
+  const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeueLater })
   const limits = createAttemptLimits(context, { registry, endings })
   const reports = createAttemptReports(context, { book, registry, attempts, endings, limits })
-  const { reclaim, ...ofAgents } = createAttemptsOfAgents(context, { book, endings, offers, limits, reports })
+  const { reclaimed, ...ofAgents } = createAttemptsOfAgents(context, { book, endings, offers, limits, reports })
 
   /** Whether it can be asked depends on whether it has been asked. */
   function refreshGpuOf({ attempt }: ActiveAttempt) {
@@ -140,14 +140,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
 
   await recover()
   const stopSweeping = every(context, sweepMs, sweep)
-  const unsubscribe = [
-    events.subscribe(hear),
-    registry.onChange(wake),
-    gpus.onReclaim((_gpu, attemptId) => {
-      const active = book.byId(attemptId)
-      if (active) endings.persist(active, () => reclaim(active))
-    }),
-  ]
+  const unsubscribe = [events.subscribe(hear), registry.onChange(wake), gpus.onReclaim(reclaimed)]
 
   return {
     reports,

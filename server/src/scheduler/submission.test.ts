@@ -34,6 +34,16 @@ test('a task cannot be queued without the money for it', async () => {
   expect(agent.untaken('attempt.start')).toEqual([])
 })
 
+test('the highest price for the longest time is more than anybody has, and no fault of the market', async () => {
+  await market.machine(bob, [{ price_per_hour: '9007199254.740991', task_types: ['container'] }])
+  const day = { task_type: 'container' as const, input_data: { image: 'x' } }
+  const answer = await submit(day)
+  expect(outcome(answer)).toBe('402 insufficient_funds')
+  expect((await market.ask(alice, api.tasks.estimate, other(day))).hold).toBe('9007199254.740991')
+  await nothingWasStored()
+  expect(outcome(await submit({ ...day, max_cost: '1' }))).toBe('201')
+})
+
 test('a task that nothing fits is refused with the reasons, unless it wants to wait', async () => {
   await market.machine(bob, [
     { vram_mib: 8_192 },

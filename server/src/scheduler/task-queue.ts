@@ -10,6 +10,8 @@ export type QueuedTask = {
   /** Tasks of a group want the same of a GPU. One that a GPU has failed or refused is a group of its own. */
   readonly group: string
   readonly waitUntilMs: number
+  /** When the last attempt at it ended; null: none has begun. */
+  readonly triedUntil: string | null
   /** How many GPUs it was offered to so far. */
   readonly offers: number
   /** The GPUs that have failed or refused it. */

@@ -1,19 +1,11 @@
 import { type GpuSpeed, problem, type TaskType } from '@orbyte/protocol'
 import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
-import { makeOf } from '../gpus/gpu-names.ts'
-import type { GpuRegistry, MarketGpu } from '../gpus/gpu-registry.ts'
-import {
-  addMeasured,
-  judgeRun,
-  type Measured,
-  rateOf,
-  type Speed,
-  type SpeedVerdict,
-  usualRate,
-} from './speed-estimate.ts'
+import type { GpuRegistry } from '../gpus/gpu-registry.ts'
+import { addMeasured, judgeRun, type Measured, rateOf, type Speed, type SpeedVerdict } from './speed-estimate.ts'
 import { putSpeed, readSpeed, readSpeeds, type SpeedKey } from './speed-store.ts'
 import { workUnits } from './speed-work.ts'
+import { createUsualSpeeds } from './usual-speeds.ts'
 
 export type SpeedService = Awaited<ReturnType<typeof createSpeedService>>
 type WithModel = { readonly model: string; readonly taskType: TaskType }
@@ -24,8 +16,8 @@ type WithModel = { readonly model: string; readonly taskType: TaskType }
  */
 export async function createSpeedService(context: Context, registry: GpuRegistry) {
   const byWork = new Map<string, Map<string, Speed>>()
-  const speedsWith = ({ model, taskType }: WithModel) => {
-    const key = `${taskType} ${model}`
+  const speedsWith = (withModel: WithModel) => {
+    const key = keyOf(withModel)
     const speeds = byWork.get(key) ?? new Map<string, Speed>()
     byWork.set(key, speeds)
     return speeds
@@ -33,18 +25,7 @@ export async function createSpeedService(context: Context, registry: GpuRegistry
   for (const { gpuId, speed, ...withModel } of await context.database.read(readSpeeds))
     speedsWith(withModel).set(gpuId, speed)
 
-  /** What GPUs of the same kind do that belong to others. */
-  function rateOfOthers(gpu: MarketGpu, withModel: WithModel): number | null {
-    const make = makeOf(gpu)
-    const ratesByOwner = new Map<string, number[]>()
-    for (const [gpuId, speed] of speedsWith(withModel)) {
-      const other = registry.get(gpuId)
-      const rate = rateOf(speed)
-      if (!other || rate === null || other.ownerId === gpu.ownerId || makeOf(other) !== make) continue
-      ratesByOwner.set(other.ownerId, [...(ratesByOwner.get(other.ownerId) ?? []), rate])
-    }
-    return usualRate(ratesByOwner.values())
-  }
+  const usualSpeeds = createUsualSpeeds(context.clock, registry)
 
   return {
     /**
@@ -54,24 +35,13 @@ export async function createSpeedService(context: Context, registry: GpuRegistry
     judge({ gpuId, work, runMs, ...withModel }: SpeedKey & Measured): SpeedVerdict | null {
       const gpu = registry.get(gpuId)
       if (!gpu) return null
-      const rate = rateOfOthers(gpu, withModel) ?? rateOf(speedsWith(withModel).get(gpuId))
+      const speeds = speedsWith(withModel)
+      const rate = usualSpeeds.ofOthers(gpu, keyOf(withModel), speeds) ?? rateOf(speeds.get(gpuId))
       return rate === null ? null : judgeRun({ work, runMs }, rate)
     },
 
     /** Work a millisecond, for each make of GPU that enough owners have run the model on; by `makeOf`. */
-    usualRates(withModel: WithModel): ReadonlyMap<string, number> {
-      const byMake = new Map<string, Map<string, number[]>>()
-      for (const [gpuId, speed] of speedsWith(withModel)) {
-        const gpu = registry.get(gpuId)
-        const rate = rateOf(speed)
-        if (!gpu || rate === null) continue
-        const byOwner = byMake.get(makeOf(gpu)) ?? new Map<string, number[]>()
-        byOwner.set(gpu.ownerId, [...(byOwner.get(gpu.ownerId) ?? []), rate])
-        byMake.set(makeOf(gpu), byOwner)
-      }
-      const usual = [...byMake].map(([make, byOwner]) => [make, usualRate(byOwner.values())] as const)
-      return new Map(usual.filter((entry): entry is readonly [string, number] => entry[1] !== null))
-    },
+    usualRates: (withModel: WithModel) => usualSpeeds.byMake(keyOf(withModel), speedsWith(withModel)),
 
     /** Whether it has completed a task with this model. */
     hasRun: (gpuId: string, model: string) =>
@@ -97,6 +67,8 @@ export async function createSpeedService(context: Context, registry: GpuRegistry
     },
   }
 }
+
+const keyOf = ({ model, taskType }: WithModel) => `${taskType} ${model}`
 
 function viewSpeed(speed: Speed, { model, taskType }: WithModel): GpuSpeed {
   const rate = rateOf(speed)

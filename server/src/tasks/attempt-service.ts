@@ -1,4 +1,4 @@
-import type { Micros, Task, TaskFile } from '@orbyte/protocol'
+import type { AttemptStatus, Micros, Task, TaskFile } from '@orbyte/protocol'
 import { type Context, isoFromMs, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { NewEvent } from '../event-store.ts'
@@ -12,6 +12,18 @@ export type AttemptService = ReturnType<typeof createAttemptService>
 
 /** An attempt and the task that it is for, as the scheduler knows them. */
 export type Subject = { readonly attempt: store.StoredAttempt; readonly task: tasks.EndableTask }
+
+/** How far an attempt is by what its agent has reported, kept or on its way to the disk. */
+type Progress = Pick<Subject, 'attempt'> & { status: AttemptStatus; outputLength: number; logLines: number }
+const phaseOf = (status: AttemptStatus) => (status === 'preparing' ? 'accepted' : status)
+
+/** Something that was reported before could not be kept, so that this cannot be either. All of it is to be said again. */
+export class NotKeptError extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'NotKeptError'
+  }
+}
 
 /**
  * What is written about attempts: each change of state with its event in one transaction, and only while the attempt is open. A
@@ -176,6 +188,21 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       if (slow) await events.append(tx, { type: 'attempt.slow', ...about(subject), data })
     },
 
+    /**
+     * False: it has ended, or was never stored. Throws `NotKeptError` where it is not as far as its agent's reports say: one of
+     * them failed, and is said again.
+     */
+    async isOpenAs(tx: Transaction, { attempt: { id }, status, outputLength, logLines }: Progress): Promise<boolean> {
+      const stored = await store.progressOf(tx, id)
+      if (!stored) return false
+      const isAsFar =
+        phaseOf(stored.status) === phaseOf(status) &&
+        stored.output_length === outputLength &&
+        stored.log_lines === logLines
+      if (!isAsFar) throw new NotKeptError(`not all that was reported of ${id} is kept`)
+      return true
+    },
+
     /** Ends the attempt uncharged and puts its task back into the queue. */
     async requeue(tx: Transaction, subject: Subject, failure: AttemptFailure) {
       const { attempt, task } = subject
@@ -197,7 +224,7 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       return database.read(async (reader) => {
         const histories = await store.historyOfOpenTasks(reader)
         const open = (await tasks.openTasks(reader)).map((task) => {
-          return { task, history: histories.get(task.id) ?? { offers: 0, failures: [] } }
+          return { task, history: histories.get(task.id) ?? store.untried }
         })
         const attempts = (await store.openAttempts(reader)).map((attempt) => ({
           attempt,

@@ -1,5 +1,5 @@
 import { type Attempt, type AttemptStatus, attemptStatusesBefore, type End, type Micros } from '@orbyte/protocol'
-import { flag, placeholders, type Reader, type Row, type Transaction } from '../db/database.ts'
+import { flag, placeOf, type Reader, type Row, shortOf, statementBy, type Transaction, words } from '../db/database.ts'
 
 /** An attempt as it is stored: with what fences it and whom it concerns. */
 export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind'> & {
@@ -62,18 +62,19 @@ export async function insertAttempt(tx: Transaction, attempt: StoredAttempt): Pr
   return changed === 1
 }
 
+const moveAttemptTo = statementBy(
+  (to: AttemptStatus) =>
+    `UPDATE attempts SET status = '${to}', progress = NULL, accepted_at = coalesce(?, accepted_at), ready_at = coalesce(?, ready_at)
+     WHERE id = ? AND status IN (${words(attemptStatusesBefore(to))})`,
+)
+
 /** False: it is not in a status any more from which it gets there. */
 export async function moveAttempt(
   tx: Transaction,
   id: string,
   move: { to: 'accepted' | 'preparing' | 'running'; acceptedAt?: string; readyAt?: string },
 ): Promise<boolean> {
-  const from = attemptStatusesBefore(move.to)
-  const changed = await tx.run(
-    `UPDATE attempts SET status = ?, progress = NULL, accepted_at = coalesce(?, accepted_at), ready_at = coalesce(?, ready_at)
-     WHERE id = ? AND status IN (${placeholders(from)})`,
-    ...[move.to, move.acceptedAt ?? null, move.readyAt ?? null, id, ...from],
-  )
+  const changed = await tx.run(moveAttemptTo(move.to), move.acceptedAt ?? null, move.readyAt ?? null, id)
   return changed === 1
 }
 
@@ -82,6 +83,12 @@ export async function writeProgress(tx: Transaction, id: string, progress: strin
   return (await tx.run(`UPDATE attempts SET progress = ? WHERE id = ? AND status = 'preparing'`, progress, id)) === 1
 }
 
+const endAttemptAs = statementBy(
+  (status: AttemptStatus) =>
+    `UPDATE attempts SET status = '${status}', progress = NULL, run_ms = ?, cost_micros = ?, end_code = ?, end_message = ?,
+       end_decided_by = ?, ended_at = ? WHERE id = ? AND status IN (${words(attemptStatusesBefore(status))})`,
+)
+
 /** False: it has ended already, or cannot end so. */
 export async function endAttempt(
   tx: Transaction,
@@ -89,12 +96,7 @@ export async function endAttempt(
   ending: { status: AttemptStatus; end: End; runMs: number; cost: Micros; at: string },
 ): Promise<boolean> {
   const { status, end, runMs, cost, at } = ending
-  const from = attemptStatusesBefore(status)
-  const changed = await tx.run(
-    `UPDATE attempts SET status = ?, progress = NULL, run_ms = ?, cost_micros = ?, end_code = ?, end_message = ?,
-       end_decided_by = ?, ended_at = ? WHERE id = ? AND status IN (${placeholders(from)})`,
-    ...[status, runMs, cost, end.code, end.message, end.decided_by, at, id, ...from],
-  )
+  const changed = await tx.run(endAttemptAs(status), ...[runMs, cost, end.code, end.message, end.decided_by, at, id])
   if (changed === 1) await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', id)
   return changed === 1
 }
@@ -121,7 +123,7 @@ export async function writeSpeed(tx: Transaction, id: string, speed: { expectedR
   )
 }
 
-/** False: it has ended, or its output does not end at `offset`. */
+/** False: it does not run (its being ready may have got lost with a commit), or its output does not end at `offset`. */
 export async function growOutput(
   tx: Transaction,
   id: string,
@@ -129,7 +131,7 @@ export async function growOutput(
 ): Promise<boolean> {
   const changed = await tx.run(
     `UPDATE attempts SET output_length = output_length + ?, output_bytes = output_bytes + ?
-     WHERE id = ? AND ended_at IS NULL AND output_length = ?`,
+     WHERE id = ? AND status = 'running' AND output_length = ?`,
     ...[by.length, by.bytes, id, by.offset],
   )
   return changed === 1
@@ -142,6 +144,15 @@ export async function growLog(tx: Transaction, id: string, by: { offset: number;
     ...[by.lines, id, by.offset],
   )
   return changed === 1
+}
+
+type StoredProgress = Pick<StoredAttempt, 'status' | 'output_length' | 'log_lines'>
+/** How far the attempt is. Undefined: it has ended, or was never stored. */
+export function progressOf(reader: Reader, id: string): Promise<StoredProgress | undefined> {
+  return reader.get<Row & StoredProgress>(
+    'SELECT status, output_length, log_lines FROM attempts WHERE id = ? AND ended_at IS NULL',
+    id,
+  )
 }
 
 export async function isOpen(reader: Reader, id: string): Promise<boolean> {
@@ -168,14 +179,15 @@ export async function attemptsOfTask(reader: Reader, taskId: string): Promise<At
   return rows.map(toAttempt)
 }
 
-/** Newest first, ids below `before`. */
+/** Newest first, from the one before the attempt `before` on. */
 export async function attemptsOfGpu(
   reader: Reader,
   query: { gpuId: string; before: string; limit: number },
 ): Promise<Attempt[]> {
   const rows = await reader.all<AttemptRow>(
     `SELECT ${withGpu} FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id
-     WHERE a.gpu_id = ? AND a.id < ? ORDER BY a.id DESC LIMIT ?`,
+     WHERE ${shortOf('a.gpu_id')} = ${shortOf('?1')} AND a.gpu_id = ?1 AND a.rowid < ${placeOf('attempts', '?2')}
+     ORDER BY a.rowid DESC LIMIT ?3`,
     ...[query.gpuId, query.before, query.limit],
   )
   return rows.map(toAttempt)
@@ -183,22 +195,32 @@ export async function attemptsOfGpu(
 
 /** How often a GPU has failed or refused a task, and when it did so last. */
 export type PastFailure = { gpuId: string; times: number; lastAt: string }
-/** What has been tried for a task: the number of its last offer, and which GPUs it is not to be offered to at once. */
-export type TaskHistory = { offers: number; failures: readonly PastFailure[] }
+/**
+ * What has been tried for a task: the number of its last offer, which GPUs it is not to be offered to at once, and when the last
+ * attempt that had begun ended. From then on it waits anew.
+ */
+export type TaskHistory = { offers: number; failures: readonly PastFailure[]; triedUntil: string | null }
+export const untried: TaskHistory = { offers: 0, failures: [], triedUntil: null }
 
 /** By task, for the tasks that have not ended. */
 export async function historyOfOpenTasks(reader: Reader): Promise<Map<string, TaskHistory>> {
   const failure = `a.status IN ('failed', 'refused') OR (a.status = 'lost' AND a.accepted_at IS NOT NULL)`
-  const rows = await reader.all<{ task_id: string; gpu_id: string; number: number; times: number; last_at: string }>(
+  type Tries = { task_id: string; gpu_id: string; number: number; times: number; last_at: string; until: string }
+  const rows = await reader.all<Tries>(
     `SELECT a.task_id, a.gpu_id, max(a.number) AS number, sum(${failure}) AS times,
-       max(CASE WHEN ${failure} THEN a.ended_at ELSE '' END) AS last_at
+       max(CASE WHEN ${failure} THEN a.ended_at ELSE '' END) AS last_at,
+       max(CASE WHEN a.accepted_at IS NOT NULL AND NOT a.trial THEN coalesce(a.ended_at, '') ELSE '' END) AS until
      FROM attempts a JOIN tasks t ON t.id = a.task_id WHERE t.status IN ('pending', 'running') GROUP BY a.task_id, a.gpu_id`,
   )
   const histories = new Map<string, TaskHistory>()
-  for (const { task_id, gpu_id: gpuId, number, times, last_at: lastAt } of rows) {
-    const { offers, failures } = histories.get(task_id) ?? { offers: 0, failures: [] }
+  for (const { task_id, gpu_id: gpuId, number, times, last_at: lastAt, until } of rows) {
+    const { offers, failures, triedUntil } = histories.get(task_id) ?? untried
     const failed = times > 0 ? [{ gpuId, times, lastAt }] : []
-    histories.set(task_id, { offers: Math.max(offers, number), failures: [...failures, ...failed] })
+    histories.set(task_id, {
+      offers: Math.max(offers, number),
+      failures: [...failures, ...failed],
+      triedUntil: until > (triedUntil ?? '') ? until : triedUntil,
+    })
   }
   return histories
 }

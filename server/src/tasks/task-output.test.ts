@@ -199,3 +199,50 @@ test('a result that comes before the GPU was ready is no result', async () => {
   await agent.result(start, { run_ms: 5_000 })
   expect(await market.task(alice, id)).toMatchObject({ status: 'pending', attempts: [{ status: 'failed', cost: '0' }] })
 })
+
+describe('an agent cannot fill the disk with', () => {
+  let small: Market
+  let renter: TestUser
+  let machine: ScriptedAgent
+  beforeAll(async () => {
+    small = await startMarket({ limits: { piecesPerAttemptMax: 5, logBytesPerAttemptMax: 100 } })
+    renter = await small.person('100')
+    machine = await small.machine(await small.person())
+  })
+  afterAll(() => small.close())
+
+  const eventsOf = async (id: string) => {
+    const text = await small.call(`GET /api/tasks/${id}/events`, { token: renter.token })
+    return [...String(text.body).matchAll(/^event: (.*)$/gm)].map(([, type]) => type)
+  }
+
+  test('many short pieces of output', async () => {
+    const { id } = await small.submit(renter)
+    const start = await machine.begin()
+    for (let offset = 0; offset < 6; offset++) await machine.output(start, offset, 'x')
+    expect(await small.task(renter, id)).toMatchObject({ status: 'failed', end: { code: 'output_too_large' } })
+    expect((await eventsOf(id)).filter((type) => type === 'output.appended')).toHaveLength(5)
+    await machine.result(start, { outcome: 'failed' })
+  })
+
+  test('words about how far it is', async () => {
+    const { id } = await small.submit(renter)
+    const start = await machine.next('attempt.start')
+    await machine.accept(start)
+    for (let percent = 0; percent < 20; percent++) await machine.preparing(start, `fetching ${percent} %`)
+    await machine.ready(start)
+    await machine.result(start)
+    expect((await eventsOf(id)).filter((type) => type === 'attempt.preparing')).toHaveLength(5)
+  })
+
+  test('a log of long lines', async () => {
+    const { id } = await small.submit(renter)
+    const start = await machine.begin()
+    await machine.log(start, 0, ['x'.repeat(60)])
+    await machine.log(start, 1, ['y'.repeat(60)])
+    await machine.log(start, 2, ['z'])
+    await machine.result(start)
+    const logs = await small.call(`GET /api/tasks/${id}/logs`, { token: renter.token })
+    expect(logs.body).toBe(`${'x'.repeat(60)}\n`)
+  })
+})

@@ -3,7 +3,7 @@ import { api, type MarketEvent } from '@orbyte/protocol'
 import type { ScriptedAgent } from '../agents/fixture-agent.ts'
 import { openSqlite } from '../db/sqlite-database.ts'
 import { type Market, startMarket } from '../fixture-market.ts'
-import { outcome, type TestUser } from '../fixture-server.ts'
+import { logIn, outcome, type TestUser } from '../fixture-server.ts'
 
 let market: Market
 let alice: TestUser
@@ -21,13 +21,16 @@ afterAll(() => market.close())
 type Stream = { next(): Promise<MarketEvent | null>; rest(): Promise<MarketEvent[]>; close(): void }
 
 /** The events of a task as they arrive; null: the stream has ended. */
-async function watch(taskId: string, options: { after?: number; lastEventId?: number } = {}): Promise<Stream> {
+async function watch(
+  taskId: string,
+  options: { after?: number; lastEventId?: number; token?: string } = {},
+): Promise<Stream> {
   const query = options.after === undefined ? '' : `?after=${options.after}`
   const closing = new AbortController()
   const response = await fetch(`${market.url}/api/tasks/${taskId}/events${query}`, {
     signal: closing.signal,
     headers: {
-      authorization: `Bearer ${alice.token}`,
+      authorization: `Bearer ${options.token ?? alice.token}`,
       ...(options.lastEventId !== undefined && { 'last-event-id': String(options.lastEventId) }),
     },
   })
@@ -148,13 +151,36 @@ test('output is that of the newest attempt, logs are those of all', async () => 
 
 test('a user has at most so many streams open at a time, and gets a place back by closing one', async () => {
   const { id } = await market.submit(alice)
-  const most = market.context.config.limits.eventStreamsPerUserMax
+  const most = market.context.config.limits.streamsPerUserMax
   const streams = await Promise.all(Array.from({ length: most }, () => watch(id)))
   const oneMore = () => market.call(`GET /api/tasks/${id}/events`, { token: alice.token })
   expect(outcome(await oneMore())).toBe('429 rate_limited')
   streams[0]!.close()
   await market.call(`POST /api/tasks/${id}/cancel`, { token: alice.token, body: {} })
   await market.until(oneMore, ({ status }) => status === 200)
+})
+
+test('a stream ends with the key or the session that it was opened with', async () => {
+  const { id } = await market.submit(alice)
+  const key = await market.ask(alice, api.apiKeys.create, { name: 'a program' })
+  const ofKey = await watch(id, { token: key.key })
+  await market.ask(alice, api.apiKeys.revoke, { api_key_id: key.id })
+  expect((await ofKey.rest()).map(({ type }) => type)).not.toContain('task.cancelled')
+  const { access_token } = await logIn(market.call, alice.email)
+  const ofSession = await watch(id, { token: access_token })
+  await market.ask({ token: access_token }, api.auth.logout, {})
+  expect((await ofSession.rest()).map(({ type }) => type)).not.toContain('task.cancelled')
+})
+
+test('a download takes one of the same places', async () => {
+  const id = await runToTheEnd()
+  const open = await market.submit(alice)
+  const { streamsPerUserMax: most } = market.context.config.limits
+  const download = () => market.call(`GET /api/tasks/${id}/output`, { token: alice.token })
+  for (let count = 0; count <= most; count++) expect(outcome(await download())).toBe('200')
+  const streams = await Promise.all(Array.from({ length: most }, () => watch(open.id)))
+  expect(outcome(await download())).toBe('429 rate_limited')
+  for (const stream of streams) stream.close()
 })
 
 test('who leaves before the stream begins keeps no place', async () => {
@@ -164,7 +190,7 @@ test('who leaves before the stream begins keeps no place', async () => {
     if (held) await new Promise<void>((resolve) => held!.push(resolve))
     return database.read(work)
   }
-  const own = await startMarket({ limits: { eventStreamsPerUserMax: 2 }, outside: { database: { ...database, read } } })
+  const own = await startMarket({ limits: { streamsPerUserMax: 2 }, outside: { database: { ...database, read } } })
   const carol = await own.person('10')
   const { id } = await own.submit(carol, { wait: true, max_price_per_hour: '1' })
   const stream = `/api/tasks/${id}/events`

@@ -1,9 +1,10 @@
 import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
-import { isTaskFinal, MarketEvent, problem } from '@orbyte/protocol'
-import { z } from 'zod'
+import { isTaskFinal, problem } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
+import { viewEvent } from '../event-view.ts'
 import type { Caller } from '../http/route.ts'
+import type { AuthenticationService } from '../users/authentication-service.ts'
 import type { TaskService } from './task-service.ts'
 
 const pageOfEvents = 500
@@ -15,9 +16,15 @@ const endings = new Set(['task.completed', 'task.failed', 'task.cancelled'])
 type EventsQuery = { after: number; signal: AbortSignal; ended: boolean }
 export type TaskStreams = ReturnType<typeof createTaskStreams>
 
+type Parts = { tasks: TaskService; authentication: AuthenticationService }
+
 /** What a task produces, as streams: events (SSE), text, logs and files. */
-export function createTaskStreams(context: Context, tasks: TaskService) {
-  const open = new Map<string, number>()
+export function createTaskStreams(context: Context, { tasks, authentication }: Parts) {
+  const open = new Map<string, Set<AbortController>>()
+  // Whoever still may, comes back: a stream does not outlive the session or the key that it was opened with.
+  authentication.onForgotten((userId) => {
+    for (const reply of [...(open.get(userId) ?? [])]) reply.abort()
+  })
 
   /**
    * The task's events from the log, past and to come; null where nothing happened for a while. New events only wake it, so that
@@ -65,7 +72,7 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
         yield ': still here\n\n'
         continue
       }
-      yield `id: ${event.cursor}\nevent: ${event.type}\ndata: ${JSON.stringify(z.encode(MarketEvent, event))}\n\n`
+      yield `id: ${event.cursor}\nevent: ${event.type}\ndata: ${JSON.stringify(viewEvent(event))}\n\n`
       if (endings.has(event.type)) return
     }
   }
@@ -92,29 +99,31 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
     return task
   }
 
-  /** The result gives it back. */
-  function takeStream(userId: string): () => void {
-    const count = open.get(userId) ?? 0
-    const most = context.config.limits.eventStreamsPerUserMax
-    if (count >= most) throw problem('rate_limited', `At most ${most} event streams at a time. Close one first.`)
-    open.set(userId, count + 1)
-    return () => {
-      const left = open.get(userId)! - 1
-      if (left === 0) open.delete(userId)
-      else open.set(userId, left)
-    }
+  /** Null: the caller has left already. Else what ends with the reply, or when the caller is no longer let in. */
+  function takePlace({ userId }: Caller, reply: FastifyReply): AbortSignal | null {
+    // Who has left before it began never says so again.
+    if (reply.raw.destroyed) return null
+    const replies = open.get(userId) ?? new Set()
+    const most = context.config.limits.streamsPerUserMax
+    if (replies.size >= most)
+      throw problem('rate_limited', `At most ${most} streams and downloads of tasks at a time. Close one first.`)
+    const ending = new AbortController()
+    open.set(userId, replies.add(ending))
+    ending.signal.addEventListener('abort', () => {
+      replies.delete(ending)
+      if (replies.size === 0 && open.get(userId) === replies) open.delete(userId)
+    })
+    reply.raw.on('close', () => ending.abort())
+    return ending.signal
   }
 
   return {
     async events(query: { task_id: string; after?: number }, caller: Caller, reply: FastifyReply) {
-      const closed = new AbortController()
-      reply.raw.on('close', () => closed.abort())
       const task = await context.database.read((reader) => tasks.visible(reader, query.task_id, caller))
-      // Who has left before it began never says so again.
-      if (closed.signal.aborted || reply.raw.destroyed) return reply.hijack()
-      closed.signal.addEventListener('abort', takeStream(caller.userId))
+      const signal = takePlace(caller, reply)
+      if (signal === null) return reply.hijack()
       const after = query.after ?? (Number(reply.request.headers['last-event-id']) || 0)
-      const chunks = sse(query.task_id, { after, signal: closed.signal, ended: isTaskFinal(task.status) })
+      const chunks = sse(query.task_id, { after, signal, ended: isTaskFinal(task.status) })
       return reply
         .header('cache-control', 'no-store')
         .header('x-accel-buffering', 'no')
@@ -124,6 +133,7 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
 
     async text(type: 'output.appended' | 'log.appended', caller: Caller, at: { taskId: string; reply: FastifyReply }) {
       await visible(caller, at.taskId)
+      if (takePlace(caller, at.reply) === null) return at.reply.hijack()
       return at.reply.type('text/plain; charset=utf-8').send(await textOf(at.taskId, type))
     },
 
@@ -131,6 +141,7 @@ export function createTaskStreams(context: Context, tasks: TaskService) {
       const task = await visible(caller, query.task_id)
       const files = await context.database.read((reader) => tasks.filesOf(reader, task))
       const file = files.find(({ name }) => name === query.name)
+      if (file && takePlace(caller, reply) === null) return reply.hijack()
       const bytes = file && (await context.files.get(file.sha256))
       if (!file || !bytes) throw problem('not_found', `${query.task_id} has no file ${query.name}. See its "files".`)
       // What a renter's task has written is never run by a browser on this origin.

@@ -25,6 +25,7 @@ export type AuthenticationService = ReturnType<typeof createAuthenticationServic
 export function createAuthenticationService(context: Context) {
   const tokens = createAccessTokens(context)
   const remembered = new Map<string, Remembered>()
+  const listeners = new Set<(userId: string) => void>()
   let changes = 0
 
   async function authenticate(credential: string): Promise<Principal> {
@@ -79,7 +80,17 @@ export function createAuthenticationService(context: Context) {
         changes++
         for (const [credential, { principal }] of remembered)
           if (principal.userId === userId) remembered.delete(credential)
+        for (const listen of listeners) listen(userId)
       })
+    },
+
+    /**
+     * What was opened with a credential and is still open has to be asked for again. `listen` must not throw. The result
+     * unsubscribes.
+     */
+    onForgotten(listen: (userId: string) => void): () => void {
+      listeners.add(listen)
+      return () => listeners.delete(listen)
     },
   }
 }

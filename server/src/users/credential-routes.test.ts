@@ -103,6 +103,14 @@ test('an API key opens what its user may do, until it is revoked', async () => {
   expect(outcome(await me(key))).toBe('401 unauthenticated')
 })
 
+test('an API key makes no other key, so that nothing is left of one that is revoked', async () => {
+  const user = await newUser()
+  const { key } = await newApiKey(user.token)
+  const answer = await market.call('POST /api/api-keys/', { token: key, body: { name: 'another' } })
+  expect(outcome(answer)).toBe('403 forbidden')
+  expect(outcome(await market.call('POST /api/agent-tokens/', { token: key, body: { name: 'a machine' } }))).toBe('201')
+})
+
 test('an API key that expires in a day works a day long', async () => {
   const { token } = await newUser()
   const { key, expires_at } = await newApiKey(token, { expires_in_days: 1 })

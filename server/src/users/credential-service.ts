@@ -53,7 +53,10 @@ export function createCredentialService(context: Context, authentication: Authen
       return pageFrom(rows.map(credentialView), page.limit)
     },
 
-    async createApiKey({ userId }: Caller, input: NewCredential) {
+    /** Not for whoever has a key: revoking one that was stolen ends what it opened, and left no other behind. */
+    async createApiKey({ userId, sessionId }: Caller, input: NewCredential) {
+      if (sessionId === null)
+        throw problem('forbidden', 'An API key makes no other key. Log in at POST /api/auth/token, then create it.')
       const { credential, secret } = await create('apiKey', userId, input)
       return { ...credential, key: secret }
     },

@@ -25,7 +25,15 @@ const sessionsPerUserMax = 100
 const refreshTokenPattern = new RegExp(`^${secretPrefixes.refreshToken}([0-9a-z]{32})([0-9a-z]{32})$`)
 const partBytes = 20
 
+/**
+ * A page that is left or reloaded while it renews its login never sees the answer, and several tabs share one cookie. So an
+ * exchange of a cookie's token is repeated, with the same outcome, for so long.
+ */
+const repeatMs = 30_000
+
 type Renewed = { outcome: 'renewed'; sessionId: string; userId: string; role: Role; refreshToken: string }
+/** As an access token is never without the refresh token that renews it here. */
+type IssuedTokens = TokenPair & { refresh_token: string }
 type Refused = { outcome: 'unknown' | 'reused' | 'expired' | 'suspended' }
 
 export type SessionService = ReturnType<typeof createSessionService>
@@ -36,8 +44,31 @@ export function createSessionService(
   { authentication, passwords }: { authentication: AuthenticationService; passwords: Passwords },
 ) {
   const makePart = () => encodeBase32(context.random.bytes(partBytes))
+  /** By hash of the token that was exchanged, in the order of their age. */
+  const exchanged = new Map<string, { atMs: number; result: Promise<Renewed | Refused> }>()
 
-  async function tokenPair({ refreshToken, ...holder }: Omit<Renewed, 'outcome'>): Promise<TokenPair> {
+  const exchange = (family: string, part: string) => context.database.transaction((tx) => renew(tx, family, part))
+
+  async function exchangeOfCookie(family: string, part: string): Promise<Renewed | Refused> {
+    const nowMs = context.clock.now()
+    for (const [hash, { atMs }] of exchanged) if (nowMs - atMs >= repeatMs) exchanged.delete(hash)
+    const hash = hashSecret(family + part)
+    const before = await exchanged.get(hash)?.result
+    if (before?.outcome === 'renewed' && (await isCurrent(before))) return before
+    const result = exchange(family, part)
+    exchanged.set(hash, { atMs: nowMs, result })
+    result.catch(() => exchanged.delete(hash))
+    return result
+  }
+
+  /** Whether its session lives, and nothing newer was exchanged. */
+  async function isCurrent({ refreshToken }: Renewed): Promise<boolean> {
+    const [, family, part] = refreshTokenPattern.exec(refreshToken)!
+    const session = await context.database.read((reader) => sessionByFamily(reader, hashSecret(family!)))
+    return session?.refresh_token_hash === hashSecret(part!)
+  }
+
+  async function tokenPair({ refreshToken, ...holder }: Omit<Renewed, 'outcome'>): Promise<IssuedTokens> {
     return {
       access_token: await authentication.tokens.sign(holder),
       token_type: 'bearer',
@@ -47,10 +78,8 @@ export function createSessionService(
   }
 
   /** A session outlives the access tokens that it gives. */
-  function expiresAt(): string {
-    const { refreshTokenMs, accessTokenMs } = context.config
-    return isoFromMs(context.clock.now() + Math.max(refreshTokenMs, accessTokenMs))
-  }
+  const ageMsMax = Math.max(context.config.refreshTokenMs, context.config.accessTokenMs)
+  const expiresAt = () => isoFromMs(context.clock.now() + ageMsMax)
 
   async function open(tx: Transaction, userId: string, userAgent: string | null) {
     const now = nowIso(context)
@@ -94,7 +123,13 @@ export function createSessionService(
   }
 
   return {
-    async logIn({ username, password }: { username: string; password: string }, caller: Pick<Caller, 'userAgent'>) {
+    /** How long a session lasts that is not renewed. */
+    ageMsMax,
+
+    async logIn(
+      { username, password }: { username: string; password: string },
+      caller: Pick<Caller, 'userAgent'>,
+    ): Promise<IssuedTokens> {
       const user = await context.database.read((reader) => userByEmail(reader, username))
       await passwords.check(username, user?.password_hash ?? null, password)
       const opened = await context.database.transaction(async (tx) => {
@@ -107,11 +142,12 @@ export function createSessionService(
       return tokenPair(opened)
     },
 
-    async refresh(refreshToken: string): Promise<TokenPair> {
+    /** `fromCookie`: the exchange may be repeated for a while. */
+    async refresh(refreshToken: string, { fromCookie }: { fromCookie: boolean }): Promise<IssuedTokens> {
       const [, family, part] = refreshTokenPattern.exec(refreshToken) ?? []
       if (family === undefined || part === undefined) throw refusal('unknown')
       // A reuse is refused after the commit, not within: the refusal must not undo the end of the session.
-      const result = await context.database.transaction((tx) => renew(tx, family, part))
+      const result = await (fromCookie ? exchangeOfCookie : exchange)(family, part)
       if (result.outcome !== 'renewed') throw refusal(result.outcome)
       return tokenPair(result)
     },

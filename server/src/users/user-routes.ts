@@ -1,17 +1,34 @@
 import { api } from '@orbyte/protocol'
-import { type Route, route } from '../http/route.ts'
+import type { FastifyReply } from 'fastify'
+import { rawRoute, type Route, route } from '../http/route.ts'
 import type { AccountService } from './account-service.ts'
 import type { CredentialService } from './credential-service.ts'
+import { clearRefreshCookie, refreshTokenOfCookie, setRefreshCookie } from './refresh-cookie.ts'
 import type { SessionService } from './session-service.ts'
 
 type Services = { accounts: AccountService; sessions: SessionService; credentials: CredentialService }
 
 export function userRoutes({ accounts, sessions, credentials }: Services): Route[] {
+  type Issued = Awaited<ReturnType<typeof sessions.logIn>>
+  const inCookie = (reply: FastifyReply, { refresh_token, ...tokens }: Issued) => {
+    setRefreshCookie(reply, refresh_token, sessions.ageMsMax)
+    return { ...tokens, refresh_token: null }
+  }
   return [
     route(api.auth.register, (input) => accounts.register(input)),
-    route(api.auth.token, (input, caller) => sessions.logIn(input, caller)),
-    route(api.auth.refresh, (input) => sessions.refresh(input.refresh_token)),
-    route(api.auth.logout, (_input, caller) => sessions.logOut(caller)),
+    rawRoute(api.auth.token, async (input, caller, reply) => {
+      const tokens = await sessions.logIn(input, caller)
+      return input.in_cookie ? inCookie(reply, tokens) : tokens
+    }),
+    rawRoute(api.auth.refresh, async ({ refresh_token }, _caller, reply) => {
+      if (refresh_token !== undefined) return sessions.refresh(refresh_token, { fromCookie: false })
+      return inCookie(reply, await sessions.refresh(refreshTokenOfCookie(reply.request), { fromCookie: true }))
+    }),
+    rawRoute(api.auth.logout, async (_input, caller, reply) => {
+      const done = await sessions.logOut(caller)
+      clearRefreshCookie(reply)
+      return done
+    }),
     route(api.auth.me, (_input, caller) => accounts.me(caller)),
     route(api.auth.updateMe, (input, caller) => accounts.update(caller, input)),
     route(api.auth.changePassword, (input, caller) => accounts.changePassword(caller, input)),

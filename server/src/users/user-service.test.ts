@@ -34,7 +34,7 @@ const isActive = (userId: string) => market.context.database.read((reader) => us
 const setStatus = (userId: string, status: 'active' | 'suspended') =>
   inTransaction((tx) => users.setStatus(tx, userId, { status, reason: 'a reason' }))
 const callerOf = (userId: string): Caller => {
-  return { userId, role: 'user', sessionId: null, address: '', userAgent: null, idempotency: null }
+  return { userId, role: 'user', sessionId: 'sess_1', userAgent: null, idempotency: null }
 }
 const newAgentToken = async (userId: string, fields: object = {}) =>
   credentials.createAgentToken(callerOf(userId), { name: 'a machine', ...fields })

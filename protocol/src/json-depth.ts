@@ -1,0 +1,18 @@
+/** Deeper than what anybody writes, and far from where schemas and `JSON.stringify`, which call themselves, run out of stack. */
+const jsonDepthMax = 100
+
+/**
+ * Whether a parsed JSON document is nested deeper than is admitted. `JSON.parse` itself takes any depth, so this comes between it
+ * and whatever else looks at what a stranger has sent.
+ */
+export function isTooDeep(document: unknown): boolean {
+  let level = containersIn([document])
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth === jsonDepthMax) return true
+    level = level.flatMap((container) => containersIn(Array.isArray(container) ? container : Object.values(container)))
+  }
+  return false
+}
+
+const containersIn = (values: readonly unknown[]) =>
+  values.filter((value): value is object => typeof value === 'object' && value !== null)

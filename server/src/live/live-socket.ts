@@ -1,0 +1,37 @@
+import { liveMessageBytesMax, livePath } from '@orbyte/protocol'
+import type { Context } from '../context.ts'
+import type { SocketDoor } from '../http/web-sockets.ts'
+import type { AuthenticationService } from '../users/authentication-service.ts'
+import { createVisitors, watchLive } from './live-conversation.ts'
+import type { LiveService } from './live-service.ts'
+
+/** The watchers' WebSocket. What is said on it is live-conversation.ts's. */
+export function liveDoor(
+  context: Context,
+  parts: { live: LiveService; authentication: AuthenticationService },
+): SocketDoor {
+  const visitors = createVisitors(context.config.limits.streamsPerUserMax)
+  const conversations = new WeakMap<object, ReturnType<typeof watchLive>>()
+  return {
+    path: livePath,
+    messageBytesMax: liveMessageBytesMax,
+    connect(socket, { network }) {
+      const conversation = watchLive(
+        {
+          isOpen: () => socket.readyState === socket.OPEN,
+          bufferedBytes: () => socket.bufferedAmount,
+          send: (text, sent) => socket.send(text, (error) => (error ? socket.terminate() : sent())),
+          close: (code, reason) => socket.close(code, reason),
+          terminate: () => socket.terminate(),
+        },
+        context,
+        { ...parts, visitors, network },
+      )
+      conversations.set(socket, conversation)
+      socket.on('message', (data, isBinary) => conversation.received(isBinary ? null : data.toString()))
+      socket.on('error', () => socket.terminate())
+      socket.on('close', () => conversation.closed())
+    },
+    close: (socket) => conversations.get(socket)?.stopping(),
+  }
+}
