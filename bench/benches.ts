@@ -21,6 +21,14 @@ const folder: BenchOption = {
 }
 
 export const benches = {
+  matching: {
+    says: 'How many tasks a second the matcher finds a GPU for, among 1,000, 10,000 and 100,000 GPUs, and how long one takes.',
+    options: {
+      runs: { type: 'string', default: '3', says: 'How often each is measured; at least 3.' },
+      decisions: { type: 'string', default: '200000', says: 'How many decisions a run.' },
+    },
+    load: async () => (await import('./matching-bench.ts')).runMatching,
+  },
   tasks: {
     says: 'How many tasks a second are submitted, matched, run and settled durably, beside other durable queues.',
     options: {
@@ -73,5 +81,27 @@ export const benches = {
       },
     },
     load: async () => (await import('./packing-bench.ts')).runPacking,
+  },
+  serving: {
+    says: 'How often a GPU has to load a model first, and how long requests wait, when the matcher knows what is loaded.',
+    options: {
+      requests: {
+        type: 'string',
+        required: true,
+        says: 'CSV: gmt_create,exec_time_seconds,checkpoint_model_version_id,….',
+      },
+      busy: { type: 'string', default: '70', says: 'Time is compressed until the GPUs are busy for so many % of it.' },
+      patience: {
+        type: 'string',
+        says: 'Seconds for which a request may be passed over; as in the market, if not given.',
+      },
+      compression: { type: 'string', says: 'Or: the requests come so many times faster.' },
+      seeds: {
+        type: 'string',
+        default: '3',
+        says: 'How many draws of prices and loading times to take the median of.',
+      },
+    },
+    load: async () => (await import('./serving-bench.ts')).runServing,
   },
 } satisfies Record<string, Bench>

@@ -58,8 +58,9 @@ function expectedFragment({ kind, room, freeMilli, wholeGpus }: State, classes: 
 
 /** The market's own. What it knows is renewed after each hundredth of the cluster that was given out. */
 function chooseOrbyte({ trace, cluster, mix }: Parameters<Policy>[0]): Choose {
-  const learnt = createTaskMix<PodClass>({ tasksRemembered: 10_000 })
-  const mixNow = (): readonly MixShape[] => (mix === 'learnt' ? learnt.shapes() : trace.classes)
+  const learnt = createTaskMix<PodClass>({ tasksRemembered: 10_000, kindsMax: 300 })
+  const learntMix = () => learnt.all().map(({ asked, weight }) => ({ ...asked, weight }))
+  const mixNow = (): readonly MixShape[] => (mix === 'learnt' ? learntMix() : trace.classes)
   const renew = () => {
     const value = createRoomValue(mixNow(), cluster.freeMilliOf)
     const valueOf = remembered(({ kind, room }) => value(kind, room))
@@ -69,7 +70,7 @@ function chooseOrbyte({ trace, cluster, mix }: Parameters<Policy>[0]): Choose {
   let best = renew()
   let arrivedMilli = 0
   return (pod) => {
-    learnt.add(pod)
+    learnt.add(String(pod.index), pod)
     arrivedMilli += milliOf(pod.shape)
     if (!isStatic && arrivedMilli > trace.totalMilli / 100) {
       best = renew()

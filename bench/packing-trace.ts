@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs'
 import { type MixShape, type Room, type Shape, wholeMilli } from '@orbyte/server/scheduler/packing.ts'
+import { type CsvRow, readCsv } from './csv.ts'
 
 // The trace's own words: a node is a machine, a pod is a task. https://github.com/alibaba/clusterdata, cluster-trace-gpu-v2023.
 
@@ -48,26 +48,4 @@ function shapeOf(row: CsvRow): Shape {
   if (gpus > 0 && milliEach !== wholeMilli && !isPart)
     throw new Error(`${row.where}: ${gpus} GPUs of ${milliEach} thousandths each: a part can be asked of one GPU only`)
   return { gpus, milliEach, cpuMilli: row.count('cpu_milli'), ramMib: row.count('memory_mib') }
-}
-
-export type CsvRow = { readonly where: string; text(column: string): string; count(column: string): number }
-
-/** The rows of a CSV without quotes, as these traces are. Columns that are not there are an error, others are not read. */
-export function readCsv(path: string, columns: readonly string[]): CsvRow[] {
-  const [head, ...lines] = readFileSync(path, 'utf8').trimEnd().split(/\r?\n/)
-  const names = head!.split(',')
-  const missing = columns.filter((column) => !names.includes(column))
-  if (missing.length > 0) throw new Error(`${path} has no column ${missing.join(', ')}; it has ${head}`)
-  return lines.map((line, index) => {
-    const cells = line.split(',')
-    const where = `${path}:${index + 2}`
-    const text = (column: string) => cells[names.indexOf(column)] ?? ''
-    const count = (column: string) => {
-      const value = Number(text(column))
-      if (text(column) === '' || !Number.isInteger(value) || value < 0)
-        throw new Error(`${where}: ${column} is "${text(column)}" and should be a whole number`)
-      return value
-    }
-    return { where, text, count }
-  })
 }

@@ -48,8 +48,14 @@ const compositionRoots = ['server/src/market.ts', 'server/src/server.ts', 'serve
 /** Decisions and translations: the same input gives the same answer, with nothing else needed to test them. */
 const pureFiles = [
   'agent-states',
+  'expected-cost',
   'fair-share',
+  'fitting',
+  'gpu-index',
+  'gpu-lane',
   'gpu-names',
+  'gpu-profile',
+  'gpu-search',
   'gpu-standing',
   'gpu-states',
   'gpu-status',
@@ -63,9 +69,11 @@ const pureFiles = [
   'output-check',
   'packing',
   'pricing',
+  'rankers',
   'receipts',
   'speed-estimate',
   'speed-work',
+  'survey',
   'task-mix',
   'task-states',
 ]

@@ -73,14 +73,9 @@ export const defects: readonly Defect[] = [
         by: 'if (!gpu || this.#withdrawn.has(gpuId)) return false',
       },
       {
-        file: 'server/src/scheduler/matchmaker.ts',
-        replace: 'return attemptId === null && agentId !== null',
-        by: 'return (attemptId === null || true) && agentId !== null',
-      },
-      {
-        file: 'server/src/scheduler/matching.ts',
-        replace: "gpu.attemptId !== null ? later('gpu_in_use', 'it is running another task') : 0",
-        by: '(void gpu, 0)',
+        file: 'server/src/scheduler/free-gpus.ts',
+        replace: "if (gpuStatus(gpu) !== 'available' || gpu.agentId === null",
+        by: "if (!['available', 'in_use'].includes(gpuStatus(gpu)) || gpu.agentId === null",
       },
       {
         file: 'agent/src/attempts/admission.ts',
@@ -212,9 +207,9 @@ export const defects: readonly Defect[] = [
     by: "await Promise.all(book.ofGpu(id).filter((active) => active.status !== 'offered').map(",
   }),
   one('ask a GPU again that has just failed', {
-    file: 'server/src/scheduler/matching.ts',
-    replace: 'const passedOver = againAtMs !== undefined && !(retryFailed && againAtMs <= nowMs)',
-    by: 'const passedOver = againAtMs === -1 && retryFailed && nowMs > 0',
+    file: 'server/src/scheduler/rankers.ts',
+    replace: 'return againAtMs !== undefined && !(retryFailed && againAtMs <= nowMs)',
+    by: 'return againAtMs === -1 && retryFailed && nowMs > 0',
   }),
   one('wait for longer than was asked', {
     file: 'server/src/scheduler/scheduler-service.ts',
