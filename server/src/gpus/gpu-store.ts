@@ -185,17 +185,14 @@ export async function markGpuDeleted(tx: Transaction, gpuId: string, deletedAt: 
 export type AttemptCounters = Pick<GpuRecord, 'tasksCompleted' | 'tasksFailed' | 'failuresInARow' | 'coolDownUntilMs'>
 type CounterRow = Pick<GpuRow, 'tasks_completed' | 'tasks_failed' | 'failures_in_a_row'> & Row
 
-/** Null: there never was such a GPU. */
-export async function countCompletedAttempt(tx: Transaction, gpuId: string): Promise<AttemptCounters | null> {
+export async function countCompletedAttempt(tx: Transaction, gpuId: string) {
   await tx.run(
     'UPDATE gpus SET tasks_completed = tasks_completed + 1, failures_in_a_row = 0, cool_down_until = NULL WHERE id = ?',
     gpuId,
   )
-  const counters = await countersOf(tx, gpuId)
-  return counters && { ...counters, coolDownUntilMs: 0 }
 }
 
-/** `isTask`: it had taken a task. */
+/** `isTask`: it had taken a task. Null: there never was such a GPU. */
 export async function countFailure(
   tx: Transaction,
   gpuId: string,
