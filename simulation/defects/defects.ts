@@ -11,8 +11,8 @@ export const defects: readonly Defect[] = [
     changes: [
       {
         file: 'server/src/scheduler/attempt-reports.ts',
-        replace: 'if (isOpen(active)) await end(active, message)\n    endings.free(active)',
-        by: 'active.standing = "open"\n    await end(active, message)\n    endings.free(active)',
+        replace: 'await ended(active)\n    if (!isOpen(active)) return\n    if (active.status',
+        by: 'await ended(active)\n    active.standing = "open"\n    if (active.status',
       },
       {
         file: 'server/src/scheduler/attempt-book.ts',
