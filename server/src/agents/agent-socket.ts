@@ -67,9 +67,10 @@ function countBytes(socket: Duplex, tooMuch: () => void): () => void {
 type Dialogue = { begin: (agent: AgentSocket) => Conversation; letIn: () => void }
 
 function connect(socket: WebSocket, stream: Duplex, { begin, letIn }: Dialogue) {
+  // While it is dealt with whether to let somebody in, nothing is read of them.
   const resumed = () => {
-    // While it is dealt with whether to let somebody in, nothing is read of them.
     if (conversation.isLetIn()) letIn()
+    return conversation.isLetIn()
   }
   const conversation = begin(new OpenSocket(socket, stream, resumed))
   socket.on('message', (data, isBinary) => conversation.received(isBinary ? null : data.toString()))
@@ -80,9 +81,10 @@ function connect(socket: WebSocket, stream: Duplex, { begin, letIn }: Dialogue) 
 class OpenSocket implements AgentSocket {
   readonly #socket: WebSocket
   readonly #stream: Duplex
-  readonly #resumed: () => void
+  /** Whether they were let in. Null: they were, and what only a stranger needs is forgotten. */
+  #resumed: (() => boolean) | null
 
-  constructor(socket: WebSocket, stream: Duplex, resumed: () => void) {
+  constructor(socket: WebSocket, stream: Duplex, resumed: () => boolean) {
     this.#socket = socket
     this.#stream = stream
     this.#resumed = resumed
@@ -116,7 +118,7 @@ class OpenSocket implements AgentSocket {
   }
 
   resume() {
-    this.#resumed()
+    if (this.#resumed?.()) this.#resumed = null
     this.#socket.resume()
   }
 }
