@@ -26,6 +26,7 @@ export class Valve {
     if (this.#reasons.length === 0) this.#socket.resume()
   }
 }
+
 /** Seconds' worth of messages that may come at once. */
 const burstSeconds = 10
 

@@ -131,6 +131,8 @@ class SqliteTransaction implements Transaction {
   }
 
   async get<R extends Row>(sql: string, ...params: Value[]): Promise<R | undefined> {
+    // An update may return what it has changed.
+    if (!sql.startsWith('SELECT')) this.#writes++
     return this.#do(() => this.#connection.get<R>(sql, params))
   }
 
