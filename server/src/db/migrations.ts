@@ -163,6 +163,7 @@ export const migrations: readonly string[][] = [
     `CREATE INDEX audit_answers_at_fault ON audit_answers (agent_id) WHERE verdict = 'at_fault'`,
     `CREATE TABLE audit_dues (gpu_id TEXT PRIMARY KEY, due_at TEXT NOT NULL) STRICT, WITHOUT ROWID`,
   ],
+  [`CREATE INDEX tasks_of_images_by_renter ON tasks (renter_id, id) WHERE task_type = 'image_generation'`],
 ]
 
 /** A file that a newer version of the market has written. */
