@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { startNetwork } from '../dev/network.ts'
 import { type Look, logInAs, openBrowser, openWindow, settled } from './browser.ts'
-import { fillMarket, type Place } from './web-places.ts'
+import { fillMarket, personOf, type Place, visitors } from './web-places.ts'
 
 // A picture of every page of the built web app, in both themes, on a desktop and on a phone:
 //
@@ -16,9 +16,7 @@ const browser = await openBrowser()
 await mkdir(folder, { recursive: true })
 for (const theme of ['light', 'dark'] as const)
   for (const isPhone of [false, true]) {
-    await picture({ theme, isPhone }, 'everybody')
-    await picture({ theme, isPhone }, 'renter')
-    await picture({ theme, isPhone }, 'provider')
+    for (const visitor of visitors) await picture({ theme, isPhone }, visitor)
   }
 await browser.close()
 await network.close()
@@ -27,7 +25,8 @@ async function picture(look: Look, of: Place['of']) {
   const wanted = places.filter((place) => place.of === of && (names.length === 0 || names.includes(place.name)))
   if (wanted.length === 0) return
   const { page, context, faults } = await openWindow(browser, network.url, look)
-  if (of !== 'everybody') await logInAs(page, of === 'renter' ? network.alice : network.bob)
+  const person = personOf(of, network)
+  if (person) await logInAs(page, person)
   for (const { name, path } of wanted) {
     await page.goto(path)
     await settled(page)

@@ -13,17 +13,19 @@ export type ModelGroup = { model: string; vramGb: number; count: number; free: n
 /** As many as a page shows. Whoever has more to choose from filters. */
 const gpusMax = 2_000
 
+export async function allGpus(filters: GpuFilters, signal: AbortSignal): Promise<Gpu[]> {
+  const found: Gpu[] = []
+  for await (const gpu of pages(client.gpus.list, { ...filters, limit: 200 }, { signal }))
+    if (found.push(gpu) >= gpusMax) break
+  return found
+}
+
 /** The GPUs of the market that match, kept as they are now. */
 export class MarketGpus {
   readonly query: Query<Gpu[]>
 
   constructor(filters: () => GpuFilters) {
-    this.query = new Query(async (signal) => {
-      const found: Gpu[] = []
-      for await (const gpu of pages(client.gpus.list, { ...filters(), limit: 200 }, { signal }))
-        if (found.push(gpu) >= gpusMax) break
-      return found
-    })
+    this.query = new Query((signal) => allGpus(filters(), signal))
   }
 
   /** For an `$effect`. */
