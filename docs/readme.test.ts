@@ -19,6 +19,7 @@ const documents = [
   'ARCHITECTURE.md',
   'CONTRIBUTING.md',
   'docs/dependencies.md',
+  'bench/README.md',
   ...markdownIn('docs/guides'),
   ...markdownIn('docs/decisions'),
 ].map((path) => ({ path, text: read(path) }))
@@ -40,7 +41,7 @@ test('the README tells what every script is for', () => {
 })
 
 test.for(documents)('$path names files and folders that exist', ({ text }) => {
-  const top = /^(\.ci|agent|cli|dev|docs|e2e|examples|models|protocol|scripts|sdk|server)\/[\w./-]*$/
+  const top = /^(\.ci|agent|bench|cli|dev|docs|e2e|examples|models|protocol|scripts|sdk|server)\/[\w./-]*$/
   const paths = codeOf(text).flatMap((code) => code.split(/[\s"'()]+/).filter((word) => top.test(word)))
   expect(paths.filter((path) => !path.includes('NAME') && !existsSync(join(repository, path)))).toEqual([])
 })

@@ -14,6 +14,9 @@ export const Requirements = z
     gpu_model: z.string().min(1).max(200).optional().describe('Part of the hardware’s name.'),
     min_vram_gb: z.number().positive().max(16_384).optional().describe('GiB.'),
     region: z.string().min(1).max(50).optional(),
+    min_cpu_cores: z.int().positive().max(16_384).optional().describe('Processor cores of its machine.'),
+    min_ram_gb: z.number().positive().max(1_048_576).optional().describe('GiB of memory of its machine.'),
+    min_storage_gb: z.number().positive().max(1_048_576).optional().describe('GiB free on its machine’s disk.'),
     kinds: z
       .array(GpuKind)
       .min(1)

@@ -48,8 +48,14 @@ const compositionRoots = ['server/src/market.ts', 'server/src/server.ts', 'serve
 /** Decisions and translations: the same input gives the same answer, with nothing else needed to test them. */
 const pureFiles = [
   'agent-states',
+  'expected-cost',
   'fair-share',
+  'fitting',
+  'gpu-index',
+  'gpu-lane',
   'gpu-names',
+  'gpu-profile',
+  'gpu-search',
   'gpu-standing',
   'gpu-states',
   'gpu-status',
@@ -61,10 +67,14 @@ const pureFiles = [
   'money',
   'openai-translation',
   'output-check',
+  'packing',
   'pricing',
+  'rankers',
   'receipts',
   'speed-estimate',
   'speed-work',
+  'survey',
+  'task-mix',
   'task-states',
 ]
 const purePackages = ['zod', 'node:crypto', 'node:assert', 'node:assert/strict']

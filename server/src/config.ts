@@ -122,6 +122,8 @@ export type Timing = {
   fairShareQuantumMs: number
   /** A step of priority is worth this much waiting. */
   agePerPriorityMs: number
+  /** So long a task may be passed over for others that find their model loaded on the GPU that is free. */
+  warmPatienceMs: number
   reviewMs: number
   disputeMs: number
   idempotencyMs: number
@@ -170,6 +172,7 @@ export const defaultTiming: Timing = {
   fairShareHalfLifeMs: hourMs,
   fairShareQuantumMs: 10_000,
   agePerPriorityMs: 10 * 60_000,
+  warmPatienceMs: 15_000,
   reviewMs: 24 * hourMs,
   disputeMs: 7 * 24 * hourMs,
   idempotencyMs: 24 * hourMs,

@@ -45,8 +45,12 @@ export function nowIso(context: Pick<Context, 'clock'>): string {
   return isoFromMs(context.clock.now())
 }
 
+/** The last answer, because a commit asks for the same millisecond hundreds of times. */
+let last = { timeMs: 0, iso: new Date(0).toISOString() }
+
 export function isoFromMs(timeMs: number): string {
-  return new Date(timeMs).toISOString()
+  if (timeMs !== last.timeMs) last = { timeMs, iso: new Date(timeMs).toISOString() }
+  return last.iso
 }
 
 /** Runs `work` every `periodMs`, never two at a time, starting one period from now. The result stops it. */

@@ -17,7 +17,19 @@ export const systemClock: Clock = {
   },
 }
 
-export const systemRandom: Random = { bytes: (count) => randomBytes(count) }
+/** Small requests are cut from a larger one: each costs the system as much as 4 KB. */
+const randomAtOnceBytes = 4_096
+let random = Buffer.alloc(0)
+
+export const systemRandom: Random = {
+  bytes(count) {
+    if (count > randomAtOnceBytes) return randomBytes(count)
+    if (random.length < count) random = randomBytes(randomAtOnceBytes)
+    const bytes = random.subarray(0, count)
+    random = random.subarray(count)
+    return bytes
+  },
+}
 
 /** Ends this process at once, and says nothing more to anybody. */
 export function endProcess(): never {

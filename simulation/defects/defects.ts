@@ -73,14 +73,9 @@ export const defects: readonly Defect[] = [
         by: 'if (!gpu || this.#withdrawn.has(gpuId)) return false',
       },
       {
-        file: 'server/src/scheduler/matchmaker.ts',
-        replace: 'return attemptId === null && agentId !== null',
-        by: 'return (attemptId === null || true) && agentId !== null',
-      },
-      {
-        file: 'server/src/scheduler/matching.ts',
-        replace: "gpu.attemptId !== null ? later('gpu_in_use', 'it is running another task') : 0",
-        by: '(void gpu, 0)',
+        file: 'server/src/scheduler/free-gpus.ts',
+        replace: "if (gpuStatus(gpu) !== 'available' || gpu.agentId === null",
+        by: "if (!['available', 'in_use'].includes(gpuStatus(gpu)) || gpu.agentId === null",
       },
       {
         file: 'agent/src/attempts/admission.ts',
@@ -109,20 +104,31 @@ export const defects: readonly Defect[] = [
     replace: 'for (const entry of this.#entries.slice(0, this.#sentCount)) send(numbered(entry))',
     by: '',
   }),
-  one('take a result without the output before it', {
-    file: 'server/src/scheduler/attempt-endings.ts',
-    replace: '(await attempts.isOpenAs(tx, known)) && work(tx)',
-    by: 'work(tx)',
-  }),
+  {
+    name: 'take a result without the output before it',
+    changes: [
+      {
+        file: 'server/src/scheduler/attempt-endings.ts',
+        replace: '(await attempts.isOpenAs(tx, known)) && work(tx)',
+        by: 'work(tx)',
+      },
+      {
+        file: 'server/src/scheduler/attempt-reports.ts',
+        replace:
+          'if (active.status !== heard.status || active.outputLength < heard.outputLength || active.logLines < heard.logLines)',
+        by: 'if (active.status !== heard.status)',
+      },
+    ],
+  },
   one('keep what an earlier attempt had put out', {
     file: 'server/src/tasks/attempt-service.ts',
     replace: "await events.append(tx, { type: 'output.reset', ...about(subject) })",
     by: '',
   }),
   one('tell of a change before it is committed', {
-    file: 'server/src/db/sqlite-database.ts',
-    replace: 'afterCommit: (effect) => effects.push(effect),',
-    by: 'afterCommit: (effect) => effect(),',
+    file: 'server/src/db/sqlite-commit.ts',
+    replace: 'this.effects.push(effect)',
+    by: 'effect()',
   }),
   one('forget idempotency keys', {
     file: 'server/src/http/idempotency-store.ts',
@@ -174,14 +180,14 @@ export const defects: readonly Defect[] = [
     name: 'begin the ledger’s chain anew at a restart',
     changes: [
       {
-        file: 'server/src/ledger/ledger-service.ts',
-        replace: 'previous_hash: last?.hash ?? genesisHash,',
-        by: 'previous_hash: (key.isChained && last?.hash) || ((key.isChained = true), genesisHash),',
+        file: 'server/src/ledger/open-batch.ts',
+        replace: 'let open: OpenBatch | null = null',
+        by: 'let open: OpenBatch | null = null\n  let isChained = false',
       },
       {
-        file: 'server/src/ledger/ledger-service.ts',
-        replace: 'async function sealBatch(tx: Transaction, context: LedgerContext, key: LedgerKey) {',
-        by: 'async function sealBatch(tx: Transaction, context: LedgerContext, key: LedgerKey & { isChained?: boolean }) {',
+        file: 'server/src/ledger/open-batch.ts',
+        replace: 'previous_hash: hash }',
+        by: 'previous_hash: isChained ? hash : ((isChained = true), genesisHash) }',
       },
     ],
   },
@@ -196,14 +202,14 @@ export const defects: readonly Defect[] = [
     by: '',
   }),
   one('give a GPU that is taken back the task that it was asked for', {
-    file: 'server/src/scheduler/scheduler-service.ts',
-    replace: 'for (const active of book.ofGpu(id)) endings',
-    by: "for (const active of book.ofGpu(id)) if (active.status !== 'offered') endings",
+    file: 'server/src/scheduler/attempts-of-agents.ts',
+    replace: 'await Promise.all(book.ofGpu(id).map(',
+    by: "await Promise.all(book.ofGpu(id).filter((active) => active.status !== 'offered').map(",
   }),
   one('ask a GPU again that has just failed', {
-    file: 'server/src/scheduler/matching.ts',
-    replace: 'const passedOver = againAtMs !== undefined && !(retryFailed && againAtMs <= nowMs)',
-    by: 'const passedOver = againAtMs === -1 && retryFailed && nowMs > 0',
+    file: 'server/src/scheduler/rankers.ts',
+    replace: 'return againAtMs !== undefined && !(retryFailed && againAtMs <= nowMs)',
+    by: 'return againAtMs === -1 && retryFailed && nowMs > 0',
   }),
   one('wait for longer than was asked', {
     file: 'server/src/scheduler/scheduler-service.ts',
@@ -220,8 +226,8 @@ export const defects: readonly Defect[] = [
       },
       {
         file: 'server/src/scheduler/scheduler-service.ts',
-        replace: 'await Promise.all(tooLate.map(giveUp))\n    wake()',
-        by: 'await Promise.all(tooLate.map(giveUp))',
+        replace: 'shares.forgetOld()\n    wake()',
+        by: 'shares.forgetOld()',
       },
     ],
   },

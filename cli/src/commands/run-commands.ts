@@ -15,6 +15,9 @@ type MarketOptions = {
   gpu?: string
   gpuModel?: string
   minVram?: number
+  minCpuCores?: number
+  minRam?: number
+  minStorage?: number
   region?: string
   maxPrice?: string
   maxCost?: string
@@ -133,6 +136,9 @@ function marketOptions(command: Command): Command {
     .option('--gpu <gpu_id>', 'this GPU and no other')
     .option('--gpu-model <text>', 'part of the hardware’s name')
     .option('--min-vram <gib>', 'at least so much memory', decimal)
+    .option('--min-cpu-cores <number>', 'at least so many processor cores in its machine', wholeNumber)
+    .option('--min-ram <gib>', 'at least so much memory in its machine', decimal)
+    .option('--min-storage <gib>', 'at least so much free on its disk', decimal)
     .option('--region <region>', 'in this region')
     .option('--wait', 'wait for a GPU even if none fits now')
     .option('--no-auto-pay', 'look at the result before the provider is paid')
@@ -151,6 +157,9 @@ function newTask(taskType: TaskType, input: Record<string, unknown>, options: Ma
     gpu,
     gpuModel,
     minVram,
+    minCpuCores,
+    minRam,
+    minStorage,
     region,
     maxPrice,
     maxCost,
@@ -168,7 +177,10 @@ function newTask(taskType: TaskType, input: Record<string, unknown>, options: Ma
     ...{ task_type: taskType, title, priority, wait, max_cost: maxCost, max_price_per_hour: maxPrice },
     ...{ max_duration_ms: maxTime, max_wait_ms: maxWait, auto_pay: autoPay ? undefined : false },
     allow_reexecution: allowReexecution,
-    requirements: { gpu_id: gpu, gpu_model: gpuModel, min_vram_gb: minVram, region },
+    requirements: {
+      ...{ gpu_id: gpu, gpu_model: gpuModel, min_vram_gb: minVram, region },
+      ...{ min_cpu_cores: minCpuCores, min_ram_gb: minRam, min_storage_gb: minStorage },
+    },
     input_data: { ...input, ...fieldsOf(own) },
   }
   return JSON.parse(JSON.stringify(task)) as NewTask

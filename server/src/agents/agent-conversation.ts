@@ -1,5 +1,4 @@
-import { AgentMessage, agentProtocolVersion, isTooDeep, ServerMessage } from '@orbyte/protocol'
-import { z } from 'zod'
+import { AgentMessage, agentProtocolVersion, isTooDeep, ServerMessage, wireEncoder } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { Connection } from './agent-connections.ts'
@@ -42,6 +41,8 @@ const unfinishedMax = { messages: 1_000, characters: 32_000_000 }
 /** An agent that reads so slowly that this much waits for it is disconnected. */
 const bufferedBytesMax = 64_000_000
 
+const encodeMessage = wireEncoder(ServerMessage)
+
 /** The server's side of the dialogue of protocol/agent-messages.ts, on a socket that has just opened. */
 export function converse(socket: AgentSocket, context: Context, parts: ConversationParts): Conversation {
   const { agents } = parts
@@ -50,7 +51,7 @@ export function converse(socket: AgentSocket, context: Context, parts: Conversat
     send(message) {
       if (!socket.isOpen()) return false
       if (socket.bufferedBytes() > bufferedBytesMax) socket.terminate()
-      else socket.send(JSON.stringify(z.encode(ServerMessage, message)))
+      else socket.send(JSON.stringify(encodeMessage(message)))
       return true
     },
     close() {

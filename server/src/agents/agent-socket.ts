@@ -3,7 +3,7 @@ import { agentMessageBytesMax, agentSocketPath } from '@orbyte/protocol'
 import type { WebSocket } from 'ws'
 import type { Context } from '../context.ts'
 import type { SocketDoor } from '../http/web-sockets.ts'
-import { type Conversation, converse, type ConversationParts } from './agent-conversation.ts'
+import { type AgentSocket, type Conversation, converse, type ConversationParts } from './agent-conversation.ts'
 
 /**
  * Whoever has not said hello is anybody, and may take no more than this of the market's memory: sockets of one address and of all
@@ -19,7 +19,7 @@ export function agentDoor(context: Context, parts: ConversationParts): SocketDoo
     messageBytesMax: agentMessageBytesMax,
     admit: (network) => strangers.come(network),
     connect(opened, { raw, left }) {
-      const conversation = connect(opened, context, parts)
+      const conversation = connect(opened, raw, (agent) => converse(agent, context, parts))
       watchStranger(raw, conversation, { known: left, tooMuch: () => opened.terminate() })
     },
   }
@@ -64,26 +64,32 @@ function watchStranger(socket: Duplex, conversation: Conversation, { known, tooM
   socket.on('data', look)
 }
 
-function connect(socket: WebSocket, context: Context, parts: ConversationParts): Conversation {
-  const conversation = converse(
-    {
-      isOpen: () => socket.readyState === socket.OPEN,
-      bufferedBytes: () => socket.bufferedAmount,
-      send: (text) => socket.send(text),
-      close(code) {
-        socket.close(code)
-        // The other side's goodbye has to be read.
-        if (socket.isPaused) socket.resume()
-      },
-      terminate: () => socket.terminate(),
-      pause: () => socket.pause(),
-      resume: () => socket.resume(),
+function connect(socket: WebSocket, stream: Duplex, begin: (agent: AgentSocket) => Conversation): Conversation {
+  const conversation = begin({
+    isOpen: () => socket.readyState === socket.OPEN,
+    bufferedBytes: () => socket.bufferedAmount,
+    send(text) {
+      gather(stream)
+      socket.send(text)
     },
-    context,
-    parts,
-  )
+    close(code) {
+      socket.close(code)
+      // The other side's goodbye has to be read.
+      if (socket.isPaused) socket.resume()
+    },
+    terminate: () => socket.terminate(),
+    pause: () => socket.pause(),
+    resume: () => socket.resume(),
+  })
   socket.on('message', (data, isBinary) => conversation.received(isBinary ? null : data.toString()))
   socket.on('error', () => socket.terminate())
   socket.on('close', () => conversation.closed())
   return conversation
+}
+
+/** What is said in one turn of the event loop leaves in one piece: a write costs more than the message. */
+function gather(stream: Duplex) {
+  if (stream.writableCorked > 0) return
+  stream.cork()
+  process.nextTick(() => stream.uncork())
 }

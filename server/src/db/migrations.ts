@@ -1,4 +1,4 @@
-import type { Database, Reader } from './database.ts'
+import { type Database, type Reader, shortOf } from './database.ts'
 
 /**
  * The schema, as numbered steps. A step that has been released is never changed; the file's version is the number of steps
@@ -163,7 +163,33 @@ export const migrations: readonly string[][] = [
     `CREATE INDEX audit_answers_at_fault ON audit_answers (agent_id) WHERE verdict = 'at_fault'`,
     `CREATE TABLE audit_dues (gpu_id TEXT PRIMARY KEY, due_at TEXT NOT NULL) STRICT, WITHOUT ROWID`,
   ],
-  [`CREATE INDEX tasks_of_images_by_renter ON tasks (renter_id, id) WHERE task_type = 'image_generation'`],
+  // Fewer and smaller places to write to for each task: docs/decisions/0030-how-commits-are-written.md.
+  [
+    `DROP INDEX tasks_open`,
+    `DROP INDEX tasks_with_data`,
+    `CREATE INDEX tasks_with_data ON tasks (completed_at) WHERE data_deleted_at IS NULL AND completed_at IS NOT NULL`,
+    `DROP INDEX tasks_by_renter`,
+    `CREATE INDEX tasks_by_renter ON tasks (${shortOf('renter_id')})`,
+    `DROP INDEX attempts_by_gpu`,
+    `CREATE INDEX attempts_by_gpu ON attempts (${shortOf('gpu_id')})`,
+    `DROP INDEX payments_by_payer`,
+    `CREATE INDEX payments_by_payer ON payments (${shortOf('payer_id')})`,
+    `DROP INDEX payments_by_recipient`,
+    `CREATE INDEX payments_by_recipient ON payments (${shortOf('recipient_id')})`,
+    `DROP INDEX transfers_by_debit`,
+    `CREATE INDEX transfers_by_payer ON transfers (${shortOf('debit_account')})`,
+    `DROP INDEX transfers_by_credit`,
+    `CREATE INDEX transfers_by_payee ON transfers (${shortOf('credit_account')}) WHERE kind IN ('deposit', 'settlement', 'refund')`,
+    `CREATE INDEX transfers_deposited ON transfers (credit_account, created_at) WHERE kind = 'deposit'`,
+    `CREATE TABLE lean_holds (
+      task_id TEXT PRIMARY KEY, user_id TEXT NOT NULL, amount_micros INTEGER NOT NULL CHECK (amount_micros > 0),
+      settled_micros INTEGER NOT NULL DEFAULT 0, released_micros INTEGER NOT NULL DEFAULT 0, created_at TEXT NOT NULL,
+      CHECK (settled_micros >= 0 AND released_micros >= 0 AND settled_micros + released_micros <= amount_micros)) STRICT, WITHOUT ROWID`,
+    `INSERT INTO lean_holds SELECT * FROM holds`,
+    `DROP TABLE holds`,
+    `ALTER TABLE lean_holds RENAME TO holds`,
+  ],
+  [`CREATE INDEX tasks_of_images_by_renter ON tasks (${shortOf('renter_id')}) WHERE task_type = 'image_generation'`],
 ]
 
 /** A file that a newer version of the market has written. */

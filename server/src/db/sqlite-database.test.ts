@@ -205,3 +205,63 @@ test('a commit of which nobody knows whether it is on the disk is answered to no
   for (let turns = 0; turns < 10; turns++) await turn()
   expect([doubts.length, answered]).toEqual([1, []])
 })
+
+/** Adds the numbers of a commit of many, and counts how often each is tried. */
+function addMany(database: Database, fail: (tx: Transaction, number: number) => Promise<void>) {
+  const tried = new Map<number, number>()
+  const effects: number[] = []
+  const all = Array.from({ length: 40 }, (_, number) =>
+    database.transaction(async (tx) => {
+      tried.set(number, (tried.get(number) ?? 0) + 1)
+      tx.afterCommit(() => effects.push(number))
+      await fail(tx, number)
+      await add(tx, String(number))
+    }),
+  )
+  return { all, tried, effects }
+}
+const numbers = Array.from({ length: 40 }, (_, number) => number)
+
+test('of many in a commit, one that fails after it has written takes nothing with it, and nothing happens twice', async () => {
+  const { database } = await notes()
+  const undone: number[] = []
+  const { all, effects } = addMany(database, async (tx, number) => {
+    tx.onUndo(() => undone.push(number))
+    if (number !== 20) return
+    await add(tx, 'half')
+    throw new RangeError('changed its mind')
+  })
+  expect((await outcomes(all)).map((outcome, number) => (outcome === 'rejected' ? number : -1))).toContain(20)
+  const others = numbers.filter((number) => number !== 20)
+  expect(await stored(database)).toEqual(others.map(String))
+  expect(effects).toEqual(others)
+  // What the first try had done to memory is undone too, newest first; the second try leaves only the failed one undone.
+  expect(undone).toEqual([...numbers.slice(0, 21).reverse(), 20])
+})
+
+test('of many in a commit, one that fails before it has written makes nobody try again', async () => {
+  const { database } = await notes()
+  const { all, tried, effects } = addMany(database, async (_tx, number) => {
+    if (number % 10 === 3) throw new RangeError('it may not')
+  })
+  await Promise.allSettled(all)
+  const others = numbers.filter((number) => number % 10 !== 3)
+  expect(await stored(database)).toEqual(others.map(String))
+  expect(effects).toEqual(others)
+  expect([...tried.values()]).toEqual(numbers.map(() => 1))
+})
+
+test('of many in a commit, none is stored where SQLite gives it up, and what they did to memory is undone', async () => {
+  const { database, breakAt } = await notes()
+  let open = 0
+  const { all, effects } = addMany(database, async (tx) => {
+    open++
+    tx.onUndo(() => open--)
+  })
+  breakAt({ sql: 'COMMIT', strike: rollBackItself })
+  expect(new Set(await outcomes(all))).toEqual(new Set(['rejected']))
+  expect(await stored(database)).toEqual([])
+  expect([open, effects]).toEqual([0, []])
+  await adding(database, 'later')
+  expect(await stored(database)).toEqual(['later'])
+})

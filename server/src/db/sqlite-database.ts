@@ -1,36 +1,21 @@
-import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from '@photostructure/sqlite'
-import {
-  CommitLostError,
-  type Database,
-  DatabaseFullError,
-  DatabaseInUseError,
-  type Reader,
-  type Row,
-  type Transaction,
-  type Value,
-} from './database.ts'
+import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite'
+import { type Database, DatabaseInUseError, type Reader, type Transaction } from './database.ts'
 import { createBackup } from './sqlite-backup.ts'
-import { isBusy, isFull, isInDoubt } from './sqlite-errors.ts'
-
-type Seal = (tx: Transaction) => Promise<void>
-type Waiting = {
-  work: (tx: Transaction) => Promise<unknown>
-  resolve: (value: unknown) => void
-  reject: (error: unknown) => void
-}
+import { commit, type Committed, type Waiting } from './sqlite-commit.ts'
+import { connect, readerOn } from './sqlite-connection.ts'
+import { isBusy, isInDoubt } from './sqlite-errors.ts'
 
 /** How many transactions one commit may hold: bounds how long the first of them waits (about 5 ms at 25 µs each). */
 const transactionsPerCommitMax = 200
 
 /**
  * `Database` on one SQLite file. One connection; WAL with `synchronous=FULL`, so that a commit is on disk when it returns.
- * Each transaction is a savepoint within the commit.
  */
 export function openSqlite(path: string, options: SqliteOptions = {}): Database {
   const sqlite = new DatabaseSync(path)
   try {
     sqlite.exec(
-      'PRAGMA busy_timeout=0; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN IMMEDIATE; COMMIT',
+      'PRAGMA busy_timeout=0; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; BEGIN IMMEDIATE; COMMIT',
     )
   } catch (error) {
     sqlite.close()
@@ -48,7 +33,7 @@ export function openSqliteReadOnly(path: string): { reader: Reader; close: () =>
     sqlite.close()
     throw isBusy(error) ? new DatabaseInUseError(path) : error
   }
-  return { reader: connect(sqlite).reader, close: () => sqlite.close() }
+  return { reader: readerOn(connect(sqlite)), close: () => sqlite.close() }
 }
 
 export type SqliteOptions = {
@@ -69,7 +54,7 @@ export function sqliteDatabase(
   { beforeCommit = nextTurn, onEffectError = rethrow, onDoubt = throwLater }: SqliteOptions = {},
 ): Database {
   const connection = connect(sqlite)
-  let seal: Seal = async () => {}
+  const reader = readerOn(connection)
   const waiting: Waiting[] = []
   let writing: Promise<void> | null = null
   let closed = false
@@ -93,7 +78,7 @@ export function sqliteDatabase(
       const batch = waiting.splice(0, transactionsPerCommitMax)
       try {
         await mayBegin
-        await exclusively(() => commit(connection, batch, { seal, onEffectError }))
+        await exclusively(async () => happen(await commit(connection, batch), onEffectError))
       } catch (error) {
         if (isInDoubt(error)) {
           isInDoubtNow = true
@@ -115,10 +100,7 @@ export function sqliteDatabase(
         writing ??= writeAll()
       })
     },
-    read: (work) => (isInDoubtNow ? never() : exclusively(() => work(connection.reader))),
-    sealCommits(next) {
-      seal = next
-    },
+    read: (work) => (isInDoubtNow ? never() : exclusively(() => work(reader))),
     backUp: backup.backUp,
     async close() {
       closed = true
@@ -137,6 +119,18 @@ const rethrow = (error: unknown) => {
 }
 const throwLater = (error: unknown) => queueMicrotask(() => rethrow(error))
 
+/** Effects first, so that whoever is answered finds them done. */
+function happen({ effects, answers }: Committed, onEffectError: (error: unknown) => void) {
+  for (const effect of effects) {
+    try {
+      effect()
+    } catch (error) {
+      queueMicrotask(() => onEffectError(error))
+    }
+  }
+  for (const answer of answers) answer()
+}
+
 /**
  * Closes the file and its lock. Closing alone keeps the lock for as long as a prepared statement has not been collected; leaving
  * WAL puts everything into the one file, and the first read after that gives the lock back.
@@ -146,110 +140,5 @@ function letGo(sqlite: DatabaseSyncInstance) {
     sqlite.exec('PRAGMA journal_mode=DELETE; PRAGMA locking_mode=NORMAL; SELECT count(*) FROM sqlite_master')
   } finally {
     sqlite.close()
-  }
-}
-
-type Connection = {
-  exec(sql: string): void
-  /** False within a commit: SQLite has rolled it back by itself, as it may on a full disk, an I/O error or a lack of memory. */
-  inCommit(): boolean
-  reader: Reader
-  run(sql: string, params: Value[]): number
-}
-
-function connect(sqlite: DatabaseSyncInstance): Connection {
-  const statements = new Map<string, StatementSyncInstance>()
-  const prepare = (sql: string) => {
-    let statement = statements.get(sql)
-    if (!statement) statements.set(sql, (statement = sqlite.prepare(sql)))
-    return statement
-  }
-  return {
-    exec: (sql) => sqlite.exec(sql),
-    inCommit: () => sqlite.isTransaction,
-    reader: {
-      get: async <R extends Row>(sql: string, ...params: Value[]) => prepare(sql).get(...params) as R | undefined,
-      all: async <R extends Row>(sql: string, ...params: Value[]) => prepare(sql).all(...params) as R[],
-    },
-    run: (sql, params) => Number(prepare(sql).run(...params).changes),
-  }
-}
-
-/** Throws if nothing of the batch is stored; else all of it is, but for those whose promise is rejected here. */
-async function commit(
-  connection: Connection,
-  batch: Waiting[],
-  { seal, onEffectError }: { seal: Seal; onEffectError: (error: unknown) => void },
-) {
-  const effects: (() => void)[] = []
-  const outcomes: (() => void)[] = []
-  try {
-    connection.exec('BEGIN IMMEDIATE')
-    for (const { work, resolve, reject } of batch) {
-      try {
-        const value = await savepoint(connection, work, effects)
-        outcomes.push(() => resolve(value))
-      } catch (error) {
-        if (isFull(error) || error instanceof CommitLostError) throw error
-        outcomes.push(() => reject(error))
-      }
-    }
-    await seal(transactionOn(connection, effects))
-    connection.exec('COMMIT')
-  } catch (error) {
-    if (connection.inCommit()) connection.exec('ROLLBACK')
-    throw isFull(error) || isFull((error as Error).cause) ? new DatabaseFullError(error) : error
-  }
-  for (const effect of effects) {
-    try {
-      effect()
-    } catch (error) {
-      queueMicrotask(() => onEffectError(error))
-    }
-  }
-  for (const settle of outcomes) settle()
-}
-
-async function savepoint<T>(connection: Connection, work: (tx: Transaction) => Promise<T>, effects: (() => void)[]) {
-  const own: (() => void)[] = []
-  assertInCommit(connection)
-  connection.exec('SAVEPOINT one')
-  let value: T
-  try {
-    value = await work(transactionOn(connection, own))
-  } catch (error) {
-    if (isFull(error)) throw error
-    endSavepoint(connection, 'ROLLBACK TO one; RELEASE one', error)
-    throw error
-  }
-  endSavepoint(connection, 'RELEASE one')
-  effects.push(...own)
-  return value
-}
-
-/** Where that fails, nobody knows what the commit holds: all of it has to go. `cause`: what made the transaction fail. */
-function endSavepoint(connection: Connection, sql: string, cause?: unknown) {
-  try {
-    connection.exec(sql)
-  } catch (error) {
-    throw new CommitLostError(cause ?? error)
-  }
-}
-
-/** Outside of the commit each statement and savepoint would be a commit of its own. */
-function assertInCommit(connection: Connection) {
-  if (!connection.inCommit()) throw new CommitLostError(new Error('SQLite has rolled it back'))
-}
-
-function transactionOn(connection: Connection, effects: (() => void)[]): Transaction {
-  const within = <T>(statement: () => T): T => {
-    assertInCommit(connection)
-    return statement()
-  }
-  return {
-    get: async (sql, ...params) => within(() => connection.reader.get(sql, ...params)),
-    all: async (sql, ...params) => within(() => connection.reader.all(sql, ...params)),
-    run: async (sql, ...params) => within(() => connection.run(sql, params)),
-    afterCommit: (effect) => effects.push(effect),
   }
 }

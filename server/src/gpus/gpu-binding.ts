@@ -35,15 +35,15 @@ type Binding = Pick<Context, 'clock' | 'random' | 'config'> & {
  */
 export async function bindDevices(binding: Binding, report: AgentReport): Promise<BoundDevices> {
   const { tx, registry } = binding
-  const owned = await readGpusOfOwner(tx, report.ownerId)
-  const owner = { unbound: owned.filter((gpu) => gpu.deviceUuid === null), gpusCount: owned.length }
+  let owner: Owner | null = null
+  const readOwner = async () => (owner ??= await ownerOf(tx, report.ownerId))
   const connected: ConnectedDevice[] = []
   const gpus: BoundDevices['gpus'] = []
   const refused: BoundDevices['refused'] = []
   const seen = new Set<string>()
   for (const device of report.devices) {
     const { uuid } = device
-    const gpu = seen.has(uuid) ? reportedTwice : await bindDevice(binding, { report, device, owner })
+    const gpu = seen.has(uuid) ? reportedTwice : await bindDevice(binding, { report, device, readOwner })
     seen.add(uuid)
     if ('code' in gpu) {
       refused.push({ uuid, ...gpu })
@@ -62,10 +62,21 @@ const reportedTwice: Refusal = {
   message: 'The agent reports two devices with this UUID. Each device needs one of its own.',
 }
 
+/** What a device that is not known yet needs to know of its owner's GPUs. */
 type Owner = { unbound: GpuRecord[]; gpusCount: number }
-type OneDevice = { readonly report: AgentReport; readonly device: ReportedDevice; readonly owner: Owner }
+type OneDevice = {
+  readonly report: AgentReport
+  readonly device: ReportedDevice
+  /** Only where the device is not known: most agents come back with those that they had, many at once after a restart. */
+  readonly readOwner: () => Promise<Owner>
+}
 
-async function bindDevice(binding: Binding, { report, device, owner }: OneDevice): Promise<GpuRecord | Refusal> {
+async function ownerOf(tx: Transaction, ownerId: string): Promise<Owner> {
+  const owned = await readGpusOfOwner(tx, ownerId)
+  return { unbound: owned.filter((gpu) => gpu.deviceUuid === null), gpusCount: owned.length }
+}
+
+async function bindDevice(binding: Binding, { report, device, readOwner }: OneDevice): Promise<GpuRecord | Refusal> {
   const { config, registry, tx } = binding
   if (device.kind === 'emulated' && !config.allowEmulatedGpus)
     return {
@@ -78,8 +89,8 @@ async function bindDevice(binding: Binding, { report, device, owner }: OneDevice
     if (refusal) return refusal
   }
   const detected = { model: device.model, vramGb: gibFromMib(device.vram_mib) }
-  const found = known ?? takeMatching(owner, detected)
-  if (!found) return registerDevice(binding, { report, device, owner })
+  const found = known ?? takeMatching(await readOwner(), detected)
+  if (!found) return registerDevice(binding, { report, device, readOwner })
   const bound: GpuRecord = {
     ...found,
     ...detected,
@@ -123,8 +134,9 @@ function usualPrice({ kind, model, limits }: ReportedDevice): Micros {
   return micros(Math.max(defaultPriceMicrosPerHour(kind, model), limits.min_price_per_hour ?? 0))
 }
 
-async function registerDevice(binding: Binding, { report, device, owner }: OneDevice): Promise<GpuRecord | Refusal> {
+async function registerDevice(binding: Binding, { report, device, readOwner }: OneDevice) {
   const { config, tx } = binding
+  const owner = await readOwner()
   if (owner.gpusCount >= config.limits.gpusPerOwnerMax) return tooManyGpus(config.limits.gpusPerOwnerMax)
   owner.gpusCount++
   const detected = { model: device.model, vramGb: gibFromMib(device.vram_mib) }

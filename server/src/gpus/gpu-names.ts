@@ -24,3 +24,6 @@ export function normaliseGpuName(name: string): string {
     .split(/[^\p{L}\p{M}\p{N}+]+/u)
   return words.filter((word) => !wordsWithoutMeaning.has(word)).join('') || plain.replace(/\s+/g, '')
 }
+
+/** GPUs of one make are about equally fast. */
+export const makeOf = ({ kind, model }: { kind: string; model: string }): string => `${kind} ${normaliseGpuName(model)}`

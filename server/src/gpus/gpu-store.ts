@@ -187,14 +187,12 @@ type CounterRow = Pick<GpuRow, 'tasks_completed' | 'tasks_failed' | 'failures_in
 
 /** Null: there never was such a GPU. */
 export async function countCompletedAttempt(tx: Transaction, gpuId: string): Promise<AttemptCounters | null> {
-  const row = await tx.get<CounterRow>(
-    `UPDATE gpus SET tasks_completed = tasks_completed + 1, failures_in_a_row = 0, cool_down_until = NULL WHERE id = ?
-     RETURNING tasks_completed, tasks_failed, failures_in_a_row`,
+  await tx.run(
+    'UPDATE gpus SET tasks_completed = tasks_completed + 1, failures_in_a_row = 0, cool_down_until = NULL WHERE id = ?',
     gpuId,
   )
-  return row
-    ? { tasksCompleted: row.tasks_completed, tasksFailed: row.tasks_failed, failuresInARow: 0, coolDownUntilMs: 0 }
-    : null
+  const counters = await countersOf(tx, gpuId)
+  return counters && { ...counters, coolDownUntilMs: 0 }
 }
 
 /** `isTask`: it had taken a task. */
@@ -203,10 +201,18 @@ export async function countFailure(
   gpuId: string,
   { isTask }: { isTask: boolean },
 ): Promise<Omit<AttemptCounters, 'coolDownUntilMs'> | null> {
-  const row = await tx.get<CounterRow>(
-    `UPDATE gpus SET tasks_failed = tasks_failed + ?, failures_in_a_row = failures_in_a_row + 1 WHERE id = ?
-     RETURNING tasks_completed, tasks_failed, failures_in_a_row`,
+  await tx.run(
+    'UPDATE gpus SET tasks_failed = tasks_failed + ?, failures_in_a_row = failures_in_a_row + 1 WHERE id = ?',
     ...[flag(isTask), gpuId],
+  )
+  return countersOf(tx, gpuId)
+}
+
+/** Read after the update, because RETURNING costs twice as much. */
+async function countersOf(tx: Transaction, gpuId: string) {
+  const row = await tx.get<CounterRow>(
+    'SELECT tasks_completed, tasks_failed, failures_in_a_row FROM gpus WHERE id = ?',
+    gpuId,
   )
   if (!row) return null
   return { tasksCompleted: row.tasks_completed, tasksFailed: row.tasks_failed, failuresInARow: row.failures_in_a_row }

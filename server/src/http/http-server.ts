@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto'
 import rateLimit from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import { type Endpoint, isTooDeep, problem } from '@orbyte/protocol'
-import { z } from 'zod'
+import { type Endpoint, isTooDeep, problem, wireEncoder } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import { callerNetwork, clientAddress } from './client-address.ts'
 import { errorHandler, notFoundHandler } from './problems.ts'
@@ -33,9 +32,10 @@ export async function createHttpServer(context: HttpContext): Promise<FastifyIns
   app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) =>
     done(null, Object.fromEntries(new URLSearchParams(body as string))),
   )
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, _payload, done) => {
     void reply.header('x-content-type-options', 'nosniff').header('referrer-policy', 'no-referrer')
     void reply.header('x-frame-options', 'DENY')
+    done()
   })
   await app.register(rateLimit, {
     global: false,
@@ -56,6 +56,7 @@ export function mountRoutes(
   options: { routes: Route[]; authenticate: Authenticate },
 ) {
   for (const { endpoint, handle } of options.routes) {
+    const encode = wireEncoder(endpoint.output)
     app.route({
       method: endpoint.method,
       url: endpoint.path.replace(/\{(\w+)\}/g, ':$1'),
@@ -68,17 +69,21 @@ export function mountRoutes(
         const input = endpoint.input.parse(fieldsOf(endpoint, request))
         const output = await handle(input, callerOf(endpoint, request), reply)
         if (endpoint.reply !== 'json') return output
-        return sendJson(reply.code(endpoint.status), encoded(endpoint, output))
+        return sendJson(reply.code(endpoint.status), encoded(endpoint, encode, output))
       },
     })
   }
 }
 
+type Encode = ReturnType<typeof wireEncoder>
+
 /** A reply that does not fit its schema is a fault of the market, and not of the request. */
-function encoded({ output: schema, method, path }: Endpoint, output: unknown): unknown {
-  const reply = z.safeEncode(schema, output as never)
-  if (!reply.success) throw new Error(`the reply of ${method} ${path} does not fit its schema`, { cause: reply.error })
-  return reply.data
+function encoded({ method, path }: Endpoint, encode: Encode, output: unknown): unknown {
+  try {
+    return encode(output)
+  } catch (cause) {
+    throw new Error(`the reply of ${method} ${path} does not fit its schema`, { cause })
+  }
 }
 
 async function admit(

@@ -2,7 +2,6 @@ import {
   batchText,
   disputeReleaseKey,
   formatOrb,
-  genesisHash,
   leafText,
   micros,
   type Micros,
@@ -15,6 +14,7 @@ import type { Reader, Transaction } from '../db/database.ts'
 import type { LedgerKey } from './ledger-key.ts'
 import * as store from './ledger-store.ts'
 import { hashLeaf, inclusionPath, merkleRoot, sha256Hex } from './merkle.ts'
+import { createOpenLedger, type EndedBatch } from './open-batch.ts'
 
 /**
  * Where money is. Every movement is a transfer: one debit and one credit of the same amount, made within the caller's
@@ -39,37 +39,22 @@ export const held = (userId: string) => `held:${userId}`
 type LedgerContext = Pick<Context, 'clock' | 'database'>
 
 export function createLedger(context: LedgerContext, key: LedgerKey) {
-  context.database.sealCommits((tx) => sealBatch(tx, context, key))
+  const open = createOpenLedger(sealBatch)
   const moveListeners = new Set<(account: string) => void>()
 
   /** Makes the transfer, unless it was made before: then that one is the answer and nothing moves. */
   async function transfer(tx: Transaction, wanted: NewTransfer): Promise<Made> {
     const existing = await store.transferByKey(tx, wanted.key)
-    if (!existing) return move(tx, wanted)
-    if (!isSame(existing, wanted)) throw new RangeError(`another transfer has the key ${wanted.key}`)
-    return { transfer: store.toTransfer(existing), hash: existing.leaf_hash }
+    if (existing && !isSame(existing, wanted)) throw new RangeError(`another transfer has the key ${wanted.key}`)
+    const made = existing ?? (await transferOnce(tx, wanted))
+    return { transfer: store.toTransfer(made), hash: made.leaf_hash }
   }
 
-  /** Makes a transfer that goes with a change of a hold, and so must not have been made before. */
-  async function transferOnce(tx: Transaction, wanted: NewTransfer): Promise<Made> {
-    if (await store.transferByKey(tx, wanted.key)) throw new RangeError(`${wanted.key} was made before`)
-    return move(tx, wanted)
-  }
-
-  async function move(tx: Transaction, wanted: NewTransfer): Promise<Made> {
+  /** Makes a transfer that must not have been made before. Where it throws, the transaction has to fail. */
+  async function transferOnce(tx: Transaction, wanted: NewTransfer): Promise<store.TransferRow> {
     if (wanted.amount <= 0) throw new RangeError(`a transfer of ${wanted.amount} micro-ORB`)
-    if (!(await store.debit(tx, wanted.debit, wanted.amount))) {
-      const balance = await store.balanceOf(tx, wanted.debit)
-      const [needed, there] = [formatOrb(wanted.amount), formatOrb(balance)]
-      throw problem(
-        'insufficient_funds',
-        `That needs ${needed} ORB, and ${there} ORB is there. Deposit first (POST /api/wallet/deposit), or ask for less.`,
-        { needed, balance: there },
-      )
-    }
-    await store.credit(tx, wanted.credit, wanted.amount)
+    if (!(await open.move(tx, wanted))) throw await insufficientFunds(tx, wanted)
     const fields = {
-      seq: await store.nextSeq(tx),
       kind: wanted.kind,
       debit_account: wanted.debit,
       credit_account: wanted.credit,
@@ -78,18 +63,38 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       task_id: wanted.taskId ?? null,
       created_at: nowIso(context),
     }
-    const row = { ...fields, leaf_hash: hashLeaf(leafText(fields)) }
-    await store.insertTransfer(tx, row)
-    if (moveListeners.size > 0)
-      tx.afterCommit(() => {
-        for (const listen of moveListeners) for (const account of [wanted.debit, wanted.credit]) listen(account)
-      })
-    return { transfer: store.toTransfer(row), hash: row.leaf_hash }
+    const row = { ...fields, ...(await open.addLeaf(tx, (seq) => hashLeaf(leafText({ seq, ...fields })))) }
+    if (!(await store.insertTransfer(tx, row))) throw new RangeError(`${wanted.key} was made before`)
+    return row
+  }
+
+  async function insufficientFunds(tx: Transaction, { debit, amount }: NewTransfer) {
+    const [needed, there] = [formatOrb(amount), formatOrb(await open.balanceOf(tx, debit))]
+    return problem(
+      'insufficient_funds',
+      `That needs ${needed} ORB, and ${there} ORB is there. Deposit first (POST /api/wallet/deposit), or ask for less.`,
+      { needed, balance: there },
+    )
+  }
+
+  /** Closes the commit's batch: one hash and one signature a commit, however many transfers it holds. */
+  async function sealBatch(tx: Transaction, { leaves, changedAccounts, ...batch }: EndedBatch) {
+    const fields = {
+      ...batch,
+      last_seq: batch.first_seq + leaves.length - 1,
+      merkle_root: merkleRoot(leaves),
+      committed_at: nowIso(context),
+    }
+    const hash = sha256Hex(batchText(fields))
+    await store.insertBatch(tx, { ...fields, hash, signature: key.sign(hash) })
+    tx.afterCommit(() => {
+      for (const listen of moveListeners) for (const account of changedAccounts) listen(account)
+    })
   }
 
   /** What is left of a task's hold. */
   async function remainder(tx: Reader, taskId: string): Promise<Remainder | null> {
-    const hold = await store.holdOf(tx, taskId)
+    const hold = await open.holdOf(tx, taskId)
     if (!hold) return null
     const rest = micros(hold.amount_micros - hold.settled_micros - hold.released_micros)
     return { userId: hold.user_id, rest, isSettled: hold.settled_micros > 0 }
@@ -102,7 +107,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       moveListeners.add(listen)
       return () => moveListeners.delete(listen)
     },
-    balanceOf: store.balanceOf,
+    balanceOf: open.balanceOf,
     depositedSince: store.depositedSince,
     remainder,
 
@@ -116,7 +121,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
         key: `hold:${taskId}`,
         taskId,
       })
-      await store.insertHold(tx, { taskId, userId, amountMicros: amount, at: nowIso(context) })
+      await open.addHold(tx, { taskId, userId, amountMicros: amount, at: nowIso(context) })
     },
 
     /**
@@ -134,18 +139,18 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
         throw new RangeError(
           `cannot settle ${cost} (fee ${fee}) from the hold of ${taskId}: ${hold?.rest ?? 'none'} is left`,
         )
-      await store.takeFromHold(tx, taskId, { settledMicros: cost, releasedMicros: 0 })
+      await open.takeFromHold(tx, taskId, { settledMicros: cost, releasedMicros: 0 })
       const debit = held(hold.userId)
       let hash: string | undefined
       if (fee > 0)
         hash = (
           await transferOnce(tx, { kind: 'fee', debit, credit: 'fees', amount: fee, key: `fee:${taskId}`, taskId })
-        ).hash
+        ).leaf_hash
       if (cost > fee) {
         const amount = micros(cost - fee)
         const credit = available(part.providerId)
         hash = (await transferOnce(tx, { kind: 'settlement', debit, credit, amount, key: `settle:${taskId}`, taskId }))
-          .hash
+          .leaf_hash
       }
       return hash!
     },
@@ -158,7 +163,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       if (back > hold.rest)
         throw new RangeError(`cannot release ${back} from the hold of ${taskId}: ${hold.rest} is left`)
       if (back === 0) return
-      await store.takeFromHold(tx, taskId, { settledMicros: 0, releasedMicros: back })
+      await open.takeFromHold(tx, taskId, { settledMicros: 0, releasedMicros: back })
       const [debit, credit] = [held(hold.userId), available(hold.userId)]
       await transferOnce(tx, {
         kind: 'release',
@@ -242,23 +247,4 @@ async function proofOf(reader: Reader, row: store.TransferRow) {
     path: inclusionPath(leaves, leaf_index),
     batch,
   }
-}
-
-/** Closes the commit's batch: one hash and one signature a commit, however many transfers it holds. */
-async function sealBatch(tx: Transaction, context: LedgerContext, key: LedgerKey) {
-  const last = await store.lastBatch(tx)
-  const firstSeq = (last?.last_seq ?? 0) + 1
-  const nextSeq = await store.nextSeq(tx)
-  if (nextSeq === firstSeq) return
-  const transfers = await store.transfersBetween(tx, firstSeq, nextSeq - 1)
-  const fields = {
-    batch: (last?.batch ?? 0) + 1,
-    first_seq: firstSeq,
-    last_seq: nextSeq - 1,
-    merkle_root: merkleRoot(transfers.map(({ leaf_hash }) => leaf_hash)),
-    previous_hash: last?.hash ?? genesisHash,
-    committed_at: nowIso(context),
-  }
-  const hash = sha256Hex(batchText(fields))
-  await store.insertBatch(tx, { ...fields, hash, signature: key.sign(hash) })
 }

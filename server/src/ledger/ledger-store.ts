@@ -1,5 +1,5 @@
 import type { LedgerBatch, Micros, Transfer, TransferKind } from '@orbyte/protocol'
-import type { Reader, Row, Transaction } from '../db/database.ts'
+import { type Reader, type Row, shortOf, type Transaction } from '../db/database.ts'
 
 export type TransferRow = Row & {
   seq: number
@@ -31,39 +31,23 @@ export async function balanceOf(reader: Reader, account: string): Promise<Micros
   return (row?.balance_micros ?? 0) as Micros
 }
 
-/** False: the account does not have that much. */
-export async function debit(tx: Transaction, account: string, amountMicros: number): Promise<boolean> {
-  if (account === 'external') {
-    await credit(tx, account, -amountMicros)
-    return true
-  }
-  const changed = await tx.run(
-    'UPDATE accounts SET balance_micros = balance_micros - ?1 WHERE id = ?2 AND balance_micros >= ?1',
-    ...[amountMicros, account],
-  )
-  return changed === 1
-}
-
-export async function credit(tx: Transaction, account: string, amountMicros: number) {
+export async function writeBalance(tx: Transaction, account: string, balanceMicros: number) {
   await tx.run(
     `INSERT INTO accounts (id, balance_micros) VALUES (?, ?)
-     ON CONFLICT (id) DO UPDATE SET balance_micros = balance_micros + excluded.balance_micros`,
-    ...[account, amountMicros],
+     ON CONFLICT (id) DO UPDATE SET balance_micros = excluded.balance_micros`,
+    ...[account, balanceMicros],
   )
 }
 
-export async function nextSeq(tx: Transaction): Promise<number> {
-  const row = await tx.get<{ seq: number }>('SELECT coalesce(max(seq), 0) + 1 AS seq FROM transfers')
-  return row!.seq
-}
-
-export async function insertTransfer(tx: Transaction, row: TransferRow) {
-  await tx.run(
+/** False: there is one with its key. */
+export async function insertTransfer(tx: Transaction, row: TransferRow): Promise<boolean> {
+  const added = await tx.run(
     `INSERT INTO transfers (seq, kind, debit_account, credit_account, amount_micros, idempotency_key, task_id, created_at, leaf_hash)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (idempotency_key) DO NOTHING`,
     ...[row.seq, row.kind, row.debit_account, row.credit_account, row.amount_micros, row.idempotency_key, row.task_id],
     ...[row.created_at, row.leaf_hash],
   )
+  return added === 1
 }
 
 export function transferByKey(reader: Reader, key: string): Promise<TransferRow | undefined> {
@@ -78,15 +62,18 @@ export function transfersBetween(reader: Reader, firstSeq: number, lastSeq: numb
   return reader.all<TransferRow>('SELECT * FROM transfers WHERE seq BETWEEN ? AND ? ORDER BY seq', firstSeq, lastSeq)
 }
 
-/** Transfers from or to a user's accounts with `seq` below `before`, newest first. */
+/**
+ * Transfers from or to a user's accounts with `seq` below `before`, newest first. Where a user's money only changes accounts
+ * (hold, release), the user is the payer.
+ */
 export function transfersOfUser(reader: Reader, query: { userId: string; before: number; limit: number }) {
-  const [available, held] = [`available:${query.userId}`, `held:${query.userId}`]
+  const ofUser = (account: string) =>
+    `SELECT * FROM transfers WHERE ${shortOf(account)} = ${shortOf('?1')} AND ${account} IN (?1, ?2) AND seq < ?3`
   return reader.all<TransferRow>(
-    `SELECT * FROM (
-       SELECT * FROM transfers WHERE debit_account IN (?1, ?2) AND seq < ?3
-       UNION SELECT * FROM transfers WHERE credit_account IN (?1, ?2) AND seq < ?3)
+    `SELECT * FROM (${ofUser('debit_account')} ORDER BY seq DESC LIMIT ?4)
+     UNION SELECT * FROM (${ofUser('credit_account')} AND kind IN ('deposit', 'settlement', 'refund') ORDER BY seq DESC LIMIT ?4)
      ORDER BY seq DESC LIMIT ?4`,
-    ...[available, held, query.before, query.limit],
+    ...[`available:${query.userId}`, `held:${query.userId}`, query.before, query.limit],
   )
 }
 
@@ -113,14 +100,11 @@ export async function insertHold(
   )
 }
 
-export async function takeFromHold(
-  tx: Transaction,
-  taskId: string,
-  part: { settledMicros: number; releasedMicros: number },
-) {
+/** Writes what can change of a hold. */
+export async function writeHold(tx: Transaction, { task_id, settled_micros, released_micros }: HoldRow) {
   await tx.run(
-    'UPDATE holds SET settled_micros = settled_micros + ?, released_micros = released_micros + ? WHERE task_id = ?',
-    ...[part.settledMicros, part.releasedMicros, taskId],
+    'UPDATE holds SET settled_micros = ?, released_micros = ? WHERE task_id = ?',
+    ...[settled_micros, released_micros, task_id],
   )
 }
 

@@ -1,15 +1,15 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 /**
  * The Merkle tree of RFC 6962, section 2.1: leaves are hashed with a leading 0, inner nodes with a leading 1, and a tree of n
  * leaves splits at the largest power of two below n. Hashes are hex SHA-256.
  */
 export function hashLeaf(text: string): string {
-  return createHash('sha256').update('\0').update(text).digest('hex')
+  return hash('sha256', `\0${text}`)
 }
 
 export function sha256Hex(text: string): string {
-  return createHash('sha256').update(text).digest('hex')
+  return hash('sha256', text)
 }
 
 /** Root of a tree of at least one leaf hash. */
@@ -34,8 +34,5 @@ function splitOf(count: number): number {
 }
 
 function hashNode(left: string, right: string): string {
-  return createHash('sha256')
-    .update('\x01')
-    .update(Buffer.from(left + right, 'hex'))
-    .digest('hex')
+  return hash('sha256', Buffer.from(`01${left}${right}`, 'hex'))
 }

@@ -38,13 +38,21 @@ export function createPaymentService(context: Context, { ledger, users, accounts
 
   /** Pays the provider what the hold still has of this payment, less `refund`, which goes back to the renter. */
   async function settle(tx: Transaction, payment: Payment, refund = 0): Promise<Payment> {
+    const settled = await payOut(tx, payment, refund)
+    await store.updatePayment(tx, settled)
+    await tell(tx, settled.status === 'completed' ? 'payment.settled' : 'payment.refunded', settled)
+    return settled
+  }
+
+  /** Moves the money of a payment. Returns the payment as it is to be stored. */
+  async function payOut(tx: Transaction, payment: Payment, refund: number): Promise<Payment> {
     const { task_id } = payment
     if (refund > 0) await ledger.release(tx, { taskId: task_id, amount: micros(refund), reason: 'dispute' })
     const cost = micros(payment.amount - refund)
     const fee = feeOf(cost, config.feeBasisPoints)
     const hash =
       cost > 0 ? await ledger.settle(tx, { taskId: task_id, providerId: payment.recipient_id, cost, fee }) : null
-    const settled: Payment = {
+    return {
       ...payment,
       fee,
       refunded: micros(refund),
@@ -53,27 +61,18 @@ export function createPaymentService(context: Context, { ledger, users, accounts
       review_until: null,
       settled_at: nowIso(context),
     }
-    await store.updatePayment(tx, settled)
-    await tell(tx, cost > 0 ? 'payment.settled' : 'payment.refunded', settled)
-    return settled
   }
 
   function tell(tx: Transaction, type: 'payment.pending' | 'payment.settled' | 'payment.refunded', payment: Payment) {
     const { id, status, amount, fee, refunded, transaction_hash } = payment
+    const money = { amount: formatOrb(amount), fee: formatOrb(fee), refunded: formatOrb(refunded) }
     return events.append(tx, {
       type,
       task_id: payment.task_id,
       attempt_id: payment.attempt_id,
       user_id: payment.payer_id,
       provider_id: payment.recipient_id,
-      data: {
-        payment_id: id,
-        status,
-        transaction_hash,
-        amount: formatOrb(amount),
-        fee: formatOrb(fee),
-        refunded: formatOrb(refunded),
-      },
+      data: { payment_id: id, status, transaction_hash, ...money },
     })
   }
 
@@ -85,15 +84,7 @@ export function createPaymentService(context: Context, { ledger, users, accounts
     return payment
   }
 
-  accounts.onClose(async (tx, userId) => {
-    const { count, due } = await store.unsettledOfRecipient(tx, userId)
-    if (count === 0) return
-    throw problem(
-      'account_has_obligations',
-      `You are still to be paid: ${count} of your payments ${count === 1 ? 'is' : 'are'} under review or dispute (GET /api/payments/received). Wait until all are settled (the last is due at ${due}), withdraw what they bring, then close the account.`,
-      { payments: count, due },
-    )
-  })
+  accounts.onClose(assertPaid)
   accounts.contribute('payments', async (reader, userId) => {
     const query = { userId, side: 'either' as const, before: startOf({ limit: exportedMax }), limit: exportedMax }
     return z.encode(z.array(Payment), await store.paymentsOfUser(reader, query))
@@ -111,7 +102,7 @@ export function createPaymentService(context: Context, { ledger, users, accounts
       if (charge.cost === 0) return null
       const now = context.clock.now()
       const { auto_pay, cost, ...fields } = charge
-      const payment: Payment = {
+      const due: Payment = {
         ...fields,
         id: newId(context, 'payment'),
         amount: cost,
@@ -123,9 +114,9 @@ export function createPaymentService(context: Context, { ledger, users, accounts
         created_at: isoFromMs(now),
         settled_at: null,
       }
+      const payment = auto_pay ? await payOut(tx, due, 0) : due
       await store.insertPayment(tx, payment)
-      if (auto_pay) return settle(tx, payment)
-      await tell(tx, 'payment.pending', payment)
+      await tell(tx, auto_pay ? 'payment.settled' : 'payment.pending', payment)
       return payment
     },
 
@@ -256,4 +247,15 @@ export function createPaymentService(context: Context, { ledger, users, accounts
       { needed, balance: there },
     )
   }
+}
+
+/** Nobody closes an account before the last payment to it is settled. */
+async function assertPaid(tx: Transaction, userId: string) {
+  const { count, due } = await store.unsettledOfRecipient(tx, userId)
+  if (count === 0) return
+  throw problem(
+    'account_has_obligations',
+    `You are still to be paid: ${count} of your payments ${count === 1 ? 'is' : 'are'} under review or dispute (GET /api/payments/received). Wait until all are settled (the last is due at ${due}), withdraw what they bring, then close the account.`,
+    { payments: count, due },
+  )
 }

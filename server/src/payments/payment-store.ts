@@ -1,5 +1,5 @@
 import type { Micros, Payment } from '@orbyte/protocol'
-import type { Reader, Row, Transaction } from '../db/database.ts'
+import { placeOf, type Reader, type Row, shortOf, type Transaction } from '../db/database.ts'
 import type { Due, DueAfter } from './due.ts'
 
 type PaymentRow = Row & Omit<Payment, 'amount' | 'fee' | 'refunded' | 'price_per_hour'>
@@ -52,19 +52,21 @@ export async function paymentOfTask(reader: Reader, taskId: string) {
 }
 
 export type Side = 'payer' | 'recipient' | 'either'
+const isOf = (column: string) => `${shortOf(column)} = ${shortOf('?1')} AND ${column} = ?1`
 const sides: Record<Side, string> = {
-  payer: 'payer_id = ?1',
-  recipient: 'recipient_id = ?1',
-  either: '(payer_id = ?1 OR recipient_id = ?1)',
+  payer: isOf('payer_id'),
+  recipient: isOf('recipient_id'),
+  either: `((${isOf('payer_id')}) OR (${isOf('recipient_id')}))`,
 }
 
-/** Newest first, ids below `before`. */
+/** Newest first, from the one before the payment `before` on. */
 export async function paymentsOfUser(
   reader: Reader,
   query: { userId: string; side: Side; before: string; limit: number },
 ) {
   const rows = await reader.all<PaymentRow>(
-    `SELECT ${paymentColumns} FROM payments WHERE ${sides[query.side]} AND id < ?2 ORDER BY id DESC LIMIT ?3`,
+    `SELECT ${paymentColumns} FROM payments WHERE ${sides[query.side]} AND rowid < ${placeOf('payments', '?2')}
+     ORDER BY rowid DESC LIMIT ?3`,
     ...[query.userId, query.before, query.limit],
   )
   return rows as unknown as Payment[]
@@ -99,7 +101,7 @@ export async function earningsOf(reader: Reader, query: { userId: string; from: 
          SELECT sum(CASE t.kind WHEN 'settlement' THEN t.amount_micros ELSE -t.amount_micros END) FROM transfers t
          WHERE t.task_id = p.task_id AND (t.kind = 'settlement' OR (t.kind = 'refund' AND t.debit_account <> 'fees')))), 0) AS amount
      FROM payments p LEFT JOIN gpus g ON g.id = p.gpu_id
-     WHERE p.recipient_id = ? AND p.settled_at >= ? AND p.settled_at < ?
+     WHERE ${isOf('p.recipient_id')} AND p.settled_at >= ?2 AND p.settled_at < ?3
      GROUP BY day, p.gpu_id ORDER BY day DESC, amount DESC`,
     ...[query.userId, query.from, `${query.to}T24`],
   )

@@ -2,6 +2,7 @@ import type { AttemptStatus, TaskType } from '@orbyte/protocol'
 import type { StoredAttempt } from '../tasks/attempt-store.ts'
 import type { Timing } from '../config.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
+import type { Warmth } from './expected-cost.ts'
 import type { QueuedTask } from './task-queue.ts'
 
 /** An attempt that an agent may be working on, as memory knows it. The database decides; this is what finds and fences it. */
@@ -12,6 +13,8 @@ export type ActiveAttempt = {
   readonly durationMsMax: number
   /** When its GPU was asked, in milliseconds since 1970. */
   readonly askedAtMs: number
+  /** Whether the GPU had the model at hand then. Null: that was before the market was started. */
+  readonly warmth: Warmth | null
   status: AttemptStatus
   /** When the server heard that it is ready, in milliseconds since 1970: the meter's start. */
   readyAtMs: number | null

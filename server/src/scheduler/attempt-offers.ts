@@ -7,6 +7,7 @@ import type { AttemptService } from '../tasks/attempt-service.ts'
 import type { StoredAttempt } from '../tasks/attempt-store.ts'
 import { type ActiveAttempt, type AttemptBook, deadlineInMs, isOpen, stopTimers } from './attempt-book.ts'
 import type { AttemptEndings } from './attempt-endings.ts'
+import { warmthOn } from './expected-cost.ts'
 import type { Matchmaker } from './matchmaker.ts'
 import type { SendToAgent } from './scheduler-service.ts'
 import type { QueuedTask } from './task-queue.ts'
@@ -100,13 +101,15 @@ export function createAttemptOffers(
 
   /** Takes an attempt into the book: a new one, or one that the database had. */
   function activate(queued: QueuedTask, { attempt, fileBytes, unfinishedFiles }: Known): ActiveAttempt {
-    const { task } = queued
+    const { task, wanted } = queued
+    const gpu = registry.get(attempt.gpu_id)
     const active: ActiveAttempt = {
       attempt,
       task,
       queued,
       durationMsMax: Math.max(1, Math.min(task.max_duration_ms, runMsFor(attempt.price_per_hour, task.hold))),
       askedAtMs: Date.parse(attempt.offered_at),
+      warmth: attempt.status === 'offered' && gpu ? warmthOn(wanted, gpu) : null,
       status: attempt.status,
       readyAtMs: attempt.ready_at === null ? null : Date.parse(attempt.ready_at),
       reportedRunMs: attempt.run_ms,

@@ -7,14 +7,13 @@ import type { Caller } from '../http/route.ts'
 import { costOf } from '../payments/pricing.ts'
 import type { StoredTask } from '../tasks/task-store.ts'
 import { explainGpu } from './gpu-explanation.ts'
-import { countRejections, judgeFit, judgeNow, type Verdict, type Wanted } from './matching.ts'
+import { countRejections, judgeFree, type Wanted } from './matching.ts'
 import { type Relaxation, relaxationSentence, relaxationsOf } from './relaxations.ts'
 import type { Scheduler } from './scheduler-service.ts'
-import type { QueuedTask } from './task-queue.ts'
+import { bestOf, countFree, rejectionCounts, type Survey, surveyGpus, whyNotNow } from './survey.ts'
 
 type Parts = { gpus: GpuService; scheduler: Scheduler }
 export type ExplanationService = ReturnType<typeof createExplanationService>
-export type Survey = { verdicts: Verdict[]; fitting: Verdict[]; nowMs: number }
 type Reason = { code: string; message: string }
 
 const offersShown = 20
@@ -24,29 +23,17 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   const { registry } = gpus
   const { demand } = scheduler
 
-  /** Every GPU with what keeps it from running the task; the fitting ones also by themselves, best first. */
-  function survey(wanted: Wanted): Survey {
-    const nowMs = context.clock.now()
-    const verdicts = registry.all().map((gpu) => judgeFit(wanted, gpu, nowMs))
-    const fitting = verdicts.filter(({ rejection }) => rejection === null).sort((a, b) => b.score - a.score)
-    return { verdicts, fitting, nowMs }
-  }
-
-  const isFree = (wanted: Wanted, gpu: MarketGpu, nowMs: number) => judgeNow(wanted, gpu, nowMs).rejection === null
-
-  function relaxations(wanted: Wanted): Relaxation[] {
-    return relaxationsOf(wanted, registry.all(), context.clock.now())
-  }
+  const survey = (wanted: Wanted): Survey => surveyGpus(wanted, scheduler.profiles(), context.clock.now())
 
   /** What holds for a task that wants this, waiting or not submitted yet. */
-  function outlook(wanted: Wanted, { verdicts, fitting, nowMs }: Survey) {
-    const free = fitting.filter(({ gpu }) => isFree(wanted, gpu, nowMs)).length
+  function outlook(surveyed: Survey) {
+    const { wanted, fitting, nowMs } = surveyed
     return {
       fitting: fitting.length,
-      free,
-      rejections: countRejections(verdicts),
-      relaxations: relaxations(wanted).map(viewRelaxation),
-      expected_cost: expectedCost(wanted, fitting[0]?.gpu ?? null),
+      free: countFree(wanted, fitting, nowMs),
+      rejections: rejectionCounts(surveyed),
+      relaxations: relaxationsOf(surveyed).map(viewRelaxation),
+      expected_cost: expectedCost(wanted, bestOf(surveyed, 1)[0] ?? null),
     }
   }
 
@@ -60,8 +47,8 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   }
 
   /** `ahead`: how many tasks go first. */
-  function expectedWait(wanted: Wanted, { fitting, nowMs }: Survey, ahead: number) {
-    const free = fitting.filter(({ gpu }) => isFree(wanted, gpu, nowMs)).length
+  function expectedWait({ wanted, fitting, nowMs }: Survey, ahead: number) {
+    const free = countFree(wanted, fitting, nowMs)
     const before = ahead === 1 ? '1 task goes' : `${ahead} tasks go`
     if (fitting.length === 0) return { ms: null, basis: 'No GPU fits.' }
     if (free > ahead)
@@ -87,53 +74,51 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
     if (scheduler.pause.paused)
       return { code: 'market_paused', message: `The market is paused: ${scheduler.pause.reason ?? ''}` }
     if (!queued) return { code: 'offered', message: 'A GPU has been asked and is about to answer.' }
-    return whyQueued(queued, survey(queued.wanted))
+    return whyQueued(queued.waitUntilMs, survey(queued.wanted))
   }
 
-  function whyQueued({ wanted, waitUntilMs }: QueuedTask, { verdicts, fitting, nowMs }: Survey): Reason {
+  function whyQueued(waitUntilMs: number, surveyed: Survey): Reason {
+    const { fitting } = surveyed
     if (fitting.length === 0) {
-      const message = `${whyNothingFits(wanted, verdicts)} It waits for one until ${isoFromMs(waitUntilMs)}. Cancel it and submit it anew to ask for less.`
+      const message = `${whyNothingFits(surveyed)} It waits for one until ${isoFromMs(waitUntilMs)}. Cancel it and submit it anew to ask for less.`
       return { code: 'no_gpu_fits', message }
     }
-    const now = fitting.map(({ gpu }) => judgeNow(wanted, gpu, nowMs))
-    const [reason] = countRejections(now)
+    const [reason] = countRejections(whyNotNow(surveyed))
     if (!reason) return { code: 'matching', message: 'A GPU is free and will be asked at once.' }
     const message = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. It starts when one is free.`
     return { code: reason.code, message }
   }
 
   /** With what would change it. */
-  function whyNothingFits(wanted: Wanted, verdicts: readonly Verdict[]): string {
-    if (verdicts.length === 0) return 'There is no GPU in this market yet.'
-    const reasons = countRejections(verdicts).slice(0, 3)
+  function whyNothingFits(surveyed: Survey): string {
+    if (surveyed.gpus === 0) return 'There is no GPU in this market yet.'
+    const reasons = rejectionCounts(surveyed).slice(0, 3)
     const counted = reasons.map(({ gpus: count, message }) => `${count}: ${message}`).join('; ')
-    const all = verdicts.length === 1 ? 'The only GPU does not fit' : `None of the ${verdicts.length} GPUs fits`
-    return `${all} (${counted}).${relaxationSentence(relaxations(wanted))}`
+    const all = surveyed.gpus === 1 ? 'The only GPU does not fit' : `None of the ${surveyed.gpus} GPUs fits`
+    return `${all} (${counted}).${relaxationSentence(relaxationsOf(surveyed))}`
   }
 
   return {
     survey,
 
-    nothingFits(wanted: Wanted, verdicts: readonly Verdict[]) {
-      const rejections = countRejections(verdicts).map(({ code, message, gpus: count, retryable }) => {
+    nothingFits(wanted: Wanted) {
+      const surveyed = survey(wanted)
+      const rejections = rejectionCounts(surveyed).map(({ code, message, gpus: count, retryable }) => {
         return { code, message, gpus: count, retryable }
       })
-      const relax = verdicts.length === 0 ? 'Submit' : 'Relax that, or submit'
-      const details = { rejections, relaxations: relaxations(wanted).map(viewRelaxation).map(relaxationOnWire) }
-      return problem(
-        'no_gpu_fits',
-        `${whyNothingFits(wanted, verdicts)} ${relax} with "wait": true to wait for one.`,
-        details,
-      )
+      const relax = surveyed.gpus === 0 ? 'Submit' : 'Relax that, or submit'
+      const details = { rejections, relaxations: relaxationsOf(surveyed).map(viewRelaxation).map(relaxationOnWire) }
+      return problem('no_gpu_fits', `${whyNothingFits(surveyed)} ${relax} with "wait": true to wait for one.`, details)
     },
 
     /** For a task that is not submitted yet. */
-    estimate(wanted: Wanted, surveyed: Survey, renterId: string) {
+    estimate(wanted: Wanted, renterId: string) {
+      const surveyed = survey(wanted)
       const ahead = scheduler.queue.aheadOfNew(renterId)
       return {
-        ...outlook(wanted, surveyed),
-        offers: surveyed.fitting.slice(0, offersShown).map(({ gpu }) => viewOffer(gpu)),
-        expected_wait: expectedWait(wanted, surveyed, ahead),
+        ...outlook(surveyed),
+        offers: bestOf(surveyed, offersShown).map(viewOffer),
+        expected_wait: expectedWait(surveyed, ahead),
       }
     },
 
@@ -145,19 +130,21 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
       const wanted = queued?.wanted ?? scheduler.wantedOf(stored)
       const surveyed = survey(wanted)
       const ahead = queued ? scheduler.queue.aheadOf(queued) : null
-      const rejected = surveyed.verdicts.filter(({ rejection }) => rejection !== null)
-      const offers = [...surveyed.fitting, ...rejected].slice(0, limit).map(({ gpu, rejection }) => {
-        const now = rejection ?? judgeNow(wanted, gpu, surveyed.nowMs).rejection
-        return { ...viewOffer(gpu), fits: rejection === null, rejection: now }
+      const fitting = bestOf(surveyed, limit).map((gpu) => {
+        return { ...viewOffer(gpu), fits: true, rejection: judgeFree(wanted, gpu, surveyed.nowMs) }
       })
+      const rejected = surveyed.rejected.flatMap(({ first, gpus: alike }) =>
+        alike.slice(0, limit).map((gpu) => ({ ...viewOffer(gpu), fits: false, rejection: first })),
+      )
+      const offers = [...fitting, ...rejected].slice(0, limit)
       return {
         task_id: stored.id,
         status: stored.status,
         ...standing(stored, end),
-        ...outlook(wanted, surveyed),
+        ...outlook(surveyed),
         offers,
         ahead,
-        expected_wait: ahead === null ? null : expectedWait(wanted, surveyed, ahead),
+        expected_wait: ahead === null ? null : expectedWait(surveyed, ahead),
       }
     },
 

@@ -2,7 +2,8 @@ import { formatOrb, type Micros, micros } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { normaliseGpuName } from '../gpus/gpu-names.ts'
 import { gpuStatus, isOnTrial } from '../gpus/gpu-status.ts'
-import { type RejectionCode, rejectionsOf } from './matching.ts'
+import { rejectionsOf } from './matching.ts'
+import type { RejectionCode } from './rankers.ts'
 import { type Demand, median } from './recent-demand.ts'
 
 type Surroundings = {
@@ -19,6 +20,9 @@ const reasonOf: Partial<Record<RejectionCode, string>> = {
   gpu_model_differs: 'they ask for other hardware',
   vram_too_small: 'they need more VRAM',
   region_differs: 'they ask for another region',
+  cpu_cores_too_few: 'they need more processor cores',
+  ram_too_small: 'they need more memory in its machine',
+  storage_too_small: 'they need more free disk',
   task_type_not_offered: 'its agent does not run that type of task, or your limits forbid it',
   model_not_available: 'it cannot run the model that they need',
   price_above_maximum: 'they pay less than it costs',

@@ -4,8 +4,9 @@ import { micros } from '@orbyte/protocol'
 import { gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
-import { type Look, type Match, matchInTurns } from './match-in-turns.ts'
-import { chooseBest, judgeFit, judgeNow, keyOf, type Wanted, wantedOf } from './matching.ts'
+import { createPatience, type Found, type Match, matchInTurns } from './match-in-turns.ts'
+import { warmthOn } from './expected-cost.ts'
+import { judgeNow, keyOf, type Wanted, wantedOf } from './matching.ts'
 import { createTaskQueue, type QueuedTask, type TaskQueue } from './task-queue.ts'
 
 const nowMs = 1_800_000_000_000
@@ -27,7 +28,7 @@ function queuedOf({ renter, priority, minVram, price, failed }: Given, number: n
   const group = failed.length === 0 ? keyOf(task) : task.id
   return {
     task,
-    wanted: wantedOf(task, null, failedGpus),
+    wanted: wantedOf(task, null, { failedGpus }),
     group,
     waitUntilMs: nowMs,
     triedUntil: null,
@@ -43,55 +44,61 @@ function queueOf(tasks: readonly QueuedTask[]) {
   return queue
 }
 
-/** The same without groups: every task in its turn looks at every GPU that is free. */
-function matchOneByOne(tasks: readonly QueuedTask[], gpus: readonly MarketGpu[], random: number) {
+/** The first GPU that could take it, of those that are free; `looks` counts how often one was looked for. */
+function freeGpus(gpus: readonly MarketGpu[]) {
   const free = new Set(gpus)
-  const best = (wanted: Wanted) => {
-    const verdicts = [...free].map((gpu) => judgeNow(wanted, gpu, nowMs))
-    return chooseBest(verdicts, random)
+  const counts = { looks: 0 }
+  function find(wanted: Wanted): Found | null {
+    counts.looks++
+    const gpu = [...free].find((each) => judgeNow(wanted, each, nowMs).rejection === null)
+    return gpu ? { gpu, isWarm: warmthOn(wanted, gpu) === 'loaded' } : null
   }
+  return { free, find, counts }
+}
+
+/** The same without groups: a GPU is looked for for every task in its turn. */
+function matchOneByOne(tasks: readonly QueuedTask[], gpus: readonly MarketGpu[]) {
+  const { free, find } = freeGpus(gpus)
   const queue = queueOf(tasks.map((queued) => ({ ...queued, group: queued.task.id })))
   const turns = queue.turns(equals)
   const found: (readonly [string, string])[] = []
   const hopeless = new Set<string>()
   for (let next = turns.next((id) => hopeless.has(id)); next; next = turns.next((id) => hopeless.has(id))) {
     const { task, wanted } = next
-    const others = gpus.some((gpu) => !wanted.failedGpus.has(gpu.id) && !judgeFit(wanted, gpu, nowMs).rejection)
-    const gpu = best(wanted) ?? (others ? null : best({ ...wanted, retryFailed: true }))
-    if (!gpu) {
+    const match = find(wanted)
+    if (!match) {
       hopeless.add(task.id)
       continue
     }
-    free.delete(gpu)
+    free.delete(match.gpu)
     queue.remove(task.id)
     turns.taken()
-    found.push([task.id, gpu.id])
+    found.push([task.id, match.gpu.id])
   }
   return found
 }
 
-type Found = Match | null
-/** All matches and pauses of one look. `onFound` may change the queue. */
+type Told = Match | null
+/** All matches and pauses of one look, and for how many tasks a GPU was looked for. `onFound` may change the queue. */
 function matchAll(
   tasks: readonly QueuedTask[],
   gpus: readonly MarketGpu[],
-  { random = 0, onFound = () => {} }: { random?: number; onFound?: (found: Found, queue: TaskQueue) => void } = {},
-): Found[] {
+  onFound: (found: Told, at: { queue: TaskQueue; looks: number }) => void = () => {},
+) {
   const queue = queueOf(tasks)
-  const look: Look = {
-    turns: queue.turns(equals),
-    free: new Set(gpus),
-    all: () => gpus,
-    nowMs: () => nowMs,
-    random: () => random,
-  }
-  const all: Found[] = []
-  for (const found of matchInTurns(look)) {
-    if (found) queue.remove(found.queued.task.id)
-    onFound(found, queue)
+  const { free, find, counts } = freeGpus(gpus)
+  const all: Told[] = []
+  const patience = createPatience(0)
+  const turns = () => queue.turns(equals)
+  for (const found of matchInTurns({ turns, find, patience, nowMs: () => nowMs })) {
+    if (found) {
+      queue.remove(found.queued.task.id)
+      free.delete(found.gpu)
+    }
+    onFound(found, { queue, looks: counts.looks })
     all.push(found)
   }
-  return all
+  return { all, looks: counts.looks }
 }
 
 const anyTask = fc.record({
@@ -109,69 +116,154 @@ const anyGpus = fc.array(
   { maxLength: 6 },
 )
 
-test('judging a group at once finds the same GPUs for the same tasks as judging each task by itself', () => {
+test('looking once for a group finds the same GPUs for the same tasks as looking for each task by itself', () => {
   fc.assert(
-    fc.property(
-      fc.array(anyTask, { maxLength: 40 }),
-      anyGpus,
-      fc.double({ min: 0, max: 1, noNaN: true }),
-      (given, hardware, random) => {
-        const gpus = hardware.map(({ price, vramGb, cooling }, index) => {
-          const coolDownUntilMs = cooling ? nowMs + 1 : 0
-          return marketGpu({ id: gpuId(index + 1), priceMicrosPerHour: micros(price), vramGb, coolDownUntilMs })
-        })
-        const tasks = given.map(queuedOf)
-        const found = matchAll(tasks, gpus, { random }).map((match) => match && [match.queued.task.id, match.gpu.id])
-        expect(found).toEqual(matchOneByOne(tasks, gpus, random))
-      },
-    ),
+    fc.property(fc.array(anyTask, { maxLength: 40 }), anyGpus, (given, hardware) => {
+      const gpus = hardware.map(({ price, vramGb, cooling }, index) => {
+        const coolDownUntilMs = cooling ? nowMs + 1 : 0
+        return marketGpu({ id: gpuId(index + 1), priceMicrosPerHour: micros(price), vramGb, coolDownUntilMs })
+      })
+      const tasks = given.map(queuedOf)
+      const found = matchAll(tasks, gpus).all.map((match) => match && [match.queued.task.id, match.gpu.id])
+      expect(found).toEqual(matchOneByOne(tasks, gpus))
+    }),
     { numRuns: 300 },
   )
 })
 
-/** A GPU that counts how often it is looked at. */
-function countedGpu(number: number, count: () => void): MarketGpu {
-  const gpu = marketGpu({ id: gpuId(number), priceMicrosPerHour: micros(5_000) })
-  return new Proxy(gpu, {
-    get(target, name) {
-      if (name === 'kind') count()
-      return Reflect.get(target, name) as unknown
-    },
-  })
-}
+const unmatchable = { renter: 0, priority: 5, minVram: 100, price: 1_000, failed: [] }
+const someGpus = Array.from({ length: 10 }, (_, index) =>
+  marketGpu({ id: gpuId(index + 1), priceMicrosPerHour: micros(900) }),
+)
 
-const unmatchable = { renter: 0, priority: 5, minVram: null, price: 1_000, failed: [] }
-
-test('of many tasks that want the same and find nothing, only the first looks at the GPUs', () => {
-  let judged = 0
-  const gpus = Array.from({ length: 100 }, (_, index) => countedGpu(index + 1, () => judged++))
-  const wants = { requirements: { kinds: ['gpu' as const] } }
-  const tasks = Array.from({ length: 20_000 }, (_, number) => {
-    const queued = queuedOf(unmatchable, number)
-    return { ...queued, wanted: { ...queued.wanted, ...wants } }
-  })
-  expect(matchAll(tasks, gpus)).toEqual([])
-  expect(judged).toBe(100)
+test('of many tasks that want the same and find nothing, only the first is looked for', () => {
+  const tasks = Array.from({ length: 20_000 }, (_, number) => queuedOf(unmatchable, number))
+  expect(matchAll(tasks, someGpus)).toEqual({ all: [], looks: 1 })
 })
 
-test('a look that takes long pauses, goes on where it was, and judges no more than a bounded number between two pauses', () => {
-  let judged = 0
-  const gpus = Array.from({ length: 50 }, (_, index) => countedGpu(index + 1, () => judged++))
-  const tasks = Array.from({ length: 2_000 }, (_, number) => {
-    const queued = queuedOf({ ...unmatchable, price: 1_000 + number }, number)
-    return { ...queued, wanted: { ...queued.wanted, requirements: { kinds: ['gpu' as const] } } }
-  })
-  const fitting = queuedOf({ ...unmatchable, price: 9_000 }, 999_999)
+test('a look that takes long pauses, goes on where it was, and looks for no more than a bounded number between two pauses', () => {
+  const tasks = Array.from({ length: 5_000 }, (_, number) =>
+    queuedOf({ ...unmatchable, price: 1_000 + number }, number),
+  )
+  const fitting = queuedOf({ ...unmatchable, minVram: null, price: 9_000 }, 999_999)
   const pauses: number[] = []
-  const found = matchAll([...tasks, fitting], gpus, { onFound: (match) => void (match ?? pauses.push(judged)) })
-  expect(found.flatMap((match) => match?.queued ?? [])).toEqual([fitting])
+  const { all } = matchAll([...tasks, fitting], someGpus, (match, { looks }) => void (match ?? pauses.push(looks)))
+  expect(all.flatMap((match) => match?.queued ?? [])).toEqual([fitting])
   expect(pauses.length).toBeGreaterThan(5)
-  for (const [index, count] of pauses.entries()) expect(count - (pauses[index - 1] ?? 0)).toBeLessThanOrEqual(10_100)
+  for (const [index, count] of pauses.entries()) expect(count - (pauses[index - 1] ?? 0)).toBeLessThanOrEqual(500)
 })
 
 test('what leaves the queue during a look is not matched', () => {
-  const gpus = [1, 2].map((number) => marketGpu({ id: gpuId(number) }))
-  const tasks = [1, 2, 3].map((number) => queuedOf({ ...unmatchable, price: 9e9 }, number))
-  const found = matchAll(tasks, gpus, { onFound: (_match, queue) => void queue.remove(tasks[1]!.task.id) })
-  expect(found.map((match) => match?.queued)).toEqual([tasks[0], tasks[2]])
+  const tasks = [1, 2, 3].map((number) => queuedOf({ ...unmatchable, minVram: null }, number))
+  const { all } = matchAll(tasks, someGpus, (_match, { queue }) => void queue.remove(tasks[1]!.task.id))
+  expect(all.map((match) => match?.queued)).toEqual([tasks[0], tasks[2]])
+})
+
+/** A market in which every GPU holds the model that it ran last, and tasks want one of some models. */
+function modelMarket({ patienceMs, models }: { patienceMs: number; models: readonly (string | null)[] }) {
+  const queue = createTaskQueue({ agePerPriorityMs: 600_000 })
+  const patience = createPatience(patienceMs)
+  const gpus = models.map((model, index) =>
+    marketGpu({ id: gpuId(index + 1), ownModels: ['a', 'b', 'c'], loadedModels: model === null ? [] : [model] }),
+  )
+  const free = new Set(gpus)
+  let atMs = nowMs
+  let made = 0
+  function find(wanted: Wanted): Found | null {
+    const fitting = [...free].filter((gpu) => judgeNow(wanted, gpu, atMs).rejection === null)
+    const gpu = fitting.find((each) => warmthOn(wanted, each) === 'loaded') ?? fitting[0]
+    return gpu ? { gpu, isWarm: warmthOn(wanted, gpu) === 'loaded' } : null
+  }
+  return {
+    gpus,
+    /** Of a renter; the earlier it was submitted, the earlier its turn. */
+    submit(model: string) {
+      const queued = queuedOf({ ...unmatchable, minVram: null, price: 9e9 }, made++)
+      const task = { ...queued.task, model }
+      queue.add({ ...queued, task, wanted: wantedOf(task, null), group: keyOf(task) })
+      return task.id
+    },
+    /** The GPU becomes free, with the models that it has. */
+    release: (gpu: MarketGpu) => void free.add(gpu),
+    wait: (ms: number) => void (atMs += ms),
+    look(): [string, MarketGpu][] {
+      const matches: [string, MarketGpu][] = []
+      const look = { turns: () => queue.turns(equals), find, patience, nowMs: () => atMs }
+      for (const match of matchInTurns(look)) {
+        if (!match) continue
+        const { queued, gpu } = match
+        queue.remove(queued.task.id)
+        free.delete(gpu)
+        Object.assign(gpu, { loadedModels: [queued.task.model] })
+        matches.push([queued.task.id, gpu])
+      }
+      return matches
+    },
+    waiting: () => queue.size(),
+  }
+}
+
+test('a GPU that comes free goes to a task whose model it has, before its turn, but not for longer than the patience', () => {
+  const { submit, look, release, wait, gpus } = modelMarket({ patienceMs: 1_000, models: ['a'] })
+  const rare = submit('b')
+  const popular = Array.from({ length: 9 }, () => submit('a'))
+  const [gpu] = gpus
+  const next = () => look().map(([id]) => id)
+  expect(next()).toEqual([popular[0]])
+  for (const id of [popular[1], popular[2]]) {
+    wait(400)
+    release(gpu!)
+    expect(next()).toEqual([id])
+  }
+  wait(400)
+  release(gpu!)
+  expect(next()).toEqual([rare])
+})
+
+test('what nobody has the model for is not left idle: it goes to whoever is first in turn', () => {
+  const { submit, look, gpus } = modelMarket({ patienceMs: 1_000, models: ['c', null] })
+  const [first, second] = [submit('a'), submit('b')]
+  expect(look()).toEqual([
+    [first, gpus[0]],
+    [second, gpus[1]],
+  ])
+})
+
+test('in any schedule each task gets its turn: no model waits longer than the patience and one run for those before it', () => {
+  const anyStep = fc.record({
+    model: fc.constantFrom('a', 'a', 'a', 'b', 'c'),
+    waitMs: fc.integer({ min: 0, max: 300 }),
+  })
+  const runMs = 500
+  const patienceMs = 1_000
+  fc.assert(
+    fc.property(fc.array(anyStep, { minLength: 1, maxLength: 40 }), (steps) => {
+      const market = modelMarket({ patienceMs, models: ['a', 'b'] })
+      const submittedAtMs = new Map<string, { atMs: number; ahead: number }>()
+      const ends: { gpu: MarketGpu; atMs: number }[] = []
+      let atMs = 0
+      const advance = (ms: number) => {
+        atMs += ms
+        market.wait(ms)
+        for (const { gpu } of ends.filter((end) => end.atMs <= atMs)) market.release(gpu)
+        ends.splice(0, ends.length, ...ends.filter((end) => end.atMs > atMs))
+        for (const [id, gpu] of market.look()) {
+          const { atMs: sinceMs, ahead } = submittedAtMs.get(id)!
+          // Each of those ahead may be passed over for the patience, and then waits for a GPU; so may it.
+          expect(atMs - sinceMs).toBeLessThanOrEqual((ahead + 1) * (patienceMs + 2 * runMs))
+          ends.push({ gpu, atMs: atMs + runMs })
+        }
+      }
+      for (const { model, waitMs } of steps) {
+        const ahead = market.waiting()
+        submittedAtMs.set(market.submit(model), { atMs, ahead })
+        advance(waitMs)
+      }
+      for (let rounds = 0; market.waiting() > 0; rounds++) {
+        expect(rounds).toBeLessThan(10_000)
+        advance(50)
+      }
+    }),
+    { numRuns: 300 },
+  )
 })

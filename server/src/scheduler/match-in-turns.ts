@@ -1,73 +1,83 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { chooseBest, judgeFit, judgeNow, type Verdict } from './matching.ts'
+import type { Wanted } from './matching.ts'
 import type { QueuedTask, Turns } from './task-queue.ts'
 
 export type Match = { readonly queued: QueuedTask; readonly gpu: MarketGpu }
+/** `isWarm`: it has what the task needs in memory. */
+export type Found = { readonly gpu: MarketGpu; readonly isWarm: boolean }
 
 export type Look = {
-  /** The tasks that wait, in turn. */
-  readonly turns: Turns
-  /** The GPUs that may be asked. Each is taken out with its match; the caller takes out what it may no longer ask. */
-  readonly free: Set<MarketGpu>
-  all(): readonly MarketGpu[]
+  /** The tasks that wait, in turn, from the first one on. */
+  turns(): Turns
+  /** The best GPU that is free for it. What was found is not free any more once its match is told. */
+  find(wanted: Wanted): Found | null
+  patience: Patience
   nowMs(): number
-  /** From 0 to 1. */
-  random(): number
 }
 
-/** GPUs that are judged and tasks that are passed between two pauses: about two milliseconds. */
-const stepsAtOnceMax = 10_000
+/** Tasks that a GPU is looked for between two pauses: some milliseconds. */
+const tasksAtOnceMax = 500
 
 /**
- * Finds a GPU for each task in its turn. Tasks of a group want the same: their GPUs are judged once, and once none is left for
- * one of them, there is none for the others, because `free` only gets smaller. `null` is a pause: whoever runs this lets others
- * go first for a moment, so that a long queue does not keep the market from answering. Whoever is told of a match takes its task out
- * of the queue before going on.
+ * Finds a GPU for each task in its turn. First whoever finds one that has their model loaded; then the others take what is left.
+ * So a GPU that comes free while many wait goes on with the models that it has, and its time goes into work, not into loading.
+ * Nobody is passed over for that for longer than `patience` allows.
+ *
+ * `null` is a pause: whoever runs this lets others go first for a moment, so that a long queue does not keep the market from
+ * answering. Whoever is told of a match takes its task out of the queue, and its GPU from those that are free, before going on.
  */
 export function* matchInTurns(look: Look): Generator<Match | null, void, void> {
-  const { turns, free } = look
-  const fittingOf = new Map<string, Verdict[]>()
+  // Of tasks that want the same, once one finds nothing, none does: what is free only gets less.
   const hopeless = new Set<string>()
-  const isHopeless = (group: string) => hopeless.has(group)
-  let steps = 0
-  for (let queued = turns.next(isHopeless); queued && free.size > 0; queued = turns.next(isHopeless)) {
-    const { group, wanted } = queued
-    if (++steps > stepsAtOnceMax) {
+  const passedOver = new Set<string>()
+  yield* matchPass(look, hopeless, (group) => {
+    const mayPass = look.patience.mayPassOver(group, look.nowMs())
+    if (mayPass) passedOver.add(group)
+    return mayPass
+  })
+  if (passedOver.size > 0) yield* matchPass(look, hopeless, () => false)
+}
+
+function* matchPass(look: Look, hopeless: Set<string>, mayPassOver: (group: string) => boolean) {
+  const turns = look.turns()
+  const aside = new Set<string>()
+  const isAside = (group: string) => hopeless.has(group) || aside.has(group)
+  let tasks = 0
+  for (let queued = turns.next(isAside); queued; queued = turns.next(isAside)) {
+    if (++tasks > tasksAtOnceMax) {
+      tasks = 0
       yield null
-      steps = 0
-      // GPUs may have changed meanwhile, and the task may have left.
-      fittingOf.clear()
+      // The task may have left meanwhile.
       continue
     }
-    let fitting = fittingOf.get(group)
-    if (!fitting) {
-      const nowMs = look.nowMs()
-      fitting = [...free].map((gpu) => judgeNow(wanted, gpu, nowMs)).filter(({ rejection }) => rejection === null)
-      fittingOf.set(group, fitting)
-      steps += free.size
+    const { group, wanted } = queued
+    const found = look.find(wanted)
+    if (!found) hopeless.add(group)
+    else if (!found.isWarm && mayPassOver(group)) aside.add(group)
+    else {
+      look.patience.end(group)
+      yield { queued, gpu: found.gpu }
+      turns.taken()
     }
-    steps += fitting.length
-    const left = fitting.filter(({ gpu }) => free.has(gpu))
-    const gpu = chooseBest(left, look.random()) ?? chooseAgain(look, queued)
-    if (wanted.failedGpus.size > 0) steps += look.all().length
-    if (!gpu) {
-      hopeless.add(group)
-      continue
-    }
-    free.delete(gpu)
-    yield { queued, gpu }
-    turns.taken()
   }
 }
 
-/** Among those that have failed or refused the task, once their time has come, where no other GPU could run it. */
-function chooseAgain({ free, all, nowMs, random }: Look, { wanted }: QueuedTask): MarketGpu | null {
-  if (wanted.failedGpus.size === 0) return null
-  const others = all().some((gpu) => !wanted.failedGpus.has(gpu.id) && !judgeFit(wanted, gpu, nowMs()).rejection)
-  if (others) return null
-  const again = { ...wanted, retryFailed: true }
-  return chooseBest(
-    [...free].map((gpu) => judgeNow(again, gpu, nowMs())),
-    random(),
-  )
+export type Patience = ReturnType<typeof createPatience>
+
+const groupsMax = 10_000
+
+/** Since when groups of tasks have been passed over. Each match of a group begins it anew. */
+export function createPatience(patienceMs: number) {
+  const since = new Map<string, number>()
+  return {
+    mayPassOver(group: string, nowMs: number): boolean {
+      const sinceMs = since.get(group)
+      if (sinceMs !== undefined) return nowMs - sinceMs < patienceMs
+      // Some have left the queue unmatched.
+      if (since.size >= groupsMax) since.clear()
+      since.set(group, nowMs)
+      return patienceMs > 0
+    },
+    end: (group: string) => void since.delete(group),
+  }
 }

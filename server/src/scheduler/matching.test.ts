@@ -3,19 +3,11 @@ import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
 import { gpuId, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { chooseBest, countRejections, judgeFit, judgeNow, nearEqualShare, type Wanted } from './matching.ts'
+import { wanted } from './fixture-wanted.ts'
+import { milliOn } from './expected-cost.ts'
+import { countRejections, judgeFit, judgeNow, type Wanted } from './matching.ts'
 
 const nowMs = 1_800_000_000_000
-const wanted = (fields: Partial<Wanted> = {}): Wanted => ({
-  taskType: 'text_generation',
-  requirements: {},
-  model: null,
-  modelName: null,
-  maxPriceMicrosPerHour: null,
-  failedGpus: new Map(),
-  retryFailed: false,
-  ...fields,
-})
 
 const anyGpu = fc
   .record({
@@ -72,33 +64,18 @@ const toWanted = ({ minVram, region, kinds, max, failed, model }: Asked) =>
     failedGpus: new Map(failed.map((number) => [gpuId(number), nowMs + 1])),
   })
 
-test('what is chosen fits what was asked for, is free, and no fitting GPU is better than it by more than the share', () => {
+test('what could take the task now is there, is free, and is what was asked for', () => {
   fc.assert(
-    fc.property(
-      fc.array(anyGpu, { maxLength: 30 }),
-      anyWanted,
-      fc.double({ min: 0, max: 1, noNaN: true }),
-      (gpus, asked, random) => {
-        const verdicts = gpus.map((gpu) => judgeNow(toWanted(asked), gpu, nowMs))
-        const chosen = chooseBest(verdicts, random)
-        const fitting = verdicts.filter(({ rejection }) => rejection === null)
-        if (chosen === null) {
-          expect(fitting).toEqual([])
-          return
-        }
-        expect(
-          chosen.connected && !chosen.maintenance && chosen.attemptId === null && chosen.coolDownUntilMs <= nowMs,
-        ).toBe(true)
-        expect(chosen.vramGb).toBeGreaterThanOrEqual(asked.minVram ?? 0)
-        expect(chosen.priceMicrosPerHour).toBeLessThanOrEqual(asked.max ?? Infinity)
-        if (asked.region) expect(chosen.region?.toLowerCase()).toBe(asked.region.toLowerCase())
-        if (asked.kinds) expect(asked.kinds).toContain(chosen.kind)
-        expect(asked.failed.map(gpuId)).not.toContain(chosen.id)
-        const { score } = fitting.find(({ gpu }) => gpu === chosen)!
-        const best = Math.max(...fitting.map((verdict) => verdict.score))
-        expect(best - score).toBeLessThanOrEqual(Math.abs(best) * nearEqualShare)
-      },
-    ),
+    fc.property(anyGpu, anyWanted, (gpu, asked) => {
+      if (judgeNow(toWanted(asked), gpu, nowMs).rejection !== null) return
+      expect([gpu.connected, gpu.maintenance, gpu.attemptId]).toEqual([true, false, null])
+      expect(gpu.coolDownUntilMs).toBeLessThanOrEqual(nowMs)
+      expect(gpu.vramGb).toBeGreaterThanOrEqual(asked.minVram ?? 0)
+      expect(gpu.priceMicrosPerHour).toBeLessThanOrEqual(asked.max ?? Infinity)
+      if (asked.region) expect(gpu.region?.toLowerCase()).toBe(asked.region.toLowerCase())
+      if (asked.kinds) expect(asked.kinds).toContain(gpu.kind)
+      expect(asked.failed.map(gpuId)).not.toContain(gpu.id)
+    }),
   )
 })
 
@@ -115,7 +92,7 @@ test('every GPU that is rejected is counted, with a code and a sentence', () => 
   fc.assert(
     fc.property(fc.array(anyGpu, { maxLength: 30 }), anyWanted, (gpus, asked) => {
       const verdicts = gpus.map((gpu) => judgeNow(toWanted(asked), gpu, nowMs))
-      const counts = countRejections(verdicts)
+      const counts = countRejections(verdicts.map(({ rejection }) => rejection))
       const rejected = verdicts.filter(({ rejection }) => rejection !== null)
       expect(counts.reduce((sum, count) => sum + count.gpus, 0)).toBe(rejected.length)
       for (const { code, message } of counts)
@@ -127,42 +104,29 @@ test('every GPU that is rejected is counted, with a code and a sentence', () => 
   )
 })
 
-const best = (...gpus: MarketGpu[]) =>
-  chooseBest(
-    gpus.map((gpu) => judgeNow(wanted({ modelName: 'm' }), gpu, nowMs)),
-    0,
-  )
 const offer = (number: number, fields: Partial<MarketGpu>) =>
   marketGpu({ id: gpuId(number), ownModels: ['m'], loadedModels: ['m'], priceMicrosPerHour: orb(1), ...fields })
+const costOn = (gpu: MarketGpu, fields: Partial<Wanted> = {}) =>
+  -judgeNow(wanted({ modelName: 'm', ...fields }), gpu, nowMs).score
 
-test('of two that are alike the cheaper is chosen', () => {
-  const [cheap, dear] = [offer(1, { priceMicrosPerHour: orb(1) }), offer(2, { priceMicrosPerHour: orb(1.1) })]
-  expect([best(cheap, dear), best(dear, cheap)]).toEqual([cheap, cheap])
+test('a fast dear GPU can beat a slow cheap one, and one with the model at hand one that has to fetch it: as measured', () => {
+  const [slow, fast] = [offer(1, { model: 'RTX 3060' }), offer(2, { model: 'H100', priceMicrosPerHour: orb(3) })]
+  expect(costOn(fast)).toBeGreaterThan(costOn(slow))
+  const runMs: NonNullable<Wanted['timings']>['runMs'] = (_wanted, { model }) => (model === 'H100' ? 10_000 : 60_000)
+  expect(costOn(fast, { timings: { runMs, loadMs: () => null } })).toBeLessThan(costOn(slow))
+
+  const cold = offer(3, { loadedModels: [], cachedModels: ['m'], priceMicrosPerHour: orb(0.9) })
+  expect(costOn(cold)).toBeLessThan(costOn(slow))
+  const loadMs: NonNullable<Wanted['timings']>['loadMs'] = (_wanted, _gpu, warmth) => (warmth === 'loaded' ? 0 : 60_000)
+  expect(costOn(cold, { timings: { runMs: () => null, loadMs } })).toBeGreaterThan(costOn(slow))
 })
 
-test('one that has the model loaded is chosen before one that has to fetch it, unless that is much cheaper', () => {
-  const loaded = offer(1, {})
-  expect(best(loaded, offer(2, { loadedModels: [], priceMicrosPerHour: orb(0.9) }))).toBe(loaded)
-  const bargain = offer(3, { loadedModels: [], priceMicrosPerHour: orb(0.5) })
-  expect(best(loaded, bargain)).toBe(bargain)
-})
-
-test('one that ends attempts badly is chosen after one that does not, and a new one is not shut out', () => {
-  const [good, bad, fresh] = [
-    offer(1, { tasksCompleted: 99 }),
-    offer(2, { tasksCompleted: 50, tasksFailed: 50 }),
-    offer(3, {}),
-  ]
-  expect(best(bad, good)).toBe(good)
-  expect(best(bad, offer(4, { priceMicrosPerHour: orb(0.9) }))!.id).toBe(gpuId(4))
-  expect(best(fresh)).toBe(fresh)
-})
-
-test('among near-equals chance decides, so that each gets a turn', () => {
-  const alike = [1, 2, 3].map((number) => offer(number, {}))
-  const verdicts = alike.map((gpu) => judgeNow(wanted(), gpu, nowMs))
-  const chosen = [0, 0.4, 0.99, 1].map((random) => chooseBest(verdicts, random))
-  expect(chosen).toEqual([alike[0], alike[1], alike[2], alike[2]])
+test('part of a GPU is the larger of its share of time and of VRAM, and costs that share', () => {
+  const gpu = offer(1, { vramGb: 24 })
+  const of = (milli: number, vramGb: number) => milliOn(wanted({ part: { milli, vramGb } }), gpu)
+  expect([of(500, 6), of(100, 6), of(100, 24)]).toEqual([500, 250, 1_000])
+  expect(costOn(gpu, { part: { milli: 250, vramGb: 0 } })).toBeCloseTo(costOn(gpu) / 4)
+  expect(judgeNow(wanted({ part: { milli: 100, vramGb: 25 } }), gpu, nowMs).rejection?.code).toBe('vram_too_small')
 })
 
 test('a GPU that has failed the task is asked again only when told to, after its cool-down', () => {

@@ -1,26 +1,25 @@
 import type { Context } from '../context.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import type { GpuService } from '../gpus/gpu-service.ts'
 import type { ModelService } from '../models/model-service.ts'
 import type { TaskHistory } from '../tasks/attempt-store.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
-import type { ActiveAttempt, AttemptBook } from './attempt-book.ts'
+import type { ActiveAttempt } from './attempt-book.ts'
+import type { FreeGpus } from './free-gpus.ts'
 import type { MarketPause } from './market-store.ts'
-import { matchInTurns } from './match-in-turns.ts'
+import { createPatience, matchInTurns } from './match-in-turns.ts'
+import type { Timings } from './expected-cost.ts'
 import { keyOf, wantedOf } from './matching.ts'
 import type { RecentDemand } from './recent-demand.ts'
 import type { RenterShares } from './renter-shares.ts'
-import type { AgentLink } from './scheduler-service.ts'
 import { createTaskQueue, type QueuedTask } from './task-queue.ts'
 
 type Parts = {
-  gpus: GpuService
   models: ModelService
-  agents: AgentLink
-  book: AttemptBook
+  free: FreeGpus
   shares: RenterShares
   pause: MarketPause
   demand: RecentDemand
+  timings: Timings
   offer: (queued: QueuedTask, gpu: MarketGpu) => void
 }
 /** How long until a task whose offer could not be written (a full disk) is offered again. */
@@ -30,18 +29,15 @@ const unwrittenMs = 1_000
 type Requeued = { failedAt: string | null; hadBegun: boolean }
 export type Matchmaker = ReturnType<typeof createMatchmaker>
 
-/** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in matching.ts. */
-export function createMatchmaker(
-  context: Context,
-  { gpus, models, agents, book, shares, pause, demand, offer }: Parts,
-) {
+/** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in gpu-search.ts. */
+export function createMatchmaker(context: Context, { models, free, shares, pause, demand, timings, offer }: Parts) {
   const { clock } = context
-  const { coolDownMs, coolDownMaxMs, agePerPriorityMs } = context.config.timing
-  const { registry } = gpus
+  const { coolDownMs, coolDownMaxMs, agePerPriorityMs, warmPatienceMs } = context.config.timing
+  const patience = createPatience(warmPatienceMs)
   const queue = createTaskQueue({ agePerPriorityMs })
   let matchingDue = false
   /** One that has paused. */
-  let look: { matches: ReturnType<typeof matchInTurns>; free: Set<MarketGpu>; cancel: () => void } | null = null
+  let look: { matches: ReturnType<typeof matchInTurns>; cancel: () => void } | null = null
   let isNews = false
   const delayed = new Set<() => void>()
 
@@ -66,11 +62,14 @@ export function createMatchmaker(
     task: Pick<OpenTask, 'task_type' | 'requirements' | 'model' | 'max_price_per_hour'>,
     failedGpus?: Map<string, number>,
   ) {
-    return wantedOf(task, task.model === null ? null : models.resolve(task.task_type, task.model), failedGpus)
+    const model = task.model === null ? null : models.resolve(task.task_type, task.model)
+    return wantedOf(task, model, { failedGpus, timings })
   }
 
   function enqueue(task: OpenTask) {
-    queue.add(waiting(task, { offers: 0, failures: [], triedUntil: null }))
+    const queued = waiting(task, { offers: 0, failures: [], triedUntil: null })
+    queue.add(queued)
+    free.arrived(queued.wanted)
     wake()
   }
 
@@ -107,22 +106,16 @@ export function createMatchmaker(
 
   function begin() {
     if (pause.paused || queue.size() === 0) return
-    const free = new Set(registry.all().filter(canBeAsked))
-    const matches = matchInTurns({
-      turns: queue.turns(shares.standings()),
-      free,
-      all: () => registry.all(),
-      nowMs: () => clock.now(),
-      random: () => context.random.bytes(1)[0]! / 256,
-    })
-    look = { matches, free, cancel: () => {} }
+    free.catchUp()
+    const turns = () => queue.turns(shares.standings())
+    const matches = matchInTurns({ turns, find: free.find, patience, nowMs: () => clock.now() })
+    look = { matches, cancel: () => {} }
     goOn()
   }
 
   /** Until the look is over, or pauses. */
   function goOn() {
-    const { matches, free } = look!
-    for (const gpu of free) if (!canBeAsked(gpu)) free.delete(gpu)
+    const { matches } = look!
     for (let next = matches.next(); !next.done && !pause.paused; next = matches.next()) {
       if (next.value === null) {
         look!.cancel = clock.after(0, goOn)
@@ -139,11 +132,6 @@ export function createMatchmaker(
     look = null
     if (isNews) wake()
     isNews = false
-  }
-
-  /** An agent's GPUs are there before it has been let in: it is asked from its welcome on. */
-  function canBeAsked({ id, agentId, attemptId }: MarketGpu): boolean {
-    return attemptId === null && agentId !== null && agents.isConnected(agentId) && !book.offersTo(id)
   }
 
   function stop() {

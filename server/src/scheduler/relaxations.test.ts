@@ -3,20 +3,16 @@ import { expect, test } from 'vitest'
 import { micros, type Model } from '@orbyte/protocol'
 import { gpuId, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { wanted } from './fixture-wanted.ts'
 import { judgeFit, judgeNow, type Wanted } from './matching.ts'
-import { type Relaxation, relaxationsOf, relaxationSentence } from './relaxations.ts'
+import { type Relaxation, relaxationsOf as relaxationsAmong, relaxationSentence } from './relaxations.ts'
+import { surveyGpus } from './survey.ts'
 
 const nowMs = 1_800_000_000_000
-const wanted = (fields: Partial<Wanted> = {}): Wanted => ({
-  taskType: 'text_generation',
-  requirements: {},
-  model: null,
-  modelName: null,
-  maxPriceMicrosPerHour: null,
-  failedGpus: new Map(),
-  retryFailed: false,
-  ...fields,
-})
+const relaxationsOf = (asked: Wanted, gpus: readonly MarketGpu[], atMs: number) => {
+  const groups = gpus.map((gpu) => ({ sample: gpu, gpus: [gpu] }))
+  return relaxationsAmong(surveyGpus(asked, groups, atMs))
+}
 const withChange = (asked: Wanted, { requirements, maxPriceMicrosPerHour }: Relaxation): Wanted => ({
   ...asked,
   requirements,

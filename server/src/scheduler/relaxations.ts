@@ -1,6 +1,8 @@
 import { formatOrb, micros, type Micros, type Requirements } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { judgeNow, type RejectionCode, rejectionsOf, type Wanted } from './matching.ts'
+import type { Wanted } from './matching.ts'
+import type { RejectionCode } from './rankers.ts'
+import { countFree, type Survey } from './survey.ts'
 
 /** A smallest change of what a task asks for that lets more GPUs run it. */
 export type Relaxation = {
@@ -15,7 +17,7 @@ export type Relaxation = {
 }
 
 /** What a renter may give up. */
-type Wish = 'price' | 'vram' | 'model' | 'region' | 'kind' | 'gpu'
+type Wish = 'price' | 'vram' | 'model' | 'region' | 'kind' | 'gpu' | 'cores' | 'ram' | 'storage'
 const wishOfCode: Partial<Record<RejectionCode, Wish>> = {
   price_above_maximum: 'price',
   vram_too_small: 'vram',
@@ -23,9 +25,12 @@ const wishOfCode: Partial<Record<RejectionCode, Wish>> = {
   region_differs: 'region',
   kind_not_wanted: 'kind',
   other_gpu_requested: 'gpu',
+  cpu_cores_too_few: 'cores',
+  ram_too_small: 'ram',
+  storage_too_small: 'storage',
 }
-/** A GPU that would fit if these wishes were given up, as far as it takes. */
-type Near = { readonly gpu: MarketGpu; readonly wishes: readonly Wish[] }
+/** GPUs that would fit if just these wishes were given up, as far as it takes. */
+type Near = { readonly wishes: readonly Wish[]; readonly gpus: MarketGpu[] }
 
 const relaxationsMax = 10
 
@@ -34,43 +39,37 @@ const relaxationsMax = 10
  * Prices and VRAM change only as far as the first GPU asks for it, and, as a second offer, as far as half of those who ask for
  * no more than that. The most GPUs first.
  */
-export function relaxationsOf(wanted: Wanted, gpus: readonly MarketGpu[], nowMs: number): Relaxation[] {
-  const near = gpus.flatMap((gpu) => nearOf(wanted, gpu, nowMs) ?? [])
+export function relaxationsOf(survey: Survey): Relaxation[] {
+  const near = nearOf(survey)
   for (const count of [1, 2, 3]) {
-    const sets = new Map(
-      near.filter(({ wishes }) => wishes.length === count).map((one) => [one.wishes.join(), one.wishes]),
-    )
-    const found = [...sets.values()].flatMap((wishes) => giveUp(wishes, near, { wanted, nowMs }))
+    const found = near.filter(({ wishes }) => wishes.length === count).flatMap((one) => giveUp(one, near, survey))
     if (found.length > 0) return found.sort((a, b) => b.gpus - a.gpus).slice(0, relaxationsMax)
   }
   return []
 }
 
-/** Null: it fits already, or nothing that the renter may give up would make it fit. */
-function nearOf(wanted: Wanted, gpu: MarketGpu, nowMs: number): Near | null {
-  const rejections = rejectionsOf(wanted, gpu, nowMs)
-  const wishes = new Set<Wish>()
-  for (const { code } of rejections) {
-    const wish = wishOfCode[code]
-    if (wish === undefined || (wish === 'vram' && isTooSmallForModel(wanted, gpu))) return null
-    wishes.add(wish)
-  }
-  return wishes.size === 0 ? null : { gpu, wishes: [...wishes].sort() }
+/** Those that would fit if the renter gave something up; by what that is. */
+function nearOf({ wanted, rejected }: Survey): Near[] {
+  return rejected.flatMap(({ codes, gpus }) => {
+    const wishes = codes.map((code) => wishOfCode[code])
+    if (wishes.includes(undefined)) return []
+    const near = wishes.includes('vram') ? gpus.filter((gpu) => !isTooSmallForModel(wanted, gpu)) : gpus
+    return near.length === 0 ? [] : [{ wishes: (wishes as Wish[]).sort(), gpus: near }]
+  })
 }
 
 const isTooSmallForModel = ({ model }: Wanted, gpu: MarketGpu) => (model?.vram_gb ?? 0) > gpu.vramGb
 
-type Asked = { readonly wanted: Wanted; readonly nowMs: number }
+type Asked = Pick<Survey, 'wanted' | 'nowMs'>
 
 /** Gives up exactly these wishes. */
-function giveUp(wishes: readonly Wish[], near: readonly Near[], asked: Asked): Relaxation[] {
-  const needAll = near.filter((one) => one.wishes.join() === wishes.join()).map(({ gpu }) => gpu)
-  const needNoOther = near.filter((one) => one.wishes.every((wish) => wishes.includes(wish))).map(({ gpu }) => gpu)
-  return limitsFor(wishes, needAll).map((limits) => {
-    const placed = needNoOther.filter(
-      (gpu) => gpu.priceMicrosPerHour <= limits.priceMicrosPerHour && gpu.vramGb >= limits.vramGb,
+function giveUp({ wishes, gpus }: Near, near: readonly Near[], { wanted, nowMs }: Asked): Relaxation[] {
+  const needNoOther = near.filter((one) => one.wishes.every((wish) => wishes.includes(wish)))
+  return limitsFor(wishes, gpus).map((limits) => {
+    const placed = needNoOther.flatMap((one) =>
+      one.gpus.filter((gpu) => gpu.priceMicrosPerHour <= limits.priceMicrosPerHour && gpu.vramGb >= limits.vramGb),
     )
-    return relaxation(wishes, { ...asked, limits, placed })
+    return relaxation(wishes, { wanted, nowMs, limits, placed })
   })
 }
 
@@ -122,6 +121,15 @@ function relaxation(wishes: readonly Wish[], { wanted, nowMs, limits, placed }: 
       case 'gpu':
         delete requirements.gpu_id
         return 'any GPU instead of this one'
+      case 'cores':
+        delete requirements.min_cpu_cores
+        return 'any number of processor cores'
+      case 'ram':
+        delete requirements.min_ram_gb
+        return 'any amount of memory in its machine'
+      case 'storage':
+        delete requirements.min_storage_gb
+        return 'any amount of free disk'
     }
   })
   const relaxed: Wanted = { ...wanted, requirements, maxPriceMicrosPerHour }
@@ -130,7 +138,7 @@ function relaxation(wishes: readonly Wish[], { wanted, nowMs, limits, placed }: 
     maxPriceMicrosPerHour,
     message: words.join(' and '),
     gpus: placed.length,
-    free: placed.filter((gpu) => judgeNow(relaxed, gpu, nowMs).rejection === null).length,
+    free: countFree(relaxed, placed, nowMs),
   }
 }
 

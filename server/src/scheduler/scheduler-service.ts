@@ -8,14 +8,16 @@ import type { PaymentService } from '../payments/payment-service.ts'
 import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { endTask } from '../tasks/task-ending.ts'
-import { createAttemptBook } from './attempt-book.ts'
+import { type ActiveAttempt, createAttemptBook } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
 import { createAttemptLimits } from './attempt-limits.ts'
 import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
 import { createAttemptsOfAgents } from './attempts-of-agents.ts'
+import { createFreeGpus } from './free-gpus.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
 import { createMatchmaker } from './matchmaker.ts'
+import { createMeasuredTimings } from './measured-timings.ts'
 import { createRecentDemand } from './recent-demand.ts'
 import { createRenterShares } from './renter-shares.ts'
 import type { QueuedTask } from './task-queue.ts'
@@ -45,12 +47,23 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const { clock, database, events } = context
   const { registry } = gpus
   const shares = await createRenterShares(context, attempts)
-  const book = createAttemptBook({ added: shares.hold, removed: shares.free })
+  const book = createAttemptBook({
+    added(active) {
+      shares.hold(active)
+      refreshGpuOf(active)
+    },
+    removed(active) {
+      shares.free(active)
+      refreshGpuOf(active)
+    },
+  })
+  const free = createFreeGpus(context, { registry, agents, book })
   const pause = await database.read(readPause)
   const demand = createRecentDemand()
+  const { timings, loadTimes } = createMeasuredTimings({ clock, speeds, demand })
   const { send } = agents
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
-  const matchmaker = createMatchmaker(context, { gpus, models, agents, book, shares, pause, demand, offer })
+  const matchmaker = createMatchmaker(context, { models, free, shares, pause, demand, timings, offer })
   const { queue, wake, waiting, requeue, requeueLater, enqueue } = matchmaker
   const endings = createAttemptEndings(context, {
     ...{ book, registry, gpus, payments, attempts, speeds },
@@ -60,6 +73,12 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const limits = createAttemptLimits(context, { registry, endings })
   const reports = createAttemptReports(context, { book, registry, attempts, endings, limits })
   const { reclaimed, ...ofAgents } = createAttemptsOfAgents(context, { book, endings, offers, limits, reports })
+
+  /** Whether it can be asked depends on whether it has been asked. */
+  function refreshGpuOf({ attempt }: ActiveAttempt) {
+    const gpu = registry.get(attempt.gpu_id)
+    if (gpu) free.refresh(gpu)
+  }
 
   async function sweep() {
     const nowMs = clock.now()
@@ -83,10 +102,19 @@ export async function createScheduler(context: Context, { gpus, models, payments
     }
   }
 
-  /** How long a task ran that completed. Tasks that others ended: the queue forgets them, their agents stop. */
+  /** What tasks take is what they are expected to take next time. */
+  function learn({ type, task_id, data }: StoredEvent) {
+    for (const { queued, warmth, askedAtMs, readyAtMs, standing } of book.ofTask(task_id!)) {
+      const { wanted } = queued
+      if (type === 'task.completed') demand.completed(wanted, data.run_ms as number)
+      else if (wanted.modelName !== null && warmth !== null && readyAtMs !== null && standing === 'open')
+        loadTimes.add(wanted.modelName, warmth, readyAtMs - askedAtMs)
+    }
+  }
+
+  /** Tasks that others ended: the queue forgets them, their agents stop. */
   function hear(event: StoredEvent) {
-    if (event.type === 'task.completed')
-      for (const { queued } of book.ofTask(event.task_id!)) demand.completed(queued.wanted, event.data.run_ms as number)
+    if (event.type === 'task.completed' || event.type === 'attempt.ready') learn(event)
     if (event.type !== 'task.cancelled' && event.type !== 'task.failed') return
     if (event.task_id === null) return
     queue.remove(event.task_id)
@@ -119,6 +147,9 @@ export async function createScheduler(context: Context, { gpus, models, payments
     queue,
     demand,
     wantedOf: matchmaker.wantedOf,
+    timings,
+    profiles: free.profiles,
+    dearestFitting: free.dearestFitting,
     pause,
     enqueue,
     wake,
@@ -142,6 +173,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
       stopSweeping()
       for (const end of unsubscribe) end()
       matchmaker.stop()
+      free.stop()
       book.stop()
     },
   }

@@ -21,8 +21,8 @@ import { costOf } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { summaryOf } from '../tasks/task-service.ts'
 import type { OpenTask, StoredTask } from '../tasks/task-store.ts'
-import type { ExplanationService, Survey } from './explanation-service.ts'
-import { keyOf, type Verdict, wantedOf } from './matching.ts'
+import type { ExplanationService } from './explanation-service.ts'
+import { wantedOf } from './matching.ts'
 import type { Scheduler } from './scheduler-service.ts'
 
 type Parts = {
@@ -61,7 +61,8 @@ export function createSubmissionService(context: Context, parts: Parts) {
       )
     const { task_type, requirements, max_price_per_hour = null } = task
     const asking = { task_type, requirements, model: modelName, max_price_per_hour }
-    return { input, wanted: wantedOf(asking, model), group: keyOf(asking) }
+    const { timings } = scheduler
+    return { input, wanted: wantedOf(asking, model, { timings }) }
   }
 
   /**
@@ -74,8 +75,7 @@ export function createSubmissionService(context: Context, parts: Parts) {
   }
 
   /** The most that the task may cost, in money and time. `dearest` is the default for the maximum price. */
-  function bounds(task: NewTask, fitting: readonly Verdict[]) {
-    const dearest = fitting.length > 0 ? micros(Math.max(...fitting.map(({ gpu }) => gpu.priceMicrosPerHour))) : null
+  function bounds(task: NewTask, dearest: Micros | null) {
     const maxPrice = task.max_price_per_hour ?? dearest
     const maxDurationMs = task.max_duration_ms ?? durationMsMaxByType[task.task_type]
     const whole = maxPrice === null ? null : costOf(maxPrice, maxDurationMs)
@@ -83,14 +83,11 @@ export function createSubmissionService(context: Context, parts: Parts) {
     return { maxPrice, maxDurationMs, hold }
   }
 
-  /** `surveys`: of the tasks before it, so that those which ask for the same are looked for once. */
-  function prepare(task: NewTask, renterId: string, surveys: Map<string, Survey>): StoredTask {
-    const { input, wanted, group } = understand(task)
-    const surveyed = surveys.get(group) ?? explanations.survey(wanted)
-    surveys.set(group, surveyed)
-    const { verdicts, fitting } = surveyed
-    const { maxPrice, maxDurationMs, hold } = bounds(task, fitting)
-    if (fitting.length === 0 && !task.wait) throw explanations.nothingFits(wanted, verdicts)
+  function prepare(task: NewTask, renterId: string): StoredTask {
+    const { input, wanted } = understand(task)
+    const dearest = scheduler.dearestFitting(wanted)
+    const { maxPrice, maxDurationMs, hold } = bounds(task, dearest)
+    if (dearest === null && !task.wait) throw explanations.nothingFits(wanted)
     if (maxPrice === null || hold === null)
       throw problem('price_required', 'No GPU fits now, so there is no price to go by. Give max_price_per_hour.')
     const now = nowIso(context)
@@ -133,9 +130,8 @@ export function createSubmissionService(context: Context, parts: Parts) {
         'market_paused',
         `The market accepts no new tasks at the moment: ${scheduler.pause.reason ?? 'it is paused'}`,
       )
-    const surveys: Parameters<typeof prepare>[2] = new Map()
     const prepared = tasks.map((task, index) =>
-      namingTask(tasks.length > 1 ? index : null, () => prepare(task, caller.userId, surveys)),
+      namingTask(tasks.length > 1 ? index : null, () => prepare(task, caller.userId)),
     )
     const queued: OpenTask[] = []
     for (const task of prepared) {
@@ -176,15 +172,15 @@ export function createSubmissionService(context: Context, parts: Parts) {
 
     estimate(caller: Caller, task: NewTask) {
       const { wanted } = understand(task)
-      const surveyed = explanations.survey(wanted)
-      const { maxPrice, maxDurationMs, hold } = bounds(task, surveyed.fitting)
-      const best = surveyed.fitting[0]
+      const { maxPrice, maxDurationMs, hold } = bounds(task, scheduler.dearestFitting(wanted))
+      const estimate = explanations.estimate(wanted, caller.userId)
+      const [best] = estimate.offers
       return {
-        ...explanations.estimate(wanted, surveyed, caller.userId),
+        ...estimate,
         max_price_per_hour: maxPrice,
         max_duration_ms: maxDurationMs,
         hold,
-        price_per_minute: best ? costOf(best.gpu.priceMicrosPerHour, 60_000) : null,
+        price_per_minute: best ? costOf(best.price_per_hour, 60_000) : null,
       }
     },
   }

@@ -1,7 +1,7 @@
 import { type GpuSpeed, problem, type TaskType } from '@orbyte/protocol'
 import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
-import type { GpuRegistry, MarketGpu } from '../gpus/gpu-registry.ts'
+import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import { addMeasured, judgeRun, type Measured, rateOf, type Speed, type SpeedVerdict } from './speed-estimate.ts'
 import { putSpeed, readSpeed, readSpeeds, type SpeedKey } from './speed-store.ts'
 import { workUnits } from './speed-work.ts'
@@ -26,8 +26,6 @@ export async function createSpeedService(context: Context, registry: GpuRegistry
     speedsWith(withModel).set(gpuId, speed)
 
   const usualSpeeds = createUsualSpeeds(context.clock, registry)
-  const rateOfOthers = (gpu: MarketGpu, withModel: WithModel) =>
-    usualSpeeds(gpu, keyOf(withModel), speedsWith(withModel))
 
   return {
     /**
@@ -37,19 +35,17 @@ export async function createSpeedService(context: Context, registry: GpuRegistry
     judge({ gpuId, work, runMs, ...withModel }: SpeedKey & Measured): SpeedVerdict | null {
       const gpu = registry.get(gpuId)
       if (!gpu) return null
-      const rate = rateOfOthers(gpu, withModel) ?? rateOf(speedsWith(withModel).get(gpuId))
+      const speeds = speedsWith(withModel)
+      const rate = usualSpeeds.ofOthers(gpu, keyOf(withModel), speeds) ?? rateOf(speeds.get(gpuId))
       return rate === null ? null : judgeRun({ work, runMs }, rate)
     },
+
+    /** Work a millisecond, for each make of GPU that enough owners have run the model on; by `makeOf`. */
+    usualRates: (withModel: WithModel) => usualSpeeds.byMake(keyOf(withModel), speedsWith(withModel)),
 
     /** Whether it has completed a task with this model. */
     hasRun: (gpuId: string, model: string) =>
       [...byWork].some(([key, speeds]) => key.endsWith(` ${model}`) && speeds.has(gpuId)),
-
-    /** How long so much work would run on this GPU: by its own speed, else by that of others of its kind; null: not known. */
-    expectedRunMs(gpu: MarketGpu, { work, ...withModel }: WithModel & { work: number }): number | null {
-      const rate = rateOf(speedsWith(withModel).get(gpu.id)) ?? rateOfOthers(gpu, withModel)
-      return rate === null ? null : work / rate
-    },
 
     /** Within the transaction that ends an attempt. */
     async record(tx: Transaction, { gpuId, model, taskType, ...measured }: SpeedKey & Measured) {

@@ -20,7 +20,7 @@ function market(rates: readonly number[], fields: (number: number) => object = (
     speeds.set(id, speed(rate))
   }
   const usual = createUsualSpeeds(clock, registry)
-  return { speeds, of: (number: number) => usual(registry.get(`${gpuId(1)}${number}`)!, 'a model', speeds) }
+  return { speeds, of: (number: number) => usual.ofOthers(registry.get(`${gpuId(1)}${number}`)!, 'a model', speeds) }
 }
 
 test('what is usual is what others of the kind do, and never what its own owner’s do', () => {

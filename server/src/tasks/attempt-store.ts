@@ -1,5 +1,5 @@
 import { type Attempt, type AttemptStatus, attemptStatusesBefore, type End, type Micros } from '@orbyte/protocol'
-import { flag, placeholders, type Reader, type Row, type Transaction } from '../db/database.ts'
+import { flag, placeOf, type Reader, type Row, shortOf, statementBy, type Transaction, words } from '../db/database.ts'
 
 /** An attempt as it is stored: with what fences it and whom it concerns. */
 export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind'> & {
@@ -62,18 +62,19 @@ export async function insertAttempt(tx: Transaction, attempt: StoredAttempt): Pr
   return changed === 1
 }
 
+const moveAttemptTo = statementBy(
+  (to: AttemptStatus) =>
+    `UPDATE attempts SET status = '${to}', progress = NULL, accepted_at = coalesce(?, accepted_at), ready_at = coalesce(?, ready_at)
+     WHERE id = ? AND status IN (${words(attemptStatusesBefore(to))})`,
+)
+
 /** False: it is not in a status any more from which it gets there. */
 export async function moveAttempt(
   tx: Transaction,
   id: string,
   move: { to: 'accepted' | 'preparing' | 'running'; acceptedAt?: string; readyAt?: string },
 ): Promise<boolean> {
-  const from = attemptStatusesBefore(move.to)
-  const changed = await tx.run(
-    `UPDATE attempts SET status = ?, progress = NULL, accepted_at = coalesce(?, accepted_at), ready_at = coalesce(?, ready_at)
-     WHERE id = ? AND status IN (${placeholders(from)})`,
-    ...[move.to, move.acceptedAt ?? null, move.readyAt ?? null, id, ...from],
-  )
+  const changed = await tx.run(moveAttemptTo(move.to), move.acceptedAt ?? null, move.readyAt ?? null, id)
   return changed === 1
 }
 
@@ -82,6 +83,12 @@ export async function writeProgress(tx: Transaction, id: string, progress: strin
   return (await tx.run(`UPDATE attempts SET progress = ? WHERE id = ? AND status = 'preparing'`, progress, id)) === 1
 }
 
+const endAttemptAs = statementBy(
+  (status: AttemptStatus) =>
+    `UPDATE attempts SET status = '${status}', progress = NULL, run_ms = ?, cost_micros = ?, end_code = ?, end_message = ?,
+       end_decided_by = ?, ended_at = ? WHERE id = ? AND status IN (${words(attemptStatusesBefore(status))})`,
+)
+
 /** False: it has ended already, or cannot end so. */
 export async function endAttempt(
   tx: Transaction,
@@ -89,12 +96,7 @@ export async function endAttempt(
   ending: { status: AttemptStatus; end: End; runMs: number; cost: Micros; at: string },
 ): Promise<boolean> {
   const { status, end, runMs, cost, at } = ending
-  const from = attemptStatusesBefore(status)
-  const changed = await tx.run(
-    `UPDATE attempts SET status = ?, progress = NULL, run_ms = ?, cost_micros = ?, end_code = ?, end_message = ?,
-       end_decided_by = ?, ended_at = ? WHERE id = ? AND status IN (${placeholders(from)})`,
-    ...[status, runMs, cost, end.code, end.message, end.decided_by, at, id, ...from],
-  )
+  const changed = await tx.run(endAttemptAs(status), ...[runMs, cost, end.code, end.message, end.decided_by, at, id])
   if (changed === 1) await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', id)
   return changed === 1
 }
@@ -177,14 +179,15 @@ export async function attemptsOfTask(reader: Reader, taskId: string): Promise<At
   return rows.map(toAttempt)
 }
 
-/** Newest first, ids below `before`. */
+/** Newest first, from the one before the attempt `before` on. */
 export async function attemptsOfGpu(
   reader: Reader,
   query: { gpuId: string; before: string; limit: number },
 ): Promise<Attempt[]> {
   const rows = await reader.all<AttemptRow>(
     `SELECT ${withGpu} FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id
-     WHERE a.gpu_id = ? AND a.id < ? ORDER BY a.id DESC LIMIT ?`,
+     WHERE ${shortOf('a.gpu_id')} = ${shortOf('?1')} AND a.gpu_id = ?1 AND a.rowid < ${placeOf('attempts', '?2')}
+     ORDER BY a.rowid DESC LIMIT ?3`,
     ...[query.gpuId, query.before, query.limit],
   )
   return rows.map(toAttempt)

@@ -4,7 +4,16 @@ import { isoFromMs } from '../context.ts'
 import type { Reader } from '../db/database.ts'
 import { type Market, startMarket } from '../fixture-market.ts'
 import type { TestUser } from '../fixture-server.ts'
-import { insertTask, openTasksOfRenter, pendingOfRenter, type StoredTask, tasksWithOldData } from './task-store.ts'
+import { attemptsOfGpu } from './attempt-store.ts'
+import {
+  insertTask,
+  openTasks,
+  openTasksOfRenter,
+  pendingOfRenter,
+  type StoredTask,
+  tasksOfRenter,
+  tasksWithOldData,
+} from './task-store.ts'
 
 let market: Market
 let alice: TestUser
@@ -73,6 +82,8 @@ test('all tasks of a renter who is suspended are cancelled, and nobody else’s'
   await market.ask(carol, api.tasks.cancel, { task_id: other.id })
 })
 
+const newest = { renterId: 'user_1', status: null, taskType: null, before: '', limit: 1 }
+
 test.each([
   [
     'tasks with old data',
@@ -85,6 +96,9 @@ test.each([
     (reader: Reader) => openTasksOfRenter(reader, { renterId: 'user_1', after: '', limit: 1 }),
     'tasks_open_by_renter',
   ],
+  ['all open tasks', openTasks, 'tasks_open_by_renter'],
+  ['a renter’s tasks', (reader: Reader) => tasksOfRenter(reader, newest), 'tasks_by_renter'],
+  ['a GPU’s attempts', (reader: Reader) => attemptsOfGpu(reader, { ...newest, gpuId: 'gpu_1' }), 'attempts_by_gpu'],
 ] as const)('%s are found by an index', async (_what, look, index) => {
   const plans = await market.context.database.read(async (reader) => {
     const asked: { sql: string; params: Parameters<Reader['all']>[1][] }[] = []

@@ -1,5 +1,5 @@
 import type { TaskFile, TaskImages } from '@orbyte/protocol'
-import type { Reader, Row, Transaction } from '../db/database.ts'
+import { placeOf, type Reader, type Row, shortOf, type Transaction } from '../db/database.ts'
 
 /** What an attempt has produced: finished files (their bytes are in the file store) and the parts of one that is on its way. */
 type FileRow = Row & Omit<TaskFile, 'url'>
@@ -33,9 +33,10 @@ export function tasksWithImages(
 ): Promise<TaskWithImages[]> {
   return reader.all<TaskWithImages>(
     `SELECT id, title, status, cost_micros AS cost, created_at, model, input_data ->> '$.prompt' AS prompt, attempt_id FROM tasks
-     WHERE task_type = 'image_generation' AND renter_id = ?1 AND id < ?2 AND EXISTS (
+     WHERE task_type = 'image_generation' AND ${shortOf('renter_id')} = ${shortOf('?1')} AND renter_id = ?1
+       AND rowid < ${placeOf('tasks', '?2')} AND EXISTS (
        SELECT 1 FROM task_files f WHERE f.task_id = tasks.id AND f.attempt_id = tasks.attempt_id AND f.mime_type LIKE 'image/%')
-     ORDER BY id DESC LIMIT ?3`,
+     ORDER BY rowid DESC LIMIT ?3`,
     ...[query.renterId, query.before, query.limit],
   )
 }

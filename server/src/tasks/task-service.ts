@@ -78,6 +78,7 @@ export function createTaskService(context: Context, { payments, accounts, files 
       const task = await store.taskById(tx, taskId)
       if (!task) return []
       check(task)
+      await context.events.deleteProduce(tx, taskId)
       await store.deleteTaskData(tx, taskId, nowIso(context))
       return deleteFilesOfTask(tx, taskId)
     })

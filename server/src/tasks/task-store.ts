@@ -7,7 +7,7 @@ import {
   type TaskSummary,
   type TaskType,
 } from '@orbyte/protocol'
-import { flag, placeholders, type Reader, type Row, type Transaction } from '../db/database.ts'
+import { flag, placeOf, type Reader, type Row, shortOf, statementBy, type Transaction, words } from '../db/database.ts'
 import { endOf } from './attempt-store.ts'
 
 /** A task as it is stored. `model` is the resolved name of the model that it needs. */
@@ -115,15 +115,16 @@ export async function taskById(reader: Reader, id: string): Promise<StoredTask |
   return row && toTask(row)
 }
 
-/** Newest first, ids below `before`. */
+/** Newest first, from the one before the task `before` on. */
 export async function tasksOfRenter(
   reader: Reader,
   query: { renterId: string; status: TaskStatus | null; taskType: TaskType | null; before: string; limit: number },
 ): Promise<TaskSummary[]> {
   const rows = await reader.all<TaskRow>(
     `SELECT ${summaryColumns} FROM tasks
-     WHERE renter_id = ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR task_type = ?4)
-     ORDER BY id DESC LIMIT ?5`,
+     WHERE ${shortOf('renter_id')} = ${shortOf('?1')} AND renter_id = ?1 AND rowid < ${placeOf('tasks', '?2')}
+       AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR task_type = ?4)
+     ORDER BY rowid DESC LIMIT ?5`,
     ...[query.renterId, query.before, query.status, query.taskType, query.limit],
   )
   return rows.map(toSummary)
@@ -132,7 +133,7 @@ export async function tasksOfRenter(
 /** Tasks that have not ended, oldest first. */
 export async function openTasks(reader: Reader): Promise<OpenTask[]> {
   const rows = await reader.all<TaskRow>(
-    `SELECT ${openColumns} FROM tasks WHERE status IN ('pending', 'running') ORDER BY id`,
+    `SELECT ${openColumns} FROM tasks INDEXED BY tasks_open_by_renter WHERE status IN ('pending', 'running') ORDER BY id`,
   )
   return rows.map(
     (row) => ({ ...row, ...flagsOf(row), requirements: JSON.parse(row.requirements) }) as unknown as OpenTask,
@@ -184,18 +185,16 @@ export async function inputOf(reader: Reader, id: string): Promise<Task['input_d
   return fromJson(row?.input_data ?? null)
 }
 
+const startTaskSql = `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + ?,
+  updated_at = ? WHERE id = ? AND status IN (${words(taskStatusesBefore('running'))})`
+
 /** The task's current attempt becomes this one; a trial does not count. False: the task is not waiting any more. */
 export async function startTask(
   tx: Transaction,
   id: string,
   attempt: { id: string; gpuId: string; trial: boolean; at: string },
 ): Promise<boolean> {
-  const from = taskStatusesBefore('running')
-  const changed = await tx.run(
-    `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + ?, updated_at = ?
-     WHERE id = ? AND status IN (${placeholders(from)})`,
-    ...[attempt.id, attempt.gpuId, flag(!attempt.trial), attempt.at, id, ...from],
-  )
+  const changed = await tx.run(startTaskSql, ...[attempt.id, attempt.gpuId, flag(!attempt.trial), attempt.at, id])
   return changed === 1
 }
 
@@ -209,14 +208,19 @@ export async function requeueTask(
   id: string,
   { attemptId, at }: { attemptId: string; at: string },
 ): Promise<boolean> {
-  const from = taskStatusesBefore('pending')
   const changed = await tx.run(
     `UPDATE tasks SET status = 'pending', attempt_id = NULL, gpu_id = NULL, updated_at = ?
-     WHERE id = ? AND attempt_id = ? AND status IN (${placeholders(from)})`,
-    ...[at, id, attemptId, ...from],
+     WHERE id = ? AND attempt_id = ? AND status IN (${words(taskStatusesBefore('pending'))})`,
+    ...[at, id, attemptId],
   )
   return changed === 1
 }
+
+const finishTaskAs = statementBy(
+  (status: TaskStatus) =>
+    `UPDATE tasks SET status = '${status}', end_code = ?1, end_message = ?2, end_decided_by = ?3, cost_micros = ?4, run_ms = ?5,
+       output_data = ?6, updated_at = ?7, completed_at = ?7 WHERE id = ?8 AND status IN (${words(taskStatusesBefore(status))})`,
+)
 
 /** False: it has ended already, or cannot end so. */
 export async function finishTask(
@@ -225,12 +229,9 @@ export async function finishTask(
   ending: { status: TaskStatus; end: End; cost: number; runMs: number; outputData: Task['output_data']; at: string },
 ): Promise<boolean> {
   const { status, end, cost, runMs, outputData, at } = ending
-  const from = taskStatusesBefore(status)
   const changed = await tx.run(
-    `UPDATE tasks SET status = ?, end_code = ?, end_message = ?, end_decided_by = ?, cost_micros = ?, run_ms = ?, output_data = ?,
-       updated_at = ?, completed_at = ? WHERE id = ? AND status IN (${placeholders(from)})`,
-    ...[status, end.code, end.message, end.decided_by, cost, runMs, outputData && JSON.stringify(outputData)],
-    ...[at, at, id, ...from],
+    finishTaskAs(status),
+    ...[end.code, end.message, end.decided_by, cost, runMs, outputData && JSON.stringify(outputData), at, id],
   )
   return changed === 1
 }
@@ -239,9 +240,8 @@ export async function writeReexecution(tx: Transaction, id: string, status: Reex
   await tx.run('UPDATE tasks SET reexecution = ? WHERE id = ?', status, id)
 }
 
-/** Removes a task's input, output and logs; its files are task-file-store.ts's. */
+/** Removes a task's input and output; what it put out while it ran is the event log's, its files are task-file-store.ts's. */
 export async function deleteTaskData(tx: Transaction, id: string, at: string) {
-  await tx.run(`DELETE FROM events WHERE task_id = ? AND type IN ('output.appended', 'log.appended', 'file.added')`, id)
   await tx.run(
     'UPDATE tasks SET input_data = NULL, output_data = NULL, data_deleted_at = ?1, updated_at = ?1 WHERE id = ?2',
     ...[at, id],

@@ -1,0 +1,128 @@
+import { genesisHash, type LedgerBatch, type Micros } from '@orbyte/protocol'
+import type { Reader, Transaction } from '../db/database.ts'
+import * as store from './ledger-store.ts'
+
+/** What the commit that is being written has done to the ledger so far. */
+type OpenBatch = Pick<LedgerBatch, 'batch' | 'first_seq' | 'previous_hash'> & {
+  /** Hashes of its transfers, in their order. */
+  readonly leaves: string[]
+  readonly balances: Map<string, Balance>
+  readonly holds: Map<string, OpenHold>
+}
+type Balance = { readonly storedMicros: number; micros: number }
+type Leaf = Pick<store.TransferRow, 'seq' | 'leaf_hash'>
+type OpenHold = { readonly row: store.HoldRow; isChanged: boolean }
+
+/** A batch that has ended, what the tree is made of, and whose balance is another than before. */
+export type EndedBatch = Pick<OpenBatch, 'batch' | 'first_seq' | 'previous_hash' | 'leaves'> & {
+  readonly changedAccounts: readonly string[]
+}
+export type OpenLedger = ReturnType<typeof createOpenLedger>
+
+/**
+ * The batch that is open, in memory: a commit reads a balance or a hold once and writes it once, at its end, however many
+ * transfers have changed it. Where a transaction fails, what it did here is undone too; with the commit all of it is gone, so
+ * that outside of one the tables are what there is. `seal` stores the batch.
+ */
+export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => Promise<void>) {
+  let open: OpenBatch | null = null
+
+  async function current(tx: Transaction): Promise<OpenBatch> {
+    if (open) return open
+    const last = await store.lastBatch(tx)
+    if (open) return open
+    const { batch = 0, last_seq = 0, hash = genesisHash } = last ?? {}
+    open = {
+      ...{ batch: batch + 1, first_seq: last_seq + 1, previous_hash: hash },
+      ...{ leaves: [], balances: new Map(), holds: new Map() },
+    }
+    tx.onUndo(() => (open = null))
+    tx.sealWith(() => end(tx))
+    return open
+  }
+
+  /** Writes what has changed. */
+  async function end(tx: Transaction) {
+    const { balances, holds, ...batch } = open!
+    open = null
+    const changed = [...balances].filter(([, { storedMicros, micros }]) => micros !== storedMicros)
+    for (const [account, { micros }] of changed) await store.writeBalance(tx, account, micros)
+    for (const { row, isChanged } of holds.values()) if (isChanged) await store.writeHold(tx, row)
+    if (batch.leaves.length > 0) await seal(tx, { ...batch, changedAccounts: changed.map(([account]) => account) })
+  }
+
+  async function balance(tx: Transaction, { balances }: OpenBatch, account: string): Promise<Balance> {
+    const known = balances.get(account)
+    if (known) return known
+    const storedMicros = await store.balanceOf(tx, account)
+    const found = balances.get(account) ?? { storedMicros, micros: storedMicros }
+    balances.set(account, found)
+    return found
+  }
+
+  async function holdOf(reader: Reader, taskId: string): Promise<store.HoldRow | undefined> {
+    const known = open?.holds.get(taskId)
+    if (known || !open) return known?.row ?? store.holdOf(reader, taskId)
+    const { holds } = open
+    const row = await store.holdOf(reader, taskId)
+    if (row && !holds.has(taskId)) holds.set(taskId, { row, isChanged: false })
+    return holds.get(taskId)?.row
+  }
+
+  return {
+    async balanceOf(reader: Reader, account: string): Promise<Micros> {
+      const known = open?.balances.get(account)
+      return known ? (known.micros as Micros) : store.balanceOf(reader, account)
+    },
+
+    /** False, and nothing has moved: the account to be debited has less than that. */
+    async move(tx: Transaction, { debit, credit, amount }: { debit: string; credit: string; amount: number }) {
+      const batch = await current(tx)
+      const [from, to] = [await balance(tx, batch, debit), await balance(tx, batch, credit)]
+      if (from.micros < amount && debit !== 'external') return false
+      from.micros -= amount
+      to.micros += amount
+      tx.onUndo(() => {
+        from.micros += amount
+        to.micros -= amount
+      })
+      return true
+    },
+
+    /** The next transfer’s number in the ledger, and its leaf, which covers the number. */
+    async addLeaf(tx: Transaction, hashLeaf: (seq: number) => string): Promise<Leaf> {
+      const { first_seq, leaves } = await current(tx)
+      const seq = first_seq + leaves.length
+      const leaf_hash = hashLeaf(seq)
+      leaves.push(leaf_hash)
+      tx.onUndo(() => leaves.pop())
+      return { seq, leaf_hash }
+    },
+
+    holdOf,
+
+    async addHold(tx: Transaction, hold: { taskId: string; userId: string; amountMicros: number; at: string }) {
+      await store.insertHold(tx, hold)
+      const { holds } = await current(tx)
+      const { taskId: task_id, userId: user_id, amountMicros: amount_micros } = hold
+      const row = { task_id, user_id, amount_micros, settled_micros: 0, released_micros: 0 }
+      holds.set(task_id, { row, isChanged: false })
+      tx.onUndo(() => holds.delete(task_id))
+    },
+
+    async takeFromHold(tx: Transaction, taskId: string, part: { settledMicros: number; releasedMicros: number }) {
+      const { holds } = await current(tx)
+      await holdOf(tx, taskId)
+      const hold = holds.get(taskId)!
+      const { row, isChanged } = hold
+      row.settled_micros += part.settledMicros
+      row.released_micros += part.releasedMicros
+      hold.isChanged = true
+      tx.onUndo(() => {
+        row.settled_micros -= part.settledMicros
+        row.released_micros -= part.releasedMicros
+        hold.isChanged = isChanged
+      })
+    },
+  }
+}

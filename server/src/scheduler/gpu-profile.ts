@@ -1,0 +1,54 @@
+import type { MarketGpu } from '../gpus/gpu-registry.ts'
+
+/**
+ * All that decides whether a GPU can run a task, but for its price and what it does now: the same for many. Profiles are
+ * numbered, so that what is known of each can lie in arrays.
+ */
+export type Profile = {
+  readonly number: number
+  /** A copy of the first GPU that had it; what is particular to that one means nothing. */
+  readonly sample: MarketGpu
+}
+
+/** What the ranker chain (rankers.ts) reads of a GPU that is not its price, its record, its machine or what it does now. */
+export type ProfileFields = Pick<
+  MarketGpu,
+  'kind' | 'model' | 'vramGb' | 'region' | 'taskTypes' | 'modelFormats' | 'ownModels' | 'limits'
+>
+
+export function profileFieldsOf(gpu: MarketGpu): ProfileFields {
+  const { kind, model, vramGb, region, taskTypes, modelFormats, ownModels, limits } = gpu
+  return { kind, model, vramGb, region, taskTypes, modelFormats, ownModels, limits }
+}
+
+/** Lists are the same objects until they are reported anew, so this is quick. */
+export function hasFields(gpu: MarketGpu, fields: ProfileFields): boolean {
+  return (
+    gpu.limits === fields.limits &&
+    gpu.taskTypes === fields.taskTypes &&
+    gpu.modelFormats === fields.modelFormats &&
+    gpu.ownModels === fields.ownModels &&
+    gpu.region === fields.region &&
+    gpu.vramGb === fields.vramGb &&
+    gpu.model === fields.model &&
+    gpu.kind === fields.kind
+  )
+}
+
+export function createProfiles() {
+  const byKey = new Map<string, Profile>()
+  const all: Profile[] = []
+  return {
+    all: all as readonly Profile[],
+    of(gpu: MarketGpu, fields: ProfileFields): Profile {
+      // Whether the owner's lowest price is kept is seen GPU by GPU.
+      const key = JSON.stringify({ ...fields, limits: { ...fields.limits, min_price_per_hour: null } })
+      const known = byKey.get(key)
+      if (known) return known
+      const profile = { number: all.length, sample: { ...gpu } }
+      byKey.set(key, profile)
+      all.push(profile)
+      return profile
+    },
+  }
+}

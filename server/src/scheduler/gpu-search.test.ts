@@ -1,0 +1,272 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { micros } from '@orbyte/protocol'
+import { agentId, gpuId, marketGpu, orb, reportedDevice } from '../gpus/fixture-gpus.ts'
+import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { wanted } from './fixture-wanted.ts'
+import { GpuIndex } from './gpu-index.ts'
+import { type Choice, GpuSearch } from './gpu-search.ts'
+import { milliOn, priceOn } from './expected-cost.ts'
+import { judgeNow, nearEqualShare, type Wanted } from './matching.ts'
+import { wholeMilli } from './packing.ts'
+
+const nowMs = 1_800_000_000_000
+
+const anyGpu = fc.record({
+  agent: fc.integer({ min: 1, max: 5 }),
+  model: fc.constantFrom('RTX 4090', 'A100'),
+  vramGb: fc.constantFrom(8, 24, 80),
+  region: fc.constantFrom(null, 'eu'),
+  price: fc.oneof(fc.constantFrom(100_000, 101_000, 130_000), fc.integer({ min: 1, max: 300_000 })),
+  completed: fc.nat(20),
+  failed: fc.nat(5),
+  models: fc.constantFrom<'none' | 'cached' | 'loaded'>('none', 'cached', 'loaded'),
+  isShared: fc.boolean(),
+  freeMilli: fc.constantFrom(0, 100, 300, 650, 1_000, 1_000, 1_000),
+  minPrice: fc.constantFrom(null, null, null, 120_000),
+  ramGb: fc.constantFrom(16, 64),
+})
+type Any = typeof anyGpu extends fc.Arbitrary<infer T> ? T : never
+type Placed = { readonly gpu: MarketGpu; readonly freeMilli: number; readonly isShared: boolean }
+
+function placed(any: Any, number: number): Placed {
+  const gpu = marketGpu({
+    id: gpuId(number),
+    agentId: agentId(any.agent),
+    model: any.model,
+    vramGb: any.vramGb,
+    region: any.region,
+    priceMicrosPerHour: micros(any.price),
+    tasksCompleted: any.completed,
+    tasksFailed: any.failed,
+    ownModels: ['m'],
+    loadedModels: any.models === 'loaded' ? ['m', 'other'] : [],
+    cachedModels: any.models === 'none' ? [] : ['m'],
+    specs: specsWith(any.ramGb),
+    limits: { task_types: null, models: null, min_price_per_hour: any.minPrice === null ? null : micros(any.minPrice) },
+  })
+  return { gpu, isShared: any.isShared, freeMilli: any.isShared || any.freeMilli === 1_000 ? any.freeMilli : 0 }
+}
+
+const bySize = new Map<number, MarketGpu['specs']>()
+/** As in the registry: the same object until it is reported anew. */
+function specsWith(ramGb: number) {
+  const specs = bySize.get(ramGb) ?? { ...reportedDevice().specs, ram_gb: ramGb }
+  bySize.set(ramGb, specs)
+  return specs
+}
+
+const anyWanted = fc
+  .record({
+    minVram: fc.constantFrom(undefined, 10, 24),
+    region: fc.constantFrom(undefined, undefined, 'EU'),
+    minRam: fc.constantFrom(undefined, undefined, undefined, 32),
+    max: fc.constantFrom(null, null, 60_000, 101_000, 250_000),
+    model: fc.constantFrom(null, null, 'm'),
+    failed: fc.array(fc.integer({ min: 1, max: 30 }), { maxLength: 8 }),
+    size: fc.constantFrom<{ gpus: number; part: Wanted['part'] }>(
+      { gpus: 1, part: null },
+      { gpus: 2, part: null },
+      { gpus: 3, part: null },
+      { gpus: 1, part: { milli: 300, vramGb: 2 } },
+      { gpus: 1, part: { milli: 50, vramGb: 20 } },
+    ),
+  })
+  .map(({ minVram, region, minRam, max, model, failed, size }): Wanted => {
+    const requirements = {
+      ...(minVram && { min_vram_gb: minVram }),
+      ...(region && { region }),
+      ...(minRam && { min_ram_gb: minRam }),
+    }
+    return wanted({
+      key: JSON.stringify([requirements, model, size]),
+      requirements,
+      ...size,
+      modelName: model,
+      maxPriceMicrosPerHour: max === null ? null : micros(max),
+      failedGpus: new Map(failed.map((number) => [gpuId(number), nowMs + 1])),
+    })
+  })
+
+/** Every choice that is possible, found by trying all, and what it costs. */
+function allChoices(gpus: readonly Placed[], asked: Wanted) {
+  const { maxPriceMicrosPerHour: max } = asked
+  const free = gpus.filter(({ gpu, freeMilli, isShared }) => {
+    const isFree = asked.part === null ? freeMilli === wholeMilli : isShared && freeMilli >= milliOn(asked, gpu)
+    return isFree && judgeNow(anyPrice(asked), gpu, nowMs).rejection === null
+  })
+  const sets = subsets(
+    free.map(({ gpu }) => gpu),
+    asked.gpus,
+  )
+  return sets.filter((set) => {
+    const of = ({ agentId, model, vramGb, region, limits }: MarketGpu) => [
+      agentId,
+      model,
+      vramGb,
+      region,
+      limits.models,
+    ]
+    const isOneMachine = new Set(set.map((gpu) => JSON.stringify(of(gpu)))).size === 1
+    return isOneMachine && (max === null || set.reduce((sum, gpu) => sum + priceOn(asked, gpu), 0) <= max)
+  })
+}
+
+const anyPrice = (asked: Wanted): Wanted => ({ ...asked, maxPriceMicrosPerHour: null })
+const costOf = (gpus: readonly MarketGpu[], asked: Wanted) =>
+  gpus.reduce((sum, gpu) => sum - judgeNow(anyPrice(asked), gpu, nowMs).score, 0)
+
+function subsets(gpus: readonly MarketGpu[], size: number): MarketGpu[][] {
+  if (size === 0) return [[]]
+  return gpus.flatMap((gpu, index) => subsets(gpus.slice(index + 1), size - 1).map((rest) => [gpu, ...rest]))
+}
+
+function searchAmong(gpus: readonly Placed[]) {
+  const index = new GpuIndex()
+  for (const { gpu, ...availability } of gpus) index.put(gpu, { isThere: true, ...availability })
+  return { index, search: new GpuSearch(index) }
+}
+
+/** Numbers from 0 to below 1, the same for the same seed. */
+function numbers(seed: number) {
+  let state = seed
+  return () => (state = (state * 16_807 + 11) % 2_147_483_647) / 2_147_483_647
+}
+
+function expectBest(choice: Choice | null, gpus: readonly Placed[], asked: Wanted) {
+  const possible = allChoices(gpus, asked)
+  expect(choice === null).toBe(possible.length === 0)
+  if (!choice) return
+  const ids = (set: readonly MarketGpu[]) => set.map(({ id }) => id).sort()
+  expect(possible.map(ids)).toContainEqual(ids(choice.gpus))
+  const least = Math.min(...possible.map((set) => costOf(set, asked)))
+  expect(costOf(choice.gpus, asked)).toBeLessThanOrEqual(least * (1 + nearEqualShare) + 1e-9)
+}
+
+test('what is chosen fits and is free, and nothing that fits and is free costs less by more than the share', () => {
+  fc.assert(
+    fc.property(fc.array(anyGpu, { maxLength: 16 }), anyWanted, fc.nat(), (hardware, asked, seed) => {
+      const gpus = hardware.map(placed)
+      const { search } = searchAmong(gpus)
+      expectBest(search.choose(asked, { nowMs, random: numbers(seed) }), gpus, asked)
+    }),
+    { numRuns: 2_000 },
+  )
+})
+
+test('that holds after any sequence of changes: taken, given back, changed, removed', () => {
+  const anyChange = fc.record({ number: fc.nat(15), any: anyGpu, isGone: fc.constantFrom(false, false, true) })
+  const turns = fc.array(fc.tuple(fc.array(anyChange, { maxLength: 8 }), anyWanted), { minLength: 1, maxLength: 8 })
+  fc.assert(
+    fc.property(turns, fc.nat(), (given, seed) => {
+      const random = numbers(seed)
+      const { index, search } = searchAmong([])
+      const now = new Map<number, Placed>()
+      for (const [changes, asked] of given) {
+        for (const { number, any, isGone } of changes) {
+          const known = now.get(number)
+          if (isGone) {
+            now.delete(number)
+            index.remove(gpuId(number))
+            continue
+          }
+          const next = placed(any, number)
+          // As the registry does: the same object for as long as the GPU exists.
+          const gpu = known ? Object.assign(known.gpu, next.gpu) : next.gpu
+          now.set(number, { ...next, gpu })
+          index.put(gpu, { isThere: true, ...next })
+        }
+        search.arrived(asked)
+        expectBest(search.choose(asked, { nowMs, random }), [...now.values()], asked)
+      }
+    }),
+    { numRuns: 1_000 },
+  )
+})
+
+const best = (...gpus: MarketGpu[]) =>
+  searchAmong(gpus.map(free)).search.choose(wanted({ modelName: 'm' }), { nowMs, random: () => 0 })!.gpus[0]
+const free = (gpu: MarketGpu): Placed => ({ gpu, freeMilli: wholeMilli, isShared: false })
+const offer = (number: number, fields: Partial<MarketGpu>) =>
+  marketGpu({ id: gpuId(number), ownModels: ['m'], loadedModels: ['m'], priceMicrosPerHour: orb(1), ...fields })
+
+test('of two that are alike the cheaper is chosen', () => {
+  const [cheap, dear] = [offer(1, { priceMicrosPerHour: orb(1) }), offer(2, { priceMicrosPerHour: orb(1.1) })]
+  expect([best(cheap, dear), best(dear, cheap)]).toEqual([cheap, cheap])
+})
+
+test('one that has the model loaded is chosen before one that has to fetch it, unless that is much cheaper', () => {
+  const loaded = offer(1, {})
+  expect(best(loaded, offer(2, { loadedModels: [], priceMicrosPerHour: orb(0.9) }))).toBe(loaded)
+  const bargain = offer(3, { loadedModels: [], priceMicrosPerHour: orb(0.5) })
+  expect(best(loaded, bargain)).toBe(bargain)
+})
+
+test('one that ends attempts badly is chosen after one that does not, and a new one is not shut out', () => {
+  const [good, bad, fresh] = [
+    offer(1, { tasksCompleted: 99 }),
+    offer(2, { tasksCompleted: 50, tasksFailed: 50 }),
+    offer(3, {}),
+  ]
+  expect(best(bad, good)).toBe(good)
+  expect(best(bad, offer(4, { priceMicrosPerHour: orb(0.9) }))!.id).toBe(gpuId(4))
+  expect(best(fresh)).toBe(fresh)
+})
+
+test('among near-equals chance decides, so that each gets a turn', () => {
+  const alike = [1, 2, 3].map((number) => offer(number, { agentId: agentId(number) }))
+  const { search } = searchAmong(alike.map(free))
+  const random = numbers(7)
+  const chosen = Array.from({ length: 60 }, () => search.choose(wanted(), { nowMs, random })!.gpus[0]!.id)
+  for (const { id } of alike) expect(chosen.filter((each) => each === id).length).toBeGreaterThan(8)
+})
+
+test('where it costs nobody more, one GPU is taken from a machine that is in use, and several of a machine stay together', () => {
+  const machine = [1, 2].map((number) => offer(number, { agentId: agentId(1) }))
+  const alone = offer(3, { agentId: agentId(2), priceMicrosPerHour: micros(orb(1) + 1_000) })
+  const { search } = searchAmong([...machine, alone].map(free))
+  for (let count = 0; count < 20; count++) {
+    search.arrived(wanted({ key: 'two', gpus: 2 }))
+    search.arrived(wanted())
+  }
+  expect(search.choose(wanted(), { nowMs, random: () => 0 })!.gpus).toEqual([alone])
+  expect(search.choose(wanted({ key: 'two', gpus: 2 }), { nowMs, random: () => 0 })!.gpus).toEqual(machine)
+})
+
+test('where hardly any machine will do, the one that does is found, and none where none does', () => {
+  const fields = (number: number) => ({
+    agentId: agentId(number),
+    priceMicrosPerHour: micros(orb(1) + number * 20_000),
+  })
+  const gpus = Array.from({ length: 60 }, (_, number) =>
+    offer(number, { ...fields(number), specs: specsWith(number === 59 ? 64 : 16) }),
+  )
+  const { search } = searchAmong(gpus.map(free))
+  const needing = (ramGb: number) => wanted({ key: `ram ${ramGb}`, requirements: { min_ram_gb: ramGb } })
+  expect(search.choose(needing(32), { nowMs, random: () => 0 })!.gpus).toEqual([gpus[59]])
+  expect(search.choose(needing(128), { nowMs, random: () => 0 })).toBeNull()
+  expect(search.dearestFitting(needing(32), nowMs)).toBe(gpus[59]!.priceMicrosPerHour)
+  expect(search.dearestFitting(needing(128), nowMs)).toBeNull()
+})
+
+test('the dearest that fits, free or busy, is what a task may cost at most by default', () => {
+  const gpus = [1, 2, 3].map((number) => offer(number, { agentId: agentId(number), priceMicrosPerHour: orb(number) }))
+  const { index, search } = searchAmong(gpus.map(free))
+  index.put(gpus[2]!, { isThere: true, freeMilli: 0, isShared: false })
+  expect(search.dearestFitting(wanted(), nowMs)).toBe(orb(3))
+  expect(search.dearestFitting(wanted({ maxPriceMicrosPerHour: orb(2.5) }), nowMs)).toBe(orb(2))
+  index.put(gpus[2]!, { isThere: false, freeMilli: 0, isShared: false })
+  expect(search.dearestFitting(wanted(), nowMs)).toBe(orb(2))
+  index.remove(gpus[0]!.id)
+  index.remove(gpus[1]!.id)
+  expect(search.dearestFitting(wanted(), nowMs)).toBeNull()
+})
+
+test('a GPU that was asked for by name is the one that is chosen, or none', () => {
+  const gpus = [1, 2].map((number) => offer(number, { agentId: agentId(number) }))
+  const { index, search } = searchAmong(gpus.map(free))
+  const second = wanted({ requirements: { gpu_id: gpuId(2) } })
+  expect(search.choose(second, { nowMs, random: () => 0 })!.gpus).toEqual([gpus[1]])
+  index.put(gpus[1]!, { isThere: true, freeMilli: 0, isShared: false })
+  expect(search.choose(second, { nowMs, random: () => 0 })).toBeNull()
+})

@@ -1,0 +1,82 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { micros } from '@orbyte/protocol'
+import { gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
+import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { wanted } from './fixture-wanted.ts'
+import { countRejections, judgeFit, judgeNow, rejectionsOf, type Wanted } from './matching.ts'
+import { bestOf, countFree, rejectionCounts, surveyGpus, whyNotNow } from './survey.ts'
+
+const nowMs = 1_800_000_000_000
+const anyGpu = fc.record({
+  price: fc.integer({ min: 1, max: 9 }),
+  vramGb: fc.constantFrom(8, 24),
+  region: fc.constantFrom(null, 'eu'),
+  connected: fc.boolean(),
+  busy: fc.boolean(),
+  failed: fc.nat(3),
+  models: fc.constantFrom<string[]>([], ['m']),
+  offers: fc.boolean(),
+})
+type Any = typeof anyGpu extends fc.Arbitrary<infer T> ? T : never
+const gpuOf = ({ price, busy, failed, models, offers, ...fields }: Any, index: number): MarketGpu =>
+  marketGpu({
+    ...fields,
+    id: gpuId(index + 1),
+    priceMicrosPerHour: micros(price * 1_000),
+    attemptId: busy ? 'att_1' : null,
+    tasksFailed: failed,
+    ownModels: ['m'],
+    loadedModels: models,
+    taskTypes: offers ? ['text_generation'] : [],
+  })
+const anyWanted = fc
+  .record({
+    gpu: fc.constantFrom(undefined, undefined, 1, 2),
+    vram: fc.constantFrom(undefined, 20),
+    region: fc.constantFrom(undefined, 'eu'),
+    max: fc.constantFrom(null, 4_000),
+    model: fc.constantFrom(null, 'm', 'other'),
+  })
+  .map(({ gpu, vram, region, max, model }): Wanted => {
+    const requirements = {
+      ...(gpu && { gpu_id: gpuId(gpu) }),
+      ...(vram && { min_vram_gb: vram }),
+      ...(region && { region }),
+    }
+    return wanted({ requirements, modelName: model, maxPriceMicrosPerHour: max === null ? null : micros(max) })
+  })
+
+/** By what a profile is. */
+function groupsOf(gpus: readonly MarketGpu[]) {
+  const groups = new Map<string, MarketGpu[]>()
+  for (const gpu of gpus) {
+    const key = JSON.stringify([gpu.vramGb, gpu.region, gpu.taskTypes])
+    groups.set(key, [...(groups.get(key) ?? []), gpu])
+  }
+  return [...groups.values()].map((members) => ({ sample: members[0]!, gpus: members }))
+}
+
+test('a survey by profiles says of every GPU what the ranker chain says of it', () => {
+  fc.assert(
+    fc.property(fc.array(anyGpu, { maxLength: 20 }), anyWanted, (hardware, asked) => {
+      const gpus = hardware.map(gpuOf)
+      const survey = surveyGpus(asked, groupsOf(gpus), nowMs)
+      const verdicts = gpus.map((gpu) => judgeFit(asked, gpu, nowMs))
+      const fits = verdicts.filter(({ rejection }) => rejection === null)
+      expect(survey.gpus).toBe(gpus.length)
+      expect(new Set(survey.fitting)).toEqual(new Set(fits.map(({ gpu }) => gpu)))
+      for (const [index, gpu] of survey.fitting.entries())
+        expect(survey.costs[index]).toBeCloseTo(-judgeFit(asked, gpu, nowMs).score)
+      const now = survey.fitting.map((gpu) => judgeNow(asked, gpu, nowMs).rejection)
+      expect(whyNotNow(survey)).toEqual(now)
+      expect(countFree(asked, survey.fitting, nowMs)).toBe(now.filter((rejection) => rejection === null).length)
+      for (const { codes, gpus: alike } of survey.rejected)
+        for (const gpu of alike) expect(rejectionsOf(asked, gpu, nowMs).map(({ code }) => code)).toEqual(codes)
+      expect(rejectionCounts(survey)).toEqual(countRejections(verdicts.map(({ rejection }) => rejection)))
+      const costs = bestOf(survey, 3).map((gpu) => survey.costs[survey.fitting.indexOf(gpu)])
+      expect(costs).toEqual([...survey.costs].sort((a, b) => a - b).slice(0, 3))
+    }),
+    { numRuns: 1_000 },
+  )
+})
