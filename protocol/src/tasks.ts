@@ -131,10 +131,8 @@ export const Task = z
   .meta({ id: 'Task' })
 export type Task = z.output<typeof Task>
 
-const { id, title, status, cost, created_at } = taskFields
-export const TaskImages = z
-  .object({
-    ...{ id, title, status, cost, created_at },
+export const TaskImages = TaskSummary.pick({ id: true, title: true, status: true, cost: true, created_at: true })
+  .extend({
     prompt: z.string().nullable(),
     model: z.string().nullable().describe('The catalogue’s name of the model that made them.'),
     images: z.array(TaskFile).min(1),
