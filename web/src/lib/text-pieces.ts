@@ -4,8 +4,8 @@ export type Piece = { readonly id: number; readonly text: string }
 /** Of a longer text the end is shown: what a page holds has a limit, and all of it can be downloaded. */
 export const shownCharactersMax = 400_000
 const pieceCharacters = 4_000
-/** While a text grows, each addition lays out all that is shown: this much takes a few milliseconds, 400,000 characters took 50. */
-export const growingPiecesMax = 16
+/** While a text grows, each addition lays out all that is shown. Of 64,000 characters without a space that took too long for a frame. */
+export const growingPiecesMax = 8
 
 /** The pieces with `text` after them, without those at the beginning that are too many. Pieces that have not changed are the same. */
 export function withText(pieces: readonly Piece[], text: string): Piece[] {
