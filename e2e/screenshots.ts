@@ -31,7 +31,13 @@ async function picture(look: Look, of: Place['of']) {
     await page.goto(path)
     await settled(page)
     const file = `${name}-${look.theme}-${look.isPhone ? 'phone' : 'desktop'}.png`
-    await page.screenshot({ path: join(folder, file), fullPage: true })
+    // A window as high as the page: what is laid out only in view is in it, and what sticks to the window is at its edge.
+    const window = page.viewportSize()!
+    const height = await page.evaluate<number>('document.documentElement.scrollHeight')
+    await page.setViewportSize({ ...window, height: Math.max(window.height, height) })
+    await settled(page)
+    await page.screenshot({ path: join(folder, file) })
+    await page.setViewportSize(window)
     process.stdout.write(`${file}\n`)
   }
   for (const fault of faults) console.error(fault)
