@@ -11,8 +11,8 @@ export const defects: readonly Defect[] = [
     changes: [
       {
         file: 'server/src/scheduler/attempt-reports.ts',
-        replace: 'if (isOpen(active)) await end(active, message)\n    endings.free(active)',
-        by: 'active.standing = "open"\n    await end(active, message)\n    endings.free(active)',
+        replace: 'await ended(active)\n    if (!isOpen(active)) return\n    if (active.status',
+        by: 'await ended(active)\n    active.standing = "open"\n    if (active.status',
       },
       {
         file: 'server/src/scheduler/attempt-book.ts',
@@ -104,22 +104,11 @@ export const defects: readonly Defect[] = [
     replace: 'for (const entry of this.#entries.slice(0, this.#sentCount)) send(numbered(entry))',
     by: '',
   }),
-  {
-    name: 'take a result without the output before it',
-    changes: [
-      {
-        file: 'server/src/scheduler/attempt-endings.ts',
-        replace: '(await attempts.isOpenAs(tx, known)) && work(tx)',
-        by: 'work(tx)',
-      },
-      {
-        file: 'server/src/scheduler/attempt-reports.ts',
-        replace:
-          'if (active.status !== heard.status || active.outputLength < heard.outputLength || active.logLines < heard.logLines)',
-        by: 'if (active.status !== heard.status)',
-      },
-    ],
-  },
+  one('acknowledge output that could not be kept', {
+    file: 'server/src/scheduler/attempt-reports.ts',
+    replace: 'active.outputBytes -= bytes\n      throw error',
+    by: 'active.outputBytes -= bytes',
+  }),
   one('keep what an earlier attempt had put out', {
     file: 'server/src/tasks/attempt-service.ts',
     replace: "await events.append(tx, { type: 'output.reset', ...about(subject) })",
@@ -216,19 +205,4 @@ export const defects: readonly Defect[] = [
     replace: 'filter(({ waitUntilMs }) => waitUntilMs <= nowMs)',
     by: 'filter(({ waitUntilMs }) => waitUntilMs <= nowMs - 86_400_000)',
   }),
-  {
-    name: 'miss that a GPU is free again',
-    changes: [
-      {
-        file: 'server/src/scheduler/scheduler-service.ts',
-        replace: 'registry.onChange(wake)',
-        by: 'registry.onChange(() => {})',
-      },
-      {
-        file: 'server/src/scheduler/scheduler-service.ts',
-        replace: 'shares.forgetOld()\n    wake()',
-        by: 'shares.forgetOld()',
-      },
-    ],
-  },
 ]
