@@ -86,8 +86,8 @@ export const defects: readonly Defect[] = [
   },
   one('acknowledge before it is on the disk', {
     file: 'server/src/agents/agent-conversation.ts',
-    replace: 'await handle(message)\n',
-    by: 'void handle(message).catch(() => {})\n',
+    replace: 'await this.#owner.handle(message)\n',
+    by: 'void this.#owner.handle(message).catch(() => {})\n',
   }),
   one('acknowledge across a gap', {
     file: 'server/src/agents/agent-conversation.ts',
@@ -111,7 +111,7 @@ export const defects: readonly Defect[] = [
   }),
   one('keep what an earlier attempt had put out', {
     file: 'server/src/tasks/attempt-service.ts',
-    replace: "await events.append(tx, { type: 'output.reset', ...about(subject) })",
+    replace: "await tell(tx, subject, { type: 'output.reset', data: {} })",
     by: '',
   }),
   one('tell of a change before it is committed', {
