@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
-    include: ['{protocol,server,agent,sdk,cli,dev,simulation,bench,e2e,scripts,docs,examples}/**/*.test.ts'],
+    include: ['{protocol,server,agent,sdk,cli,web,dev,simulation,bench,e2e,scripts,docs,examples}/**/*.test.ts'],
     exclude: ['**/node_modules/**', '**/dist/**'],
     // Forks, because native modules and child processes live in the tests. Two, so that a machine with two cores is enough.
     pool: 'forks',

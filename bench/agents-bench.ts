@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Figure, median, say, table } from './figures.ts'
 import type { LoadProcess } from './load-process.ts'
+import { machineNow } from './machine.ts'
 import { startBenchMarket } from './market.ts'
 import { countOf } from './options.ts'
 import { buildPrograms, type Programs } from './programs.ts'
@@ -30,11 +31,13 @@ export async function runAgents(values: Record<string, string>): Promise<Figure[
   const crowd: Crowd = { agents, providers, tasks: countOf(values, 'tasks'), folder: values['folder'] }
   const programs = await buildPrograms(['market-process', 'load-process'])
   const runs: Run[] = []
+  say(`Before: ${await machineNow(crowd.folder)}`)
   try {
     for (let round = countOf(values, 'rounds'); round > 0; round--) runs.push(await runOnce(programs, crowd))
   } finally {
     await programs.remove()
   }
+  say(`After: ${await machineNow(crowd.folder)}`)
   const of = (measure: keyof Run) => median(runs.map((run) => run[measure]))
   const row = (name: string, measure: keyof Run) => [
     name,

@@ -32,6 +32,8 @@ export type MarketProcess = {
 }
 
 let server: Server | null = null
+/** Counted up to a transfer: to read all of them each time would cost more than the tasks. */
+let paid = { count: 0, seq: 0 }
 const inspector = new Session()
 
 const functions: MarketProcess = {
@@ -66,9 +68,13 @@ const functions: MarketProcess = {
 
   async settled() {
     const counted = await server!.context.database.read((reader) =>
-      reader.get<{ count: number }>(`SELECT count(*) AS count FROM transfers WHERE kind = 'settlement'`),
+      reader.get<{ count: number; seq: number | null }>(
+        `SELECT count(*) FILTER (WHERE kind = 'settlement') AS count, max(seq) AS seq FROM transfers WHERE seq > ?`,
+        paid.seq,
+      ),
     )
-    return counted!.count
+    paid = { count: paid.count + counted!.count, seq: counted!.seq ?? paid.seq }
+    return paid.count
   },
 
   async startProfile() {

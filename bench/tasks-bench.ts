@@ -1,5 +1,6 @@
 import { type Figure, median, say, table } from './figures.ts'
 import type { Latencies, LoadProcess } from './load-process.ts'
+import { machineNow } from './machine.ts'
 import { type BenchMarket, startBenchMarket } from './market.ts'
 import { countOf } from './options.ts'
 import { startPeers } from './peers.ts'
@@ -30,6 +31,7 @@ export async function runTasks(values: Record<string, string>): Promise<Figure[]
     const subject = { market, load, keys }
     await submit(subject, { ...few, tasks: warmUpTasks })
 
+    say(`Before: ${await machineNow(values['folder'])}`)
     const runs = new Map<string, Run[]>()
     const note = (name: string, run: Run) => runs.set(name, [...(runs.get(name) ?? []), run])
     for (let round = 0; round < rounds; round++) {
@@ -52,6 +54,7 @@ export async function runTasks(values: Record<string, string>): Promise<Figure[]
     say(
       table([['ms', 'p50', 'p99'], ...latencyRows('idle', idle), ...latencyRows(`${Math.round(rate)} a second`, half)]),
     )
+    say(`\nAfter: ${await machineNow(values['folder'])}`)
     if (values['profile']) say(`\n${await profile(subject, few)}`)
     return [
       { figure: 'tasks.single_per_s', value: perS(few.name), unit: '1/s' },

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { startNetwork } from '../dev/network.ts'
 import { type Look, logInAs, openBrowser, openWindow, settled } from './browser.ts'
-import { fillMarket, type Place } from './web-places.ts'
+import { fillMarket, personOf, type Place, visitors } from './web-places.ts'
 
 // A picture of every page of the built web app, in both themes, on a desktop and on a phone:
 //
@@ -16,9 +16,7 @@ const browser = await openBrowser()
 await mkdir(folder, { recursive: true })
 for (const theme of ['light', 'dark'] as const)
   for (const isPhone of [false, true]) {
-    await picture({ theme, isPhone }, 'everybody')
-    await picture({ theme, isPhone }, 'renter')
-    await picture({ theme, isPhone }, 'provider')
+    for (const visitor of visitors) await picture({ theme, isPhone }, visitor)
   }
 await browser.close()
 await network.close()
@@ -27,12 +25,19 @@ async function picture(look: Look, of: Place['of']) {
   const wanted = places.filter((place) => place.of === of && (names.length === 0 || names.includes(place.name)))
   if (wanted.length === 0) return
   const { page, context, faults } = await openWindow(browser, network.url, look)
-  if (of !== 'everybody') await logInAs(page, of === 'renter' ? network.alice : network.bob)
+  const person = personOf(of, network)
+  if (person) await logInAs(page, person)
   for (const { name, path } of wanted) {
     await page.goto(path)
     await settled(page)
     const file = `${name}-${look.theme}-${look.isPhone ? 'phone' : 'desktop'}.png`
-    await page.screenshot({ path: join(folder, file), fullPage: true })
+    // A window as high as the page: what is laid out only in view is in it, and what sticks to the window is at its edge.
+    const window = page.viewportSize()!
+    const height = await page.evaluate<number>('document.documentElement.scrollHeight')
+    await page.setViewportSize({ ...window, height: Math.max(window.height, height) })
+    await settled(page)
+    await page.screenshot({ path: join(folder, file) })
+    await page.setViewportSize(window)
     process.stdout.write(`${file}\n`)
   }
   for (const fault of faults) console.error(fault)

@@ -1,23 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Page } from 'playwright-core'
-import { connectAgent, deviceWire, newMachine } from '@orbyte/server/agents/fixture-agent.ts'
 import { type Network, startNetwork } from '../dev/network.ts'
 import { logInAs, openBrowser, openWindow, settled } from './browser.ts'
+import { firstLoadOf } from './first-load.ts'
+import { liveFigures } from './web-live-figures.ts'
 
 // Figures of the built web app on this machine, read from Chromium itself:
 //
-//   npx tsx e2e/web-figures.ts [SECONDS OF LIVE UPDATES]
+//   npx tsx e2e/web-figures.ts [SECONDS OF 200 LIVE UPDATES EACH: 300 unless given; 0: none]
 
 /** Kept by the page from its first moment. */
 const observers = `
-  globalThis.seen = { paintMs: 0, shift: 0, longestTaskMs: 0, interactionMs: 0 }
+  globalThis.seen = { paintMs: 0, shift: 0, longestTaskMs: 0, longTasks: 0, interactionMs: 0 }
   const observe = (type, look, more) => new PerformanceObserver((list) => list.getEntries().forEach(look)).observe({ type, buffered: true, ...more })
   observe('largest-contentful-paint', (entry) => (seen.paintMs = Math.max(seen.paintMs, entry.startTime)))
   observe('layout-shift', (entry) => { if (!entry.hadRecentInput) seen.shift += entry.value })
-  observe('longtask', (entry) => (seen.longestTaskMs = Math.max(seen.longestTaskMs, entry.duration)))
+  observe('longtask', (entry) => { seen.longTasks++; seen.longestTaskMs = Math.max(seen.longestTaskMs, entry.duration) })
   observe('event', (entry) => { if (entry.interactionId) seen.interactionMs = Math.max(seen.interactionMs, entry.duration) }, { durationThreshold: 16 })`
 
-const seconds = Number(process.argv[2] ?? 60)
+const seconds = Number(process.argv[2] ?? 300)
 const network = await startNetwork({ machines: ['RTX 4090:24'] })
 await network.gpusAvailable(1)
 const browser = await openBrowser()
@@ -26,7 +27,7 @@ try {
   await fill(network)
   await smooth('1,000 GPUs', '/market', null)
   await smooth('1,000 tasks', '/tasks', 'alice')
-  await live()
+  await liveFigures({ network, open: (path) => open(path, 'alice'), say, seconds })
 } finally {
   await browser.close()
   await network.close()
@@ -44,12 +45,13 @@ async function open(path: string, person: 'alice' | null): Promise<Page> {
 }
 
 async function paint(path: string) {
+  const { bytes } = await firstLoadOf(browser, { url: network.url, path })
   const page = await open(path, null)
   await page.getByRole('button', { name: /theme/ }).click()
   await sleep(300)
   const { paintMs, shift, interactionMs } = await page.evaluate<Seen>('seen')
   say(
-    `${path}: largest paint ${Math.round(paintMs)} ms, layout shift ${shift.toFixed(4)}, slowest interaction ${interactionMs} ms`,
+    `${path}: ${(bytes / 1_000).toFixed(1)} KB of JavaScript (gzip), largest paint ${Math.round(paintMs)} ms, layout shift ${shift.toFixed(4)}, slowest interaction ${interactionMs} ms`,
   )
   await page.context().close()
 }
@@ -95,63 +97,6 @@ async function smooth(what: string, path: string, person: 'alice' | null) {
 /** Chromium tells of tasks from 50 ms on. */
 function taskOf(ms: number): string {
   return ms === 0 ? 'below 50 ms' : `${Math.round(ms)} ms`
-}
-
-/** A machine whose side of the socket is spoken here writes the time, and the page looks how old it is when it is drawn. */
-async function live() {
-  const { alice, bob } = network
-  const { token } = await bob.client.agentTokens.create({ name: 'figures' })
-  const devices = [deviceWire({ uuid: 'GPU-figures', vram_mib: 1_000 * 1_024 })]
-  const machine = await connectAgent(network.url, newMachine(token), { devices })
-  const task = await alice.client.tasks.create({
-    task_type: 'other',
-    input_data: {},
-    requirements: { gpu_id: machine.gpuId },
-    max_price_per_hour: '9',
-  })
-  const start = await machine.begin()
-  const page = await open(`/tasks/${task.id}`, 'alice')
-  await page.evaluate(`
-    globalThis.ages = []
-    new MutationObserver(() => {
-      const text = document.querySelector('[data-testid=output]').innerText
-      const last = Number(text.slice(-14, -1))
-      if (last) ages.push(Date.now() - last)
-    }).observe(document.querySelector('[data-testid=output]'), { childList: true, characterData: true, subtree: true })`)
-  let offset = 0
-  const write = () => {
-    const text = `${Date.now()} `
-    const sent = machine.output(start, offset, text)
-    offset += text.length
-    return sent
-  }
-  for (let count = 0; count < 200; count++) {
-    await write()
-    await sleep(40)
-  }
-  const ages = (await page.evaluate<number[]>('ages')).sort((a, b) => a - b)
-  const at = (share: number) => ages[Math.floor(ages.length * share)]
-  say(`agent to DOM, ${ages.length} messages: p50 ${at(0.5)} ms, p99 ${at(0.99)} ms`)
-  await heavy(page, write)
-  await machine.disconnect()
-}
-
-async function heavy(page: Page, write: () => Promise<void>) {
-  const session = await page.context().newCDPSession(page)
-  const heapMb = async () => {
-    await session.send('HeapProfiler.collectGarbage')
-    return Math.round(((await session.send('Runtime.getHeapUsage')).usedSize / 1e6) * 10) / 10
-  }
-  const before = await heapMb()
-  const serverBefore = process.memoryUsage().rss
-  let sent = 0
-  for (const endMs = Date.now() + seconds * 1_000; Date.now() < endMs; sent++) {
-    void write()
-    await sleep(5)
-  }
-  say(
-    `${Math.round(sent / seconds)} updates a second for ${seconds} s: the page’s heap ${before} → ${await heapMb()} MB, this process ${Math.round((process.memoryUsage().rss - serverBefore) / 1e6)} MB more`,
-  )
 }
 
 function say(line: string) {

@@ -131,6 +131,16 @@ describe.skipIf(chromiumPath === null)(`in a browser${chromiumPath === null ? `:
     await page.getByRole('button', { name: 'Send the task' }).click()
     await page.waitForURL(/\/tasks\/task_/)
     await page.getByRole('img', { name: /a red circle/ }).waitFor({ timeout: 90_000 })
+    await statusIs(page, 'Completed')
+
+    await page.getByRole('link', { name: 'Tasks' }).first().click()
+    await page.getByRole('link', { name: 'Images', exact: true }).click()
+    await page.getByRole('img', { name: /^a red circle/ }).waitFor()
+    const saved = page.waitForEvent('download')
+    await page.getByRole('link', { name: /^Download a red circle/ }).click()
+    expect((await saved).suggestedFilename()).toMatch(/^task_.+\.png$/)
+    await page.getByRole('link', { name: 'a red circle', exact: true }).click()
+    await statusIs(page, 'Completed')
     expect(windows.flatMap(({ faults }) => faults)).toEqual([])
   })
 

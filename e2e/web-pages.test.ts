@@ -1,18 +1,26 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { gzipSync } from 'node:zlib'
 import type { AxeResults } from 'axe-core'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Network, startNetwork } from '../dev/network.ts'
 import { chromiumPath, logInAs, type Look, needsChromium, openBrowser, openWindow, settled } from './browser.ts'
-import { fillMarket, type Place } from './web-places.ts'
+import { firstLoadOf } from './first-load.ts'
+import { fillMarket, personOf, type Place, visitors } from './web-places.ts'
 
 // Every page, in both themes, on a desktop and on a phone; with a keyboard alone; and how much of it a browser has to load.
 
 let browser: Browser
 let network: Network
 let places: Place[]
+
+/** All four with WEB_LOOKS=all; without it the two that have nothing in common. */
+const looks: (Look & { name: string })[] = [
+  { name: 'a light desktop', theme: 'light' },
+  { name: 'a dark phone', theme: 'dark', isPhone: true },
+]
+if (process.env['WEB_LOOKS'] === 'all')
+  looks.push({ name: 'a dark desktop', theme: 'dark' }, { name: 'a light phone', theme: 'light', isPhone: true })
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const rules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']
@@ -31,10 +39,11 @@ async function faultsOf(page: Page): Promise<string[]> {
 
 async function eachPlace(look: Look, inspect: (page: Page) => Promise<string[]>): Promise<string[]> {
   const found: string[] = []
-  for (const of of ['everybody', 'renter', 'provider'] as const) {
+  for (const visitor of visitors) {
     const { page, context, faults } = await openWindow(browser, network.url, look)
-    if (of !== 'everybody') await logInAs(page, of === 'renter' ? network.alice : network.bob)
-    for (const place of places.filter((one) => one.of === of)) {
+    const person = personOf(visitor, network)
+    if (person) await logInAs(page, person)
+    for (const place of places.filter(({ of }) => of === visitor)) {
       await page.goto(place.path)
       await settled(page)
       for (const line of await inspect(page)) found.push(`${place.name}: ${line}`)
@@ -57,30 +66,15 @@ describe.skipIf(chromiumPath === null)(`in a browser${chromiumPath === null ? `:
     await network.close()
   })
 
-  test.for<Look & { name: string }>([
-    { name: 'a light desktop', theme: 'light' },
-    { name: 'a dark phone', theme: 'dark', isPhone: true },
-  ])('axe finds nothing wrong on any page, and none is too wide, on $name', async (look) => {
+  test.for(looks)('axe finds nothing wrong on any page, and none is too wide, on $name', async (look) => {
     expect(await eachPlace(look, faultsOf)).toEqual([])
   })
 
   test('the public pages load at most 150 KB of JavaScript, and nothing from elsewhere', async () => {
     for (const path of ['/', '/market']) {
-      const { page, context } = await openWindow(browser, network.url)
-      const foreign: string[] = []
-      page.on('request', (request) => {
-        if (!request.url().startsWith(network.url) && !request.url().startsWith('data:')) foreign.push(request.url())
-      })
-      const files: string[] = []
-      page.on('response', (response) => {
-        if (response.url().endsWith('.js')) files.push(response.url())
-      })
-      await page.goto(path)
-      await settled(page)
-      const sizes = await Promise.all(files.map((url) => gzipSize(url)))
-      expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(150_000)
+      const { bytes, foreign } = await firstLoadOf(browser, { url: network.url, path })
+      expect(bytes).toBeLessThan(150_000)
       expect(foreign).toEqual([])
-      await context.close()
     }
   })
 
@@ -148,9 +142,4 @@ async function tabTo(page: Page, ...names: string[]) {
     if (names.includes(name)) return
   }
   throw new Error(`Tab does not lead to ${names.join(' or ')}`)
-}
-
-async function gzipSize(url: string): Promise<number> {
-  const response = await fetch(url)
-  return gzipSync(Buffer.from(await response.arrayBuffer())).length
 }

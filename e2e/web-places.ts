@@ -1,7 +1,14 @@
-import type { Network } from '../dev/network.ts'
+import type { Network, Person } from '../dev/network.ts'
 
 /** Every page of the web app, as somebody who has used it for a while sees it. */
-export type Place = { name: string; path: string; of: 'everybody' | 'renter' | 'provider' }
+export type Place = { name: string; path: string; of: Visitor }
+export const visitors = ['everybody', 'renter', 'provider', 'newcomer'] as const
+type Visitor = (typeof visitors)[number]
+
+/** Who that is; null: nobody who is logged in. A newcomer has an account and nothing else. */
+export function personOf(visitor: Visitor, { alice, bob, carol }: Network): Person | null {
+  return { everybody: null, renter: alice, provider: bob, newcomer: carol }[visitor]
+}
 
 /** Sends a few tasks of every kind and outcome, and says where things are. */
 export async function fillMarket({ alice, bob, gpusAvailable }: Network, gpus: number): Promise<Place[]> {
@@ -69,6 +76,7 @@ function placesOf({ gpu, text, image, failed, vectors, review, running, waiting 
     { name: 'components', path: '/dev/ui', of: 'everybody' },
     { name: 'not-found', path: '/nowhere', of: 'everybody' },
     { name: 'tasks', path: '/tasks', of: 'renter' },
+    { name: 'images', path: '/images', of: 'renter' },
     { name: 'new-task', path: '/tasks/new', of: 'renter' },
     { name: 'task-text', path: `/tasks/${text}`, of: 'renter' },
     { name: 'task-image', path: `/tasks/${image}`, of: 'renter' },
@@ -87,5 +95,11 @@ function placesOf({ gpu, text, image, failed, vectors, review, running, waiting 
     { name: 'add-machine', path: '/gpus/add', of: 'provider' },
     { name: 'earnings', path: '/earnings', of: 'provider' },
     { name: 'payments-received', path: '/payments?side=received', of: 'provider' },
+    { name: 'tasks-empty', path: '/tasks', of: 'newcomer' },
+    { name: 'images-empty', path: '/images', of: 'newcomer' },
+    { name: 'my-gpus-empty', path: '/gpus', of: 'newcomer' },
+    { name: 'wallet-empty', path: '/wallet', of: 'newcomer' },
+    { name: 'payments-empty', path: '/payments', of: 'newcomer' },
+    { name: 'earnings-empty', path: '/earnings', of: 'newcomer' },
   ]
 }

@@ -8,7 +8,7 @@ test('what nobody says has a default that works', () => {
     ...{ mode: 'seeds', first: 1, count: 100, untilBroken: false },
     ...{ hours: 24, processes: 2, isJson: false },
   })
-  expect(of('--defects')).toMatchObject({ mode: 'defects', only: null, seedsMax: 30 })
+  expect(of('--defects')).toMatchObject({ mode: 'defects', only: null, seedsMax: 150 })
 })
 
 test('one seed is lived through, or printed', () => {

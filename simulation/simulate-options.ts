@@ -18,9 +18,9 @@ Looks for broken promises: the market and the agents, as they are, in simulated 
 
   npm run simulate -- [--seeds 100] [--first-seed 1] [--hours 24]     many worlds, one for each seed
   npm run simulate -- --seed 17 [--hours 24] --trace                  one of them, line by line
-  npm run simulate -- --defects [--defect "NAME"] [--seeds 30]        whether planted mistakes are found, and how soon
+  npm run simulate -- --defects [--defect "NAME"] [--seeds 150]        whether planted mistakes are found, and how soon
 
-  --seeds N         how many worlds; with --defects, how many before a mistake counts as not found (default 100; 30)
+  --seeds N         how many worlds; with --defects, how many before a mistake counts as not found (default 100; 150)
   --first-seed N    the first of them (default 1): other seeds are other worlds
   --seed N          this one only
   --hours N         how many simulated hours of trouble each has (default 24)
@@ -64,7 +64,7 @@ export function simulateOptions(args: readonly string[], cores: number): Simulat
   if (values.child) return { mode: 'child', ...common }
   if (values.defects || values.defect !== undefined) {
     refuse(values, ['seed', 'first-seed', 'trace', 'until-broken'], '--defects')
-    const seedsMax = number(values, 'seeds', { fallback: 30, lowest: 1, highest: 1e6 })
+    const seedsMax = number(values, 'seeds', { fallback: 150, lowest: 1, highest: 1e6 })
     return { mode: 'defects', only: values.defect ?? null, seedsMax, ...common }
   }
   if (values.seed !== undefined) {

@@ -131,6 +131,15 @@ export const Task = z
   .meta({ id: 'Task' })
 export type Task = z.output<typeof Task>
 
+export const TaskImages = TaskSummary.pick({ id: true, title: true, status: true, cost: true, created_at: true })
+  .extend({
+    prompt: z.string().nullable(),
+    model: z.string().nullable().describe('The catalogue’s name of the model that made them.'),
+    images: z.array(TaskFile).min(1),
+  })
+  .meta({ id: 'TaskImages' })
+export type TaskImages = z.output<typeof TaskImages>
+
 export const Offer = z
   .object({
     gpu_id: idOf('gpu'),
@@ -229,6 +238,15 @@ export const tasks = {
     access: 'user',
     input: z.strictObject({ ...pageInput, status: TaskStatus.optional(), task_type: TaskType.optional() }),
     output: pageOf(TaskSummary),
+    errors: ['invalid_cursor'],
+  }),
+  images: endpoint('GET /api/tasks/images', {
+    summary: 'The images that your tasks have made',
+    description:
+      'Task by task, newest first: those of type image_generation that have made some, or are making them, and whose data was not deleted.',
+    access: 'user',
+    input: z.strictObject(pageInput),
+    output: pageOf(TaskImages),
     errors: ['invalid_cursor'],
   }),
   create: endpoint('POST /api/tasks/', {

@@ -46,6 +46,7 @@ export const endpointTable = {
   },
   tasks: {
     list: { method: 'GET', path: '/api/tasks/', reply: 'json', idempotent: false },
+    images: { method: 'GET', path: '/api/tasks/images', reply: 'json', idempotent: false },
     create: { method: 'POST', path: '/api/tasks/', reply: 'json', idempotent: true },
     createBatch: { method: 'POST', path: '/api/tasks/batch', reply: 'json', idempotent: true },
     estimate: { method: 'POST', path: '/api/tasks/estimate', reply: 'json', idempotent: false },

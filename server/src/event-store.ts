@@ -1,6 +1,6 @@
 import type { EventType, MarketEvent } from '@orbyte/protocol'
 import { type Clock, isoFromMs } from './context.ts'
-import type { Reader, Row, Transaction } from './db/database.ts'
+import type { Reader, Row, Transaction, Value } from './db/database.ts'
 
 /** An event, with the users who may see it: their own tasks' and GPUs' events and no others. */
 export type NewEvent = {
@@ -119,15 +119,16 @@ export function createEventLog(clock: Clock): EventLog {
 async function store(tx: Transaction, events: readonly StoredEvent[]) {
   for (let first = 0; first < events.length;) {
     const { rows, sql } = events.length - first >= insertMany.rows ? insertMany : insertOne
-    const some = events.slice(first, first + rows)
-    const last = await tx.insert(sql, ...some.flatMap(valuesOf))
-    for (const [index, event] of some.entries()) event.cursor = last - (rows - 1 - index)
-    first += rows
+    const next = first + rows
+    const values: Value[] = []
+    for (let index = first; index < next; index++) {
+      const { type, at, task_id, attempt_id, user_id, provider_id, data } = events[index]!
+      values.push(type, at, task_id, attempt_id, user_id, provider_id, JSON.stringify(data))
+    }
+    const last = await tx.insert(sql, ...values)
+    for (let index = first; index < next; index++) events[index]!.cursor = last - (next - 1 - index)
+    first = next
   }
-}
-
-const valuesOf = ({ type, at, task_id, attempt_id, user_id, provider_id, data }: StoredEvent) => {
-  return [type, at, task_id, attempt_id, user_id, provider_id, JSON.stringify(data)]
 }
 
 function storedEvent(row: EventRow): StoredEvent {

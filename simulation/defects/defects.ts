@@ -11,8 +11,8 @@ export const defects: readonly Defect[] = [
     changes: [
       {
         file: 'server/src/scheduler/attempt-reports.ts',
-        replace: 'if (isOpen(active)) await end(active, message)\n    endings.free(active)',
-        by: 'active.standing = "open"\n    await end(active, message)\n    endings.free(active)',
+        replace: 'await ended(active)\n    if (!isOpen(active)) return\n    if (active.status',
+        by: 'await ended(active)\n    active.standing = "open"\n    if (active.status',
       },
       {
         file: 'server/src/scheduler/attempt-book.ts',
@@ -86,8 +86,8 @@ export const defects: readonly Defect[] = [
   },
   one('acknowledge before it is on the disk', {
     file: 'server/src/agents/agent-conversation.ts',
-    replace: 'await handle(message)\n',
-    by: 'void handle(message).catch(() => {})\n',
+    replace: 'await this.#owner.handle(message)\n',
+    by: 'void this.#owner.handle(message).catch(() => {})\n',
   }),
   one('acknowledge across a gap', {
     file: 'server/src/agents/agent-conversation.ts',
@@ -104,14 +104,14 @@ export const defects: readonly Defect[] = [
     replace: 'for (const entry of this.#entries.slice(0, this.#sentCount)) send(numbered(entry))',
     by: '',
   }),
-  one('take a result without the output before it', {
-    file: 'server/src/scheduler/attempt-endings.ts',
-    replace: '(await attempts.isOpenAs(tx, known)) && work(tx)',
-    by: 'work(tx)',
+  one('acknowledge output that could not be kept', {
+    file: 'server/src/scheduler/attempt-reports.ts',
+    replace: 'active.outputBytes -= bytes\n      throw error',
+    by: 'active.outputBytes -= bytes',
   }),
   one('keep what an earlier attempt had put out', {
     file: 'server/src/tasks/attempt-service.ts',
-    replace: "await events.append(tx, { type: 'output.reset', ...about(subject) })",
+    replace: "await tell(tx, subject, { type: 'output.reset', data: {} })",
     by: '',
   }),
   one('tell of a change before it is committed', {
@@ -205,19 +205,4 @@ export const defects: readonly Defect[] = [
     replace: 'filter(({ waitUntilMs }) => waitUntilMs <= nowMs)',
     by: 'filter(({ waitUntilMs }) => waitUntilMs <= nowMs - 86_400_000)',
   }),
-  {
-    name: 'miss that a GPU is free again',
-    changes: [
-      {
-        file: 'server/src/scheduler/scheduler-service.ts',
-        replace: 'registry.onChange(wake)',
-        by: 'registry.onChange(() => {})',
-      },
-      {
-        file: 'server/src/scheduler/scheduler-service.ts',
-        replace: 'shares.forgetOld()\n    wake()',
-        by: 'shares.forgetOld()',
-      },
-    ],
-  },
 ]

@@ -52,14 +52,16 @@ export function createOwners({ clock, random, asking, promises, machines, trace,
       }),
     maintain: (machine) =>
       onGpu(machine, 'sets maintenance', async ({ gpus }, gpu_id, caller) => {
+        const maintained = setsMaintenance(machine, gpu_id)
         await gpus.update(caller, { gpu_id, maintenance: true })
-        return () => maintained(machine, gpu_id)
+        return maintained
       }),
     reclaim: (machine) =>
       onGpu(machine, 'reclaims', async ({ gpus }, gpu_id, caller) => {
+        const maintained = setsMaintenance(machine, gpu_id)
         await gpus.reclaim(caller, gpu_id)
         return () => {
-          maintained(machine, gpu_id)
+          maintained()
           promises.owners.reclaimed(gpu_id)
         }
       }),
@@ -78,9 +80,12 @@ export function createOwners({ clock, random, asking, promises, machines, trace,
     },
   }
 
-  function maintained(machine: SimulatedMachine, gpuId: string) {
-    promises.owners.inMaintenance(gpuId, machine.ownerId)
-    clock.after(random.waitMs(pauseMs), () => endMaintenance(machine))
+  function setsMaintenance(machine: SimulatedMachine, gpuId: string): () => void {
+    const told = promises.owners.setsMaintenance(gpuId, machine.ownerId)
+    return () => {
+      told()
+      clock.after(random.waitMs(pauseMs), () => endMaintenance(machine))
+    }
   }
 
   /** Of all GPUs of the machine's owner. */

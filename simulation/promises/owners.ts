@@ -12,10 +12,11 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
   const pauses = new Map<string, { isTold: boolean }>()
   /** GPUs in maintenance: since when, on the market's clock, their owner knows that it is so. */
   const maintained = new Map<string, { ownerId: string; since: string }>()
-  /** How many of an owner's wishes to end maintenance have had no answer. */
-  const endings = new Map<string, number>()
+  /** An owner's wishes to end maintenance: how many there were, and how many have had no answer. */
+  const endings = new Map<string, { asked: number; unanswered: number }>()
   /** Attempts whose GPU was reclaimed, and when. */
   const toEnd = new Map<string, number>()
+  const endingsOf = (ownerId: string) => endings.get(ownerId) ?? { asked: 0, unanswered: 0 }
   const isBroken = (message: string) => broken('a GPU is its owner’s', message)
 
   runs.onBegin(({ process, attemptId, deviceUuid }) => {
@@ -52,16 +53,26 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
     /** The owner is about to say that the agent may go on. */
     resumesHere: (machine: string) => void pauses.delete(machine),
 
-    /** The market has told the owner that the GPU is in maintenance. */
-    inMaintenance(gpuId: string, ownerId: string) {
-      if ((endings.get(ownerId) ?? 0) > 0) return
-      maintained.set(gpuId, { ownerId, since: new Date(epochMs + clock.nowMs()).toISOString() })
+    /**
+     * The owner is about to set a GPU into maintenance. To be called when the market has told them that it is. Where they have asked
+     * for the end of it meanwhile, nobody knows which of both came first.
+     */
+    setsMaintenance(gpuId: string, ownerId: string): () => void {
+      const { asked, unanswered } = endingsOf(ownerId)
+      return () => {
+        if (unanswered > 0 || endingsOf(ownerId).asked > asked) return
+        maintained.set(gpuId, { ownerId, since: new Date(epochMs + clock.nowMs()).toISOString() })
+      }
     },
     /** The owner is about to end maintenance of all GPUs. To be called with the answer. */
     endsMaintenance(ownerId: string): () => void {
       for (const [gpuId, one] of maintained) if (one.ownerId === ownerId) maintained.delete(gpuId)
-      endings.set(ownerId, (endings.get(ownerId) ?? 0) + 1)
-      return () => void endings.set(ownerId, endings.get(ownerId)! - 1)
+      const { asked, unanswered } = endingsOf(ownerId)
+      endings.set(ownerId, { asked: asked + 1, unanswered: unanswered + 1 })
+      return () => {
+        const now = endingsOf(ownerId)
+        endings.set(ownerId, { ...now, unanswered: now.unanswered - 1 })
+      }
     },
 
     /** The market has told the owner that the GPU is theirs again: what ran there ends now, uncharged. */

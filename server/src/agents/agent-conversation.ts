@@ -2,7 +2,7 @@ import { AgentMessage, agentProtocolVersion, isTooDeep, ServerMessage, wireEncod
 import type { Context } from '../context.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { Connection } from './agent-connections.ts'
-import { createThrottle, createValve } from './agent-intake.ts'
+import { Throttle, Valve } from './agent-intake.ts'
 import type { AgentService } from './agent-service.ts'
 import type { StoredAgent } from './agent-store.ts'
 
@@ -45,97 +45,131 @@ const encodeMessage = wireEncoder(ServerMessage)
 
 /** The server's side of the dialogue of protocol/agent-messages.ts, on a socket that has just opened. */
 export function converse(socket: AgentSocket, context: Context, parts: ConversationParts): Conversation {
-  const { agents } = parts
-  const nonce = Buffer.from(context.random.bytes(24)).toString('base64url')
-  const connection: Connection = {
-    send(message) {
-      if (!socket.isOpen()) return false
-      if (socket.bufferedBytes() > bufferedBytesMax) socket.terminate()
-      else socket.send(JSON.stringify(encodeMessage(message)))
-      return true
-    },
-    close() {
-      hungUp = true
-      socket.close(1000)
-    },
-    finished: () => inbox.finished(),
-  }
-  let hungUp = false
-  let agent: StoredAgent | null = null
-  let greeting = false
-  const valve = createValve(socket)
-  const throttle = createThrottle(context.clock, valve, context.config.limits.agentMessagesPerSecondMax)
-  const noHello = context.clock.after(helloMs, () => refuse('no_hello', 'The agent did not say hello in time.', true))
+  return new AgentConversation(socket, context, parts)
+}
 
-  function refuse(code: string, message: string, retry: boolean) {
-    connection.send({ type: 'refused', code, message, retry })
-    hungUp = true
-    socket.close(1008)
-    if (agent) agents.disconnected(agent.id, connection)
+/** A class, because there are thousands at once: methods are there once, closures would be for each. */
+class AgentConversation implements Conversation, Connection, InboxOwner {
+  readonly #socket: AgentSocket
+  readonly #context: Context
+  readonly #parts: ConversationParts
+  readonly #nonce: string
+  readonly #valve: Valve
+  readonly #throttle: Throttle
+  readonly #inbox: Inbox
+  /** Null: it has been said. */
+  #noHello: (() => void) | null
+  #hungUp = false
+  #agent: StoredAgent | null = null
+
+  constructor(socket: AgentSocket, context: Context, parts: ConversationParts) {
+    this.#socket = socket
+    this.#context = context
+    this.#parts = parts
+    this.#nonce = Buffer.from(context.random.bytes(24)).toString('base64url')
+    this.#valve = new Valve(socket)
+    this.#throttle = new Throttle(context.clock, this.#valve, context.config.limits.agentMessagesPerSecondMax)
+    this.#inbox = new Inbox(this)
+    this.#noHello = context.clock.after(helloMs, () =>
+      this.#refuse('no_hello', 'The agent did not say hello in time.', true),
+    )
+    this.send({ type: 'challenge', protocol_version: agentProtocolVersion, nonce: this.#nonce })
   }
 
-  async function greet(hello: Extract<AgentMessage, { type: 'hello' }>) {
-    greeting = true
-    noHello()
-    const found = await agents.identify(hello, nonce)
-    if ('type' in found) return refuse(found.code, found.message, found.retry)
-    await agents.welcome(found, hello, connection)
-    agent = found
+  send(message: ServerMessage): boolean {
+    if (!this.#socket.isOpen()) return false
+    if (this.#socket.bufferedBytes() > bufferedBytesMax) this.#socket.terminate()
+    else this.#socket.send(JSON.stringify(encodeMessage(message)))
+    return true
+  }
+
+  close() {
+    this.#hungUp = true
+    this.#socket.close(1000)
+  }
+
+  finished(): Promise<void> {
+    return this.#inbox.finished()
+  }
+
+  received(text: string | null) {
+    if (this.#hungUp) return
+    const agent = this.#agent
+    const tooLong = agent === null && text !== null && text.length > helloCharactersMax
+    const message = text === null || tooLong ? null : parse(text)
+    if (!message) return this.#refuse('invalid_message', 'That is not a message of the agent protocol.', true)
+    if (agent && message.type !== 'hello') {
+      this.#parts.agents.heard(agent.id)
+      this.#throttle.count()
+      return this.#inbox.receive(message, text!.length)
+    }
+    if (this.#noHello === null || message.type !== 'hello')
+      return this.#refuse('hello_expected', 'The first message has to be hello, once.', true)
+    // Nothing more is read until the hello has been dealt with.
+    this.#valve.shut('hello')
+    this.#greet(message).catch((error: unknown) => {
+      this.#context.log.error({ error }, 'an agent could not be let in')
+      this.#refuse('not_handled', 'The market could not let the agent in. Come back later.', true)
+    })
+  }
+
+  closed() {
+    this.#noHello?.()
+    this.#throttle.stop()
+    if (this.#agent) this.#parts.agents.disconnected(this.#agent.id, this)
+  }
+
+  isLetIn(): boolean {
+    return this.#agent !== null
+  }
+
+  async #greet(hello: Extract<AgentMessage, { type: 'hello' }>) {
+    const { agents } = this.#parts
+    this.#noHello?.()
+    this.#noHello = null
+    const found = await agents.identify(hello, this.#nonce)
+    if ('type' in found) return this.#refuse(found.code, found.message, found.retry)
+    await agents.welcome(found, hello, this)
+    this.#agent = found
     // A market that was restarted has acknowledged nothing, and the one before it has.
-    inbox.startAt(Math.max(agents.ackedSeq(found.id), hello.acked_seq))
+    this.#inbox.startAt(Math.max(agents.ackedSeq(found.id), hello.acked_seq))
     // It may have gone while it was let in.
-    if (!socket.isOpen()) return agents.disconnected(found.id, connection)
-    valve.open('hello')
+    if (!this.#socket.isOpen()) return agents.disconnected(found.id, this)
+    this.#valve.open('hello')
   }
 
-  const inbox = createInbox({
-    handle: (message) => dispatch(message, agent!, parts),
-    acknowledge(seq) {
-      agents.acknowledge(agent!.id, seq)
-      connection.send({ type: 'ack', seq })
-    },
-    pause: () => valve.shut('disk'),
-    resume: () => valve.open('disk'),
-    missed(seq) {
-      refuse(
-        'message_missing',
-        `Message ${seq} has not arrived. Come back and send again what was not acknowledged.`,
-        true,
-      )
-    },
-    failed(error) {
-      context.log.error({ error, agent_id: agent?.id }, 'a message of an agent could not be handled')
-      refuse('not_handled', 'The market could not keep that. Come back and send it again.', true)
-    },
-  })
+  #refuse(code: string, message: string, retry: boolean) {
+    this.send({ type: 'refused', code, message, retry })
+    this.#hungUp = true
+    this.#socket.close(1008)
+    if (this.#agent) this.#parts.agents.disconnected(this.#agent.id, this)
+  }
 
-  connection.send({ type: 'challenge', protocol_version: agentProtocolVersion, nonce })
-  return {
-    received(text) {
-      if (hungUp) return
-      const tooLong = agent === null && text !== null && text.length > helloCharactersMax
-      const message = text === null || tooLong ? null : parse(text)
-      if (!message) return refuse('invalid_message', 'That is not a message of the agent protocol.', true)
-      if (agent && message.type !== 'hello') {
-        agents.heard(agent.id)
-        throttle.count()
-        return inbox.receive(message, text!.length)
-      }
-      if (greeting || message.type !== 'hello')
-        return refuse('hello_expected', 'The first message has to be hello, once.', true)
-      // Nothing more is read until the hello has been dealt with.
-      valve.shut('hello')
-      greet(message).catch((error: unknown) => {
-        context.log.error({ error }, 'an agent could not be let in')
-        refuse('not_handled', 'The market could not let the agent in. Come back later.', true)
-      })
-    },
-    closed() {
-      noHello()
-      throttle.stop()
-      if (agent) agents.disconnected(agent.id, connection)
-    },
-    isLetIn: () => agent !== null,
+  handle(message: Said): Promise<void> {
+    return dispatch(message, this.#agent!, this.#parts)
+  }
+
+  acknowledge(seq: number) {
+    this.#parts.agents.acknowledge(this.#agent!.id, seq)
+    this.send({ type: 'ack', seq })
+  }
+
+  pause() {
+    this.#valve.shut('disk')
+  }
+
+  resume() {
+    this.#valve.open('disk')
+  }
+
+  missed(seq: number) {
+    const message = `Message ${seq} has not arrived. Come back and send again what was not acknowledged.`
+    this.#refuse('message_missing', message, true)
+  }
+
+  failed(error: unknown) {
+    this.#context.log.error({ error, agent_id: this.#agent?.id }, 'a message of an agent could not be handled')
+    this.#refuse('not_handled', 'The market could not keep that. Come back and send it again.', true)
   }
 }
 
@@ -177,81 +211,94 @@ function dispatch(message: Said, agent: StoredAgent, { agents, scheduler }: Conv
 
 /** What an agent says once it has been let in. */
 type Said = Exclude<AgentMessage, { type: 'hello' }>
-type Inbox = {
-  handle: (message: Said) => Promise<void>
-  acknowledge: (seq: number) => void
-  pause: () => void
-  resume: () => void
+type InboxOwner = {
+  handle(message: Said): Promise<void>
+  acknowledge(seq: number): void
+  pause(): void
+  resume(): void
   /** The message with this number has got lost on its way. */
-  missed: (seq: number) => void
-  failed: (error: unknown) => void
+  missed(seq: number): void
+  failed(error: unknown): void
 }
+/** A message that is not dealt with, or that waits for one before it. `work`: null once it is done. */
+type Entry = { readonly seq: number | null; readonly characters: number; work: Promise<void> | null }
 
 /**
  * Handles messages in order and acknowledges what is durable. A handler is called as soon as its message is here, so that one
  * commit holds many; an acknowledgement waits for all before it. Nothing is acknowledged across a gap: the agent would forget
  * what never arrived.
  */
-function createInbox({ handle, acknowledge, pause, resume, missed, failed }: Inbox) {
-  const unfinished: { seq: number | null; done: boolean; characters: number }[] = []
-  const onTheirWay = new Set<Promise<void>>()
-  let lastSeq = 0
-  let broken = false
-  let paused = false
-  let characters = 0
+class Inbox {
+  readonly #owner: InboxOwner
+  readonly #entries: Entry[] = []
+  #lastSeq = 0
+  #broken = false
+  #paused = false
+  #characters = 0
 
-  const isOver = (share: number) =>
-    unfinished.length >= unfinishedMax.messages * share || characters >= unfinishedMax.characters * share
+  constructor(owner: InboxOwner) {
+    this.#owner = owner
+  }
 
-  function settle() {
+  startAt(seq: number) {
+    this.#lastSeq = seq
+  }
+
+  /** `characters`: the message's, on the wire. */
+  receive(message: Said, characters: number) {
+    if (this.#broken) return
+    const seq = 'seq' in message ? message.seq : null
+    const lastSeq = this.#lastSeq
+    if (seqBefore(message) > lastSeq) {
+      this.#broken = true
+      return this.#owner.missed(lastSeq + 1)
+    }
+    const entry: Entry = { seq, characters, work: null }
+    this.#characters += characters
+    this.#entries.push(entry)
+    if (seq !== null && seq <= lastSeq) return this.#settle()
+    if (seq !== null) this.#lastSeq = seq
+    entry.work = this.#finish(message, entry)
+    if (this.#isOver(1) && !this.#paused) {
+      this.#paused = true
+      this.#owner.pause()
+    }
+  }
+
+  /** Resolves once everything that was received has been handled. */
+  async finished(): Promise<void> {
+    await Promise.all(this.#entries.flatMap(({ work }) => work ?? []))
+  }
+
+  async #finish(message: Said, entry: Entry) {
+    try {
+      await this.#owner.handle(message)
+      entry.work = null
+      this.#settle()
+    } catch (error) {
+      this.#broken = true
+      this.#owner.failed(error)
+    }
+  }
+
+  #settle() {
     let seq: number | null = null
-    while (unfinished[0]?.done) {
-      const entry = unfinished.shift()!
-      characters -= entry.characters
+    while (this.#entries[0]?.work === null) {
+      const entry = this.#entries.shift()!
+      this.#characters -= entry.characters
       seq = entry.seq ?? seq
     }
-    if (seq !== null && !broken) acknowledge(seq)
-    if (paused && !isOver(0.5)) {
-      paused = false
-      resume()
+    if (seq !== null && !this.#broken) this.#owner.acknowledge(seq)
+    if (this.#paused && !this.#isOver(0.5)) {
+      this.#paused = false
+      this.#owner.resume()
     }
   }
 
-  async function finish(message: Said, entry: { done: boolean }) {
-    try {
-      await handle(message)
-      entry.done = true
-      settle()
-    } catch (error) {
-      broken = true
-      failed(error)
-    }
-  }
-
-  return {
-    startAt: (seq: number) => (lastSeq = seq),
-    /** `size`: the message's characters on the wire. */
-    receive(message: Said, size: number) {
-      if (broken) return
-      const seq = 'seq' in message ? message.seq : null
-      if (seqBefore(message) > lastSeq) {
-        broken = true
-        return missed(lastSeq + 1)
-      }
-      const entry = { seq, done: seq !== null && seq <= lastSeq, characters: size }
-      characters += size
-      unfinished.push(entry)
-      if (entry.done) return settle()
-      if (seq !== null) lastSeq = seq
-      const work: Promise<void> = finish(message, entry).finally(() => onTheirWay.delete(work))
-      onTheirWay.add(work)
-      if (isOver(1) && !paused) {
-        paused = true
-        pause()
-      }
-    },
-    /** Resolves once everything that was received has been handled. */
-    finished: async () => void (await Promise.all(onTheirWay)),
+  #isOver(share: number): boolean {
+    return (
+      this.#entries.length >= unfinishedMax.messages * share || this.#characters >= unfinishedMax.characters * share
+    )
   }
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { manualClock } from '../manual-clock.ts'
-import { createThrottle, createValve } from './agent-intake.ts'
+import { Throttle, Valve } from './agent-intake.ts'
 
 function socket() {
   const calls: string[] = []
@@ -9,7 +9,7 @@ function socket() {
 
 test('a socket is read from once no reason against it is left', () => {
   const read = socket()
-  const valve = createValve(read)
+  const valve = new Valve(read)
   valve.shut('disk')
   valve.shut('throttle')
   valve.shut('disk')
@@ -23,7 +23,7 @@ test('a socket is read from once no reason against it is left', () => {
 test('ten seconds’ worth of messages come at once, then as many as there is time for', () => {
   const clock = manualClock(0)
   const read = socket()
-  const throttle = createThrottle(clock, createValve(read), 100)
+  const throttle = new Throttle(clock, new Valve(read), 100)
   for (let messages = 0; messages < 1_000; messages++) throttle.count()
   expect(read.calls).toEqual([])
   for (let messages = 0; messages < 5; messages++) throttle.count()
@@ -38,7 +38,7 @@ test('ten seconds’ worth of messages come at once, then as many as there is ti
 
 test('a throttle of nothing lets everything through', () => {
   const read = socket()
-  const throttle = createThrottle(manualClock(0), createValve(read), 0)
+  const throttle = new Throttle(manualClock(0), new Valve(read), 0)
   for (let messages = 0; messages < 100_000; messages++) throttle.count()
   expect(read.calls).toEqual([])
 })

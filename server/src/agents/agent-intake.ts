@@ -1,20 +1,29 @@
 import type { Clock } from '../context.ts'
 
+const none: readonly never[] = []
+
 /** The part of a socket that can be read from, or not. */
 export type Readable = { pause(): void; resume(): void }
-export type Valve = ReturnType<typeof createValve>
 
 /** Reads from a socket unless there is a reason not to; there may be several at once. */
-export function createValve(socket: Readable) {
-  const reasons = new Set<string>()
-  return {
-    shut(reason: string) {
-      if (reasons.size === 0) socket.pause()
-      reasons.add(reason)
-    },
-    open(reason: string) {
-      if (reasons.delete(reason) && reasons.size === 0) socket.resume()
-    },
+export class Valve {
+  readonly #socket: Readable
+  #reasons: readonly string[] = none
+
+  constructor(socket: Readable) {
+    this.#socket = socket
+  }
+
+  shut(reason: string) {
+    if (this.#reasons.includes(reason)) return
+    if (this.#reasons.length === 0) this.#socket.pause()
+    this.#reasons = [...this.#reasons, reason]
+  }
+
+  open(reason: string) {
+    if (!this.#reasons.includes(reason)) return
+    this.#reasons = this.#reasons.length === 1 ? none : this.#reasons.filter((other) => other !== reason)
+    if (this.#reasons.length === 0) this.#socket.resume()
   }
 }
 
@@ -25,23 +34,37 @@ const burstSeconds = 10
  * Lets `perSecond` messages through on average (a token bucket). Who sends more is read more slowly, and waits: nothing is lost,
  * and nobody else waits with them. 0: as many as come.
  */
-export function createThrottle(clock: Clock, valve: Valve, perSecond: number) {
-  const most = perSecond * burstSeconds
-  let tokens = most
-  let filledMs = clock.now()
-  let cancel = () => {}
-  return {
-    /** A message has arrived. */
-    count() {
-      if (perSecond === 0) return
-      const nowMs = clock.now()
-      tokens = Math.min(most, tokens + ((nowMs - filledMs) * perSecond) / 1_000) - 1
-      filledMs = nowMs
-      if (tokens >= 0) return
-      valve.shut('throttle')
-      cancel()
-      cancel = clock.after(Math.ceil((-tokens / perSecond) * 1_000), () => valve.open('throttle'))
-    },
-    stop: () => cancel(),
+export class Throttle {
+  readonly #clock: Clock
+  readonly #valve: Valve
+  readonly #perSecond: number
+  #tokens: number
+  #filledMs: number
+  #cancel: (() => void) | null = null
+
+  constructor(clock: Clock, valve: Valve, perSecond: number) {
+    this.#clock = clock
+    this.#valve = valve
+    this.#perSecond = perSecond
+    this.#tokens = perSecond * burstSeconds
+    this.#filledMs = clock.now()
+  }
+
+  /** A message has arrived. */
+  count() {
+    const perSecond = this.#perSecond
+    if (perSecond === 0) return
+    const nowMs = this.#clock.now()
+    const filled = this.#tokens + ((nowMs - this.#filledMs) * perSecond) / 1_000
+    this.#tokens = Math.min(perSecond * burstSeconds, filled) - 1
+    this.#filledMs = nowMs
+    if (this.#tokens >= 0) return
+    this.#valve.shut('throttle')
+    this.stop()
+    this.#cancel = this.#clock.after(Math.ceil((-this.#tokens / perSecond) * 1_000), () => this.#valve.open('throttle'))
+  }
+
+  stop() {
+    this.#cancel?.()
   }
 }

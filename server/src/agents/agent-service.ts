@@ -46,14 +46,14 @@ export async function createAgentService(context: Context, parts: Parts) {
 
   /** Lets an agent in: its devices become GPUs, its attempts are compared with the market's. */
   async function welcome(agent: store.StoredAgent, hello: Hello, connection: Connection): Promise<void> {
-    while (connections.isConnected(agent.id)) await replaceConnection(agent.id)
+    for (let left = leaveEarlier(agent.id); left; left = leaveEarlier(agent.id)) await left
     const bound = await database.transaction(async (tx) => {
       await store.putAgent(tx, agent)
       return gpus.bindDevices(tx, report(agent, hello.devices))
     })
     const attempts = await scheduler.reconcile(agent.id, hello.attempts)
     // Two may be let in at the same moment: there is no pause between the last look and the entry below.
-    while (connections.isConnected(agent.id)) await replaceConnection(agent.id)
+    for (let left = leaveEarlier(agent.id); left; left = leaveEarlier(agent.id)) await left
     acked.begin(agent.id, hello.instance)
     assigned.note(bound.gpus)
     connection.send({
@@ -74,12 +74,14 @@ export async function createAgentService(context: Context, parts: Parts) {
     scheduler.wake()
   }
 
-  /** The newest connection of an agent wins. What the one before has said is dealt with first, so that nothing counts twice. */
-  async function replaceConnection(agentId: string): Promise<void> {
-    const old = connections.get(agentId)!
+  /**
+   * The newest connection of an agent wins. What was said on those before is dealt with first, so that nothing counts twice, and
+   * nothing is taken as kept that is still on its way to the disk: that is what the result waits for; undefined: it is done.
+   */
+  function leaveEarlier(agentId: string): Promise<void> | undefined {
+    connections.get(agentId)?.close()
     connections.delete(agentId)
-    old.close()
-    await old.finished()
+    return connections.left(agentId)
   }
 
   async function devices(agent: store.StoredAgent, message: AgentMessageOf<'devices'>) {

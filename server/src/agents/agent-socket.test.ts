@@ -292,11 +292,8 @@ test('sockets on which nobody says hello do not take the place of others', async
   await small.close()
 })
 
-test('an agent that was let in is none of those that are counted', async () => {
+test('an agent that was let in is none of those that are counted, though it says nothing more', async () => {
   const agents = []
-  for (let index = 0; index < 130; index++) {
-    agents.push(await market.connect(newMachine(token), []))
-    await agents.at(-1)!.heartbeat()
-  }
+  for (let index = 0; index < 130; index++) agents.push(await market.connect(newMachine(token), []))
   expect(agents.every((agent) => agent.isOpen())).toBe(true)
 })

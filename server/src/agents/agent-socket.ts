@@ -19,8 +19,12 @@ export function agentDoor(context: Context, parts: ConversationParts): SocketDoo
     messageBytesMax: agentMessageBytesMax,
     admit: (network) => strangers.come(network),
     connect(opened, { raw, left }) {
-      const conversation = connect(opened, raw, (agent) => converse(agent, context, parts))
-      watchStranger(raw, conversation, { known: left, tooMuch: () => opened.terminate() })
+      const stopCounting = countBytes(raw, () => opened.terminate())
+      const letIn = () => {
+        stopCounting()
+        left()
+      }
+      connect(opened, raw, { begin: (agent) => converse(agent, context, parts), letIn })
     },
   }
 }
@@ -49,42 +53,74 @@ function createStrangers() {
   }
 }
 
-type Stranger = { readonly known: () => void; readonly tooMuch: () => void }
-
 /** A message is in memory while it arrives, before anybody looks at it: that much is for agents only. */
-function watchStranger(socket: Duplex, conversation: Conversation, { known, tooMuch }: Stranger) {
+function countBytes(socket: Duplex, tooMuch: () => void): () => void {
   let bytes = 0
-  const look = (data: Buffer) => {
+  const count = (data: Buffer) => {
     bytes += data.length
-    if (conversation.isLetIn()) {
-      socket.off('data', look)
-      known()
-    } else if (bytes > strangersMax.bytesEach) tooMuch()
+    if (bytes > strangersMax.bytesEach) tooMuch()
   }
-  socket.on('data', look)
+  socket.on('data', count)
+  return () => socket.off('data', count)
 }
 
-function connect(socket: WebSocket, stream: Duplex, begin: (agent: AgentSocket) => Conversation): Conversation {
-  const conversation = begin({
-    isOpen: () => socket.readyState === socket.OPEN,
-    bufferedBytes: () => socket.bufferedAmount,
-    send(text) {
-      gather(stream)
-      socket.send(text)
-    },
-    close(code) {
-      socket.close(code)
-      // The other side's goodbye has to be read.
-      if (socket.isPaused) socket.resume()
-    },
-    terminate: () => socket.terminate(),
-    pause: () => socket.pause(),
-    resume: () => socket.resume(),
-  })
+type Dialogue = { begin: (agent: AgentSocket) => Conversation; letIn: () => void }
+
+function connect(socket: WebSocket, stream: Duplex, { begin, letIn }: Dialogue) {
+  // While it is dealt with whether to let somebody in, nothing is read of them.
+  const resumed = () => {
+    if (conversation.isLetIn()) letIn()
+    return conversation.isLetIn()
+  }
+  const conversation = begin(new OpenSocket(socket, stream, resumed))
   socket.on('message', (data, isBinary) => conversation.received(isBinary ? null : data.toString()))
   socket.on('error', () => socket.terminate())
   socket.on('close', () => conversation.closed())
-  return conversation
+}
+
+class OpenSocket implements AgentSocket {
+  readonly #socket: WebSocket
+  readonly #stream: Duplex
+  /** Whether they were let in. Null: they were, and what only a stranger needs is forgotten. */
+  #resumed: (() => boolean) | null
+
+  constructor(socket: WebSocket, stream: Duplex, resumed: () => boolean) {
+    this.#socket = socket
+    this.#stream = stream
+    this.#resumed = resumed
+  }
+
+  isOpen(): boolean {
+    return this.#socket.readyState === this.#socket.OPEN
+  }
+
+  bufferedBytes(): number {
+    return this.#socket.bufferedAmount
+  }
+
+  send(text: string) {
+    gather(this.#stream)
+    this.#socket.send(text)
+  }
+
+  close(code: number) {
+    this.#socket.close(code)
+    // The other side's goodbye has to be read.
+    if (this.#socket.isPaused) this.#socket.resume()
+  }
+
+  terminate() {
+    this.#socket.terminate()
+  }
+
+  pause() {
+    this.#socket.pause()
+  }
+
+  resume() {
+    if (this.#resumed?.()) this.#resumed = null
+    this.#socket.resume()
+  }
 }
 
 /** What is said in one turn of the event loop leaves in one piece: a write costs more than the message. */

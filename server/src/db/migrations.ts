@@ -163,7 +163,7 @@ export const migrations: readonly string[][] = [
     `CREATE INDEX audit_answers_at_fault ON audit_answers (agent_id) WHERE verdict = 'at_fault'`,
     `CREATE TABLE audit_dues (gpu_id TEXT PRIMARY KEY, due_at TEXT NOT NULL) STRICT, WITHOUT ROWID`,
   ],
-  // Fewer and smaller places to write to for each task: docs/decisions/0030-how-commits-are-written.md.
+  // Fewer and smaller places to write to for each task: docs/decisions/0019-how-commits-are-written.md.
   [
     `DROP INDEX tasks_open`,
     `DROP INDEX tasks_with_data`,
@@ -189,6 +189,7 @@ export const migrations: readonly string[][] = [
     `DROP TABLE holds`,
     `ALTER TABLE lean_holds RENAME TO holds`,
   ],
+  [`CREATE INDEX tasks_of_images_by_renter ON tasks (${shortOf('renter_id')}) WHERE task_type = 'image_generation'`],
 ]
 
 /** A file that a newer version of the market has written. */

@@ -124,19 +124,20 @@ class SqliteTransaction implements Transaction {
   readonly #undos: (() => void)[] = []
   readonly #connection: Connection
   #writes = 0
+  #hasFailed = false
 
   constructor(connection: Connection) {
     this.#connection = connection
   }
 
   async get<R extends Row>(sql: string, ...params: Value[]): Promise<R | undefined> {
-    assertInCommit(this.#connection)
-    return this.#connection.get<R>(sql, params)
+    // An update may return what it has changed.
+    if (!sql.startsWith('SELECT')) this.#writes++
+    return this.#do(() => this.#connection.get<R>(sql, params))
   }
 
   async all<R extends Row>(sql: string, ...params: Value[]): Promise<R[]> {
-    assertInCommit(this.#connection)
-    return this.#connection.all<R>(sql, params)
+    return this.#do(() => this.#connection.all<R>(sql, params))
   }
 
   async run(sql: string, ...params: Value[]): Promise<number> {
@@ -148,9 +149,19 @@ class SqliteTransaction implements Transaction {
   }
 
   #write(sql: string, params: readonly Value[]) {
-    assertInCommit(this.#connection)
     this.#writes++
-    return this.#connection.run(sql, params)
+    return this.#do(() => this.#connection.run(sql, params))
+  }
+
+  /** SQLite rolls a commit back by itself only where a statement fails: asked before each, it would cost as much as a small one. */
+  #do<T>(work: () => T): T {
+    if (this.#hasFailed) assertInCommit(this.#connection)
+    try {
+      return work()
+    } catch (error) {
+      this.#hasFailed = true
+      throw error
+    }
   }
 
   afterCommit(effect: () => void) {

@@ -239,6 +239,17 @@ test('of many in a commit, one that fails after it has written takes nothing wit
   expect(undone).toEqual([...numbers.slice(0, 21).reverse(), 20])
 })
 
+test('of many in a commit, one that fails after a statement that writes and reads takes that back', async () => {
+  const { database } = await notes()
+  const { all } = addMany(database, async (tx, number) => {
+    if (number !== 20) return
+    await tx.get(`INSERT INTO notes (text) VALUES ('half') RETURNING text`)
+    throw new RangeError('changed its mind')
+  })
+  await outcomes(all)
+  expect(await stored(database)).toEqual(numbers.filter((number) => number !== 20).map(String))
+})
+
 test('of many in a commit, one that fails before it has written makes nobody try again', async () => {
   const { database } = await notes()
   const { all, tried, effects } = addMany(database, async (_tx, number) => {

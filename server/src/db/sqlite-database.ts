@@ -5,8 +5,14 @@ import { commit, type Committed, type Waiting } from './sqlite-commit.ts'
 import { connect, readerOn } from './sqlite-connection.ts'
 import { isBusy, isInDoubt } from './sqlite-errors.ts'
 
-/** How many transactions one commit may hold: bounds how long the first of them waits (about 5 ms at 25 µs each). */
-const transactionsPerCommitMax = 200
+/** How many transactions one commit may hold, a hundred tasks: bounds how long the first of them waits (15 ms at 30 µs each). */
+const transactionsPerCommitMax = 500
+
+/**
+ * From how many pages on (32 MB) a commit also carries the log over into the file. Each commit writes the ends of the same tables
+ * and indexes anew: the longer the log, the fewer of them are carried over, and a commit costs a fifth less than with 4 MB.
+ */
+const pagesInLogMax = 8_000
 
 /**
  * `Database` on one SQLite file. One connection; WAL with `synchronous=FULL`, so that a commit is on disk when it returns.
@@ -15,7 +21,7 @@ export function openSqlite(path: string, options: SqliteOptions = {}): Database 
   const sqlite = new DatabaseSync(path)
   try {
     sqlite.exec(
-      'PRAGMA busy_timeout=0; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; BEGIN IMMEDIATE; COMMIT',
+      `PRAGMA busy_timeout=0; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=${pagesInLogMax}; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; BEGIN IMMEDIATE; COMMIT`,
     )
   } catch (error) {
     sqlite.close()

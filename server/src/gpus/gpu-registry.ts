@@ -134,7 +134,7 @@ export class GpuRegistry {
   /** Takes over what is now on disk. For `afterCommit` and the start. */
   put(record: GpuRecord) {
     const known = this.#gpus.get(record.id)
-    const gpu = known ?? { ...record, ...this.#neverReported(record) }
+    const gpu = known ?? neverReported(record)
     if (known) {
       this.#unlink(known)
       // What the disk says of when it was last heard is a minute old at times.
@@ -152,6 +152,16 @@ export class GpuRegistry {
     const gpu = this.#gpus.get(gpuId)
     if (!gpu) return
     Object.assign(gpu, fields)
+    this.#changed(gpu)
+  }
+
+  /** One attempt more has completed on it: the same, in the same sequence, as on disk. */
+  countCompleted(gpuId: string) {
+    const gpu = this.#gpus.get(gpuId)
+    if (!gpu) return
+    gpu.tasksCompleted++
+    gpu.failuresInARow = 0
+    gpu.coolDownUntilMs = 0
     this.#changed(gpu)
   }
 
@@ -201,36 +211,66 @@ export class GpuRegistry {
   #nowIso(): string {
     return isoFromMs(this.#clock.now())
   }
+}
 
-  #neverReported(record: GpuRecord): Omit<MarketGpu, keyof GpuRecord> {
-    return {
-      paused: false,
-      connected: false,
-      // A restarted server has heard of nobody yet; whether the agent comes back is seen from now on.
-      liveness: record.agentId === null ? null : 'unknown',
-      suspended: false,
-      agentVersion: null,
-      attemptId: null,
-      taskTypes: [],
-      modelFormats: [],
-      ownModels: [],
-      loadedModels: [],
-      cachedModels: [],
-      limits: { task_types: null, models: null, min_price_per_hour: null },
-      telemetry: null,
-    }
+/** One by one, so that all GPUs are of one shape: else each would have a shape of its own, of a kilobyte, and be slower to read. */
+function neverReported(record: GpuRecord): LiveGpu {
+  return {
+    id: record.id,
+    ownerId: record.ownerId,
+    agentId: record.agentId,
+    deviceUuid: record.deviceUuid,
+    kind: record.kind,
+    name: record.name,
+    model: record.model,
+    vramGb: record.vramGb,
+    registered: record.registered,
+    priceMicrosPerHour: record.priceMicrosPerHour,
+    region: record.region,
+    maintenance: record.maintenance,
+    specs: record.specs,
+    differences: record.differences,
+    tasksCompleted: record.tasksCompleted,
+    tasksFailed: record.tasksFailed,
+    failuresInARow: record.failuresInARow,
+    coolDownUntilMs: record.coolDownUntilMs,
+    tasksSlow: record.tasksSlow,
+    auditsPassed: record.auditsPassed,
+    auditsFailed: record.auditsFailed,
+    auditsInARow: record.auditsInARow,
+    auditedAtMs: record.auditedAtMs,
+    createdAt: record.createdAt,
+    lastSeenAt: record.lastSeenAt,
+    paused: false,
+    connected: false,
+    // A restarted server has heard of nobody yet; whether the agent comes back is seen from now on.
+    liveness: record.agentId === null ? null : 'unknown',
+    suspended: false,
+    agentVersion: null,
+    attemptId: null,
+    taskTypes: nothing,
+    modelFormats: nothing,
+    ownModels: nothing,
+    loadedModels: nothing,
+    cachedModels: nothing,
+    limits: { task_types: null, models: null, min_price_per_hour: null },
+    telemetry: null,
   }
 }
+
+/** Most lists are empty, and there are many. */
+const nothing: readonly never[] = []
+const kept = <T>(list: readonly T[]): readonly T[] => (list.length === 0 ? nothing : list)
 
 function reportedFields(device: ReportedDevice) {
   const { task_types: allowed } = device.limits
   return {
     paused: device.paused,
     taskTypes: allowed === null ? device.task_types : device.task_types.filter((type) => allowed.includes(type)),
-    modelFormats: device.model_formats,
-    ownModels: device.own_models,
-    loadedModels: device.loaded_models,
-    cachedModels: device.cached_models,
+    modelFormats: kept(device.model_formats),
+    ownModels: kept(device.own_models),
+    loadedModels: kept(device.loaded_models),
+    cachedModels: kept(device.cached_models),
     limits: device.limits,
   } satisfies Partial<MarketGpu>
 }

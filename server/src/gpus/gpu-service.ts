@@ -282,8 +282,8 @@ function readTelemetry(market: Market, gpuId: string, since: string | undefined)
 type EndOnGpu = AttemptEnd & { readonly gpuId: string }
 async function recordAttemptEnd(market: Market, tx: Transaction, { gpuId, outcome, nowMs }: EndOnGpu) {
   if (outcome === 'completed') {
-    const counters = await store.countCompletedAttempt(tx, gpuId)
-    if (counters) tx.afterCommit(() => market.registry.patch(gpuId, counters))
+    await store.countCompletedAttempt(tx, gpuId)
+    tx.afterCommit(() => market.registry.countCompleted(gpuId))
     return
   }
   const counted = await store.countFailure(tx, gpuId, { isTask: outcome === 'provider_failed' })

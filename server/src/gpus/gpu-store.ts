@@ -182,40 +182,25 @@ export async function markGpuDeleted(tx: Transaction, gpuId: string, deletedAt: 
   await tx.run('UPDATE gpus SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL', deletedAt, gpuId)
 }
 
-export type AttemptCounters = Pick<GpuRecord, 'tasksCompleted' | 'tasksFailed' | 'failuresInARow' | 'coolDownUntilMs'>
-type CounterRow = Pick<GpuRow, 'tasks_completed' | 'tasks_failed' | 'failures_in_a_row'> & Row
-
-/** Null: there never was such a GPU. */
-export async function countCompletedAttempt(tx: Transaction, gpuId: string): Promise<AttemptCounters | null> {
+export async function countCompletedAttempt(tx: Transaction, gpuId: string) {
   await tx.run(
     'UPDATE gpus SET tasks_completed = tasks_completed + 1, failures_in_a_row = 0, cool_down_until = NULL WHERE id = ?',
     gpuId,
   )
-  const counters = await countersOf(tx, gpuId)
-  return counters && { ...counters, coolDownUntilMs: 0 }
 }
 
-/** `isTask`: it had taken a task. */
+/** `isTask`: it had taken a task. Null: there never was such a GPU. */
 export async function countFailure(
   tx: Transaction,
   gpuId: string,
   { isTask }: { isTask: boolean },
-): Promise<Omit<AttemptCounters, 'coolDownUntilMs'> | null> {
-  await tx.run(
-    'UPDATE gpus SET tasks_failed = tasks_failed + ?, failures_in_a_row = failures_in_a_row + 1 WHERE id = ?',
+): Promise<Pick<GpuRecord, 'tasksFailed' | 'failuresInARow'> | null> {
+  const row = await tx.get<{ tasks_failed: number; failures_in_a_row: number }>(
+    `UPDATE gpus SET tasks_failed = tasks_failed + ?, failures_in_a_row = failures_in_a_row + 1 WHERE id = ?
+     RETURNING tasks_failed, failures_in_a_row`,
     ...[flag(isTask), gpuId],
   )
-  return countersOf(tx, gpuId)
-}
-
-/** Read after the update, because RETURNING costs twice as much. */
-async function countersOf(tx: Transaction, gpuId: string) {
-  const row = await tx.get<CounterRow>(
-    'SELECT tasks_completed, tasks_failed, failures_in_a_row FROM gpus WHERE id = ?',
-    gpuId,
-  )
-  if (!row) return null
-  return { tasksCompleted: row.tasks_completed, tasksFailed: row.tasks_failed, failuresInARow: row.failures_in_a_row }
+  return row ? { tasksFailed: row.tasks_failed, failuresInARow: row.failures_in_a_row } : null
 }
 
 export async function writeCoolDown(tx: Transaction, gpuId: string, untilMs: number) {

@@ -1,7 +1,7 @@
 import type { Telemetry } from '@orbyte/protocol'
 import { type Context, isoFromMs } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
-import type { GpuRegistry, TelemetrySample } from './gpu-registry.ts'
+import type { GpuRegistry, MarketGpu, TelemetrySample } from './gpu-registry.ts'
 import { gpuStatus } from './gpu-status.ts'
 import { deleteTelemetryBefore, insertTelemetry, type TelemetryMinute, writeLastSeen } from './gpu-history-store.ts'
 
@@ -9,12 +9,16 @@ const minuteMs = 60_000
 const telemetryKeptMs = 30 * 24 * 3_600_000
 
 const measures = ['utilization_percent', 'vram_used_gb', 'temperature_celsius', 'power_watts'] as const
-type Sums = Record<(typeof measures)[number], { sum: number; count: number }>
+/** Of each measure the sum and how many there were: one list, because there is one for each GPU. */
+type Sums = number[]
 type Minute = { readonly gpuId: string; readonly startMs: number; readonly sums: Sums }
 
+/** Of so many GPUs at once (2 ms): with ten thousand, a task would else wait for all of them. */
+const rowsAtOnceMax = 100
+
 /**
- * Averages what agents report, by GPU and minute. `writeMinutes` puts the minutes that are over on disk in one transaction,
- * with the statuses that have changed since, and drops what is older than 30 days.
+ * Averages what agents report, by GPU and minute. `writeMinutes` puts the minutes that are over on disk, a few at a time, with
+ * the statuses that have changed since, and drops what is older than 30 days.
  */
 export function createTelemetryRecorder(context: Pick<Context, 'clock' | 'database'>, registry: GpuRegistry) {
   let minutes = new Map<string, Minute>()
@@ -27,24 +31,29 @@ export function createTelemetryRecorder(context: Pick<Context, 'clock' | 'databa
     return over
   }
 
-  async function write(tx: Transaction, nowMs: number, over: readonly Minute[]) {
+  /** GPUs whose status is another than what is written, and of which no minute is over. */
+  function silentNews(nowMs: number, over: readonly Minute[]): Minute[] {
     const averaged = new Set(over.map(({ gpuId }) => gpuId))
-    for (const { gpuId, startMs, sums } of over) {
-      const gpu = registry.get(gpuId)
-      if (!gpu) continue
-      await insertTelemetry(tx, gpuId, { ...averagesOf(sums), at: isoFromMs(startMs), status: gpuStatus(gpu) })
-      if (gpu.lastSeenAt !== null) await writeLastSeen(tx, gpuId, gpu.lastSeenAt)
-    }
-    for (const gpu of registry.all()) {
-      const status = gpuStatus(gpu)
-      const written = statusesWritten.get(gpu.id)
-      // A GPU that no agent has backed since the start is offline: that needs no row.
-      const isNews = status !== (written ?? 'offline')
-      if (isNews && !averaged.has(gpu.id))
-        await insertTelemetry(tx, gpu.id, { ...nothingReported, at: isoFromMs(startOfMinute(nowMs)), status })
-      if (isNews) tx.afterCommit(() => statusesWritten.set(gpu.id, status))
-    }
-    await deleteTelemetryBefore(tx, isoFromMs(nowMs - telemetryKeptMs))
+    // A GPU that no agent has backed since the start is offline: that needs no row.
+    const isNews = (gpu: MarketGpu) => gpuStatus(gpu) !== (statusesWritten.get(gpu.id) ?? 'offline')
+    const news = registry.all().filter((gpu) => !averaged.has(gpu.id) && isNews(gpu))
+    return news.map(({ id }) => ({ gpuId: id, startMs: startOfMinute(nowMs), sums: noSums() }))
+  }
+
+  async function writeMinute(tx: Transaction, { gpuId, startMs, sums }: Minute) {
+    const gpu = registry.get(gpuId)
+    if (!gpu) return
+    const status = gpuStatus(gpu)
+    await insertTelemetry(tx, gpuId, { ...averagesOf(sums), at: isoFromMs(startMs), status })
+    if (gpu.lastSeenAt !== null) await writeLastSeen(tx, gpuId, gpu.lastSeenAt)
+    tx.afterCommit(() => statusesWritten.set(gpuId, status))
+  }
+
+  async function write(rows: readonly Minute[]) {
+    for (let first = 0; first < rows.length; first += rowsAtOnceMax)
+      await context.database.transaction(async (tx) => {
+        for (const row of rows.slice(first, first + rowsAtOnceMax)) await writeMinute(tx, row)
+      })
   }
 
   return {
@@ -53,46 +62,38 @@ export function createTelemetryRecorder(context: Pick<Context, 'clock' | 'databa
       const nowMs = context.clock.now()
       const over = takeMinutes(startOfMinute(nowMs))
       for (const gpuId of statusesWritten.keys()) if (!registry.get(gpuId)) statusesWritten.delete(gpuId)
-      await context.database.transaction((tx) => write(tx, nowMs, over))
+      await write([...over, ...silentNews(nowMs, over)])
+      await context.database.transaction((tx) => deleteTelemetryBefore(tx, isoFromMs(nowMs - telemetryKeptMs)))
     },
     /** Also writes the minute that has begun. */
     async stop() {
       stopListening()
       const over = takeMinutes(Infinity)
-      if (over.length > 0) await context.database.transaction((tx) => write(tx, context.clock.now(), over))
+      if (over.length > 0) await write([...over, ...silentNews(context.clock.now(), over)])
     },
   }
 }
 export type TelemetryRecorder = ReturnType<typeof createTelemetryRecorder>
-
-const nothingReported: Telemetry = {
-  utilization_percent: null,
-  vram_used_gb: null,
-  temperature_celsius: null,
-  power_watts: null,
-}
 
 function addSample(minutes: Map<string, Minute>, { gpuId, telemetry, atMs }: TelemetrySample) {
   const startMs = startOfMinute(atMs)
   const key = `${gpuId} ${startMs}`
   const minute = minutes.get(key) ?? { gpuId, startMs, sums: noSums() }
   minutes.set(key, minute)
-  for (const measure of measures) {
+  for (const [index, measure] of measures.entries()) {
     const value = telemetry[measure]
     if (value === null) continue
-    minute.sums[measure].sum += value
-    minute.sums[measure].count++
+    minute.sums[2 * index]! += value
+    minute.sums[2 * index + 1]!++
   }
 }
 
-function noSums(): Sums {
-  return Object.fromEntries(measures.map((measure) => [measure, { sum: 0, count: 0 }])) as Sums
-}
+const noSums = (): Sums => measures.flatMap(() => [0, 0])
 
 function averagesOf(sums: Sums): Telemetry {
   return Object.fromEntries(
-    measures.map((measure) => {
-      const { sum, count } = sums[measure]
+    measures.map((measure, index) => {
+      const [sum, count] = [sums[2 * index]!, sums[2 * index + 1]!]
       return [measure, count === 0 ? null : Math.round((sum / count) * 100) / 100]
     }),
   ) as Telemetry

@@ -32,9 +32,13 @@ export function mountSockets(app: FastifyInstance, context: Pick<Context, 'confi
     const network = callerNetwork(clientAddress(request, context.config.trustedProxies))
     const left = door.admit ? door.admit(network) : () => {}
     if (!left) return refuse(socket, '503 Service Unavailable')
-    socket.once('close', left)
+    socket.on('close', left)
+    const leave = () => {
+      socket.off('close', left)
+      left()
+    }
     door.server.handleUpgrade(request, socket, head, (webSocket) =>
-      door.connect(webSocket, { raw: socket, network, left }),
+      door.connect(webSocket, { raw: socket, network, left: leave }),
     )
   })
   app.addHook('preClose', async () => {

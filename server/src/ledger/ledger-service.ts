@@ -2,7 +2,6 @@ import {
   batchText,
   disputeReleaseKey,
   formatOrb,
-  leafText,
   micros,
   type Micros,
   problem,
@@ -13,7 +12,7 @@ import { type Context, nowIso } from '../context.ts'
 import type { Reader, Transaction } from '../db/database.ts'
 import type { LedgerKey } from './ledger-key.ts'
 import * as store from './ledger-store.ts'
-import { hashLeaf, inclusionPath, merkleRoot, sha256Hex } from './merkle.ts'
+import { inclusionPath, merkleRoot, sha256Hex } from './merkle.ts'
 import { createOpenLedger, type EndedBatch } from './open-batch.ts'
 
 /**
@@ -54,7 +53,8 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
   async function transferOnce(tx: Transaction, wanted: NewTransfer): Promise<store.TransferRow> {
     if (wanted.amount <= 0) throw new RangeError(`a transfer of ${wanted.amount} micro-ORB`)
     if (!(await open.move(tx, wanted))) throw await insufficientFunds(tx, wanted)
-    const fields = {
+    const row = {
+      seq: 0,
       kind: wanted.kind,
       debit_account: wanted.debit,
       credit_account: wanted.credit,
@@ -62,8 +62,9 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       idempotency_key: wanted.key,
       task_id: wanted.taskId ?? null,
       created_at: nowIso(context),
+      leaf_hash: '',
     }
-    const row = { ...fields, ...(await open.addLeaf(tx, (seq) => hashLeaf(leafText({ seq, ...fields })))) }
+    await open.addLeaf(tx, row)
     if (!(await store.insertTransfer(tx, row))) throw new RangeError(`${wanted.key} was made before`)
     return row
   }

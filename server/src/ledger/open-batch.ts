@@ -1,6 +1,7 @@
-import { genesisHash, type LedgerBatch, type Micros } from '@orbyte/protocol'
+import { genesisHash, type LeafFields, leafText, type LedgerBatch, type Micros } from '@orbyte/protocol'
 import type { Reader, Transaction } from '../db/database.ts'
 import * as store from './ledger-store.ts'
+import { hashLeaf } from './merkle.ts'
 
 /** What the commit that is being written has done to the ledger so far. */
 type OpenBatch = Pick<LedgerBatch, 'batch' | 'first_seq' | 'previous_hash'> & {
@@ -89,14 +90,13 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
       return true
     },
 
-    /** The next transfer’s number in the ledger, and its leaf, which covers the number. */
-    async addLeaf(tx: Transaction, hashLeaf: (seq: number) => string): Promise<Leaf> {
+    /** Gives the transfer its number in the ledger, and its leaf, which covers the number. */
+    async addLeaf(tx: Transaction, transfer: Leaf & LeafFields): Promise<void> {
       const { first_seq, leaves } = await current(tx)
-      const seq = first_seq + leaves.length
-      const leaf_hash = hashLeaf(seq)
-      leaves.push(leaf_hash)
+      transfer.seq = first_seq + leaves.length
+      transfer.leaf_hash = hashLeaf(leafText(transfer))
+      leaves.push(transfer.leaf_hash)
       tx.onUndo(() => leaves.pop())
-      return { seq, leaf_hash }
     },
 
     holdOf,

@@ -101,11 +101,17 @@ export function createPaymentService(context: Context, { ledger, users, accounts
       if (excess > 0) await ledger.release(tx, { taskId: charge.task_id, amount: excess, reason: 'end' })
       if (charge.cost === 0) return null
       const now = context.clock.now()
-      const { auto_pay, cost, ...fields } = charge
+      const { auto_pay } = charge
       const due: Payment = {
-        ...fields,
         id: newId(context, 'payment'),
-        amount: cost,
+        task_id: charge.task_id,
+        attempt_id: charge.attempt_id,
+        gpu_id: charge.gpu_id,
+        payer_id: charge.payer_id,
+        recipient_id: charge.recipient_id,
+        run_ms: charge.run_ms,
+        price_per_hour: charge.price_per_hour,
+        amount: charge.cost,
         fee: micros(0),
         refunded: micros(0),
         status: 'pending',

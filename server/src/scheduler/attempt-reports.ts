@@ -27,6 +27,8 @@ type Parts = {
   limits: AttemptLimits
 }
 
+type Heard = Pick<ActiveAttempt, 'status' | 'outputLength' | 'logLines'>
+
 /**
  * What agents say about attempts. Each function resolves once what it was told is durable, so that the message may be
  * acknowledged; a stale or repeated message resolves without any effect. One that cannot be written rejects and leaves memory as
@@ -42,7 +44,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   function whileOpen<M extends AttemptRef>(handle: (active: ActiveAttempt, message: M) => Promise<void>) {
     return async (agentId: string, message: M): Promise<void> => {
       const active = book.find(agentId, message)
-      while (active?.ending) await active.ending.catch(() => {})
+      if (active?.ending) await ended(active)
       if (isOpen(active)) await handle(active, message)
     }
   }
@@ -187,29 +189,35 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   async function result(agentId: string, message: AgentMessageOf<'attempt.result'>) {
     const active = book.find(agentId, message)
     if (!active) return
+    // What came before the result and waits comes first now too: none of it may be overtaken.
+    if (active.ending) await ended(active)
+    const { status, outputLength, logLines } = active
     await Promise.all(active.filesOnTheirWay.values())
-    await active.ending
-    if (isOpen(active)) await end(active, message)
+    await end(active, message, { status, outputLength, logLines })
     endings.free(active)
   }
 
-  async function end(active: ActiveAttempt, message: AgentMessageOf<'attempt.result'>) {
+  /** `heard`: how far the attempt was when the result came, by all that had been reported before. */
+  async function end(active: ActiveAttempt, message: AgentMessageOf<'attempt.result'>, heard: Heard) {
+    const work = isGeneration(active) && message.outcome === 'completed' ? await attempts.workOf(active) : null
+    await ended(active)
+    if (!isOpen(active)) return
+    if (active.status !== heard.status || active.outputLength < heard.outputLength || active.logLines < heard.logLines)
+      throw new NotKeptError(`not all that was reported of ${active.attempt.id} before its result is kept`)
     const { outcome, run_ms: claimedMs, fault } = message
     const end: End = { code: message.code, message: message.message, decided_by: 'agent' }
     if (active.status === 'offered') return endings.failProvider(active, { status: 'refused', end })
     if (outcome === 'failed' && fault === 'renter') return endings.failRenter(active, { claimedMs, end })
     if (outcome !== 'completed') return endings.failProvider(active, { status: 'failed', end })
     const { task_type: taskType } = active.task
-    const { input, files } = isGeneration(active) ? await attempts.workOf(active) : { input: null, files: [] }
-    await active.ending
-    if (!isOpen(active)) return
+    const { input, files } = work ?? { input: null, files: [] }
     const { output_data: outputData } = message
     const problem =
       active.status !== 'running'
         ? 'The result came before the GPU was ready.'
         : outputProblem({ taskType, input, output: outputData, files })
-    const work = input && outputData && problem === null ? workOf({ taskType, input, output: outputData }) : null
-    if (problem === null) return endings.complete(active, { claimedMs, outputData, work })
+    const done = input && outputData && problem === null ? workOf({ taskType, input, output: outputData }) : null
+    if (problem === null) return endings.complete(active, { claimedMs, outputData, work: done })
     const invalid: End = { code: 'invalid_output', message: problem, decided_by: 'platform' }
     return endings.failProvider(active, { status: 'failed', end: invalid })
   }
@@ -237,4 +245,9 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     result,
     ticks,
   }
+}
+
+/** Resolves when no end of the attempt is on its way to the disk, in the order of asking, whether it got there or not. */
+async function ended(active: ActiveAttempt): Promise<void> {
+  while (active.ending) await active.ending.catch(() => {})
 }

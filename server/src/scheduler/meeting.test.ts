@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { api } from '@orbyte/protocol'
 import type { ScriptedAgent } from '../agents/fixture-agent.ts'
@@ -19,7 +20,10 @@ beforeEach(async () => {
   bob = await market.person()
   agent = await market.machine(bob)
 })
-afterEach(() => market.close())
+afterEach(() => {
+  database.letGo()
+  return market.close()
+})
 
 const completed = { outcome: 'completed', run_ms: 0, output_data: {}, code: 'completed', message: '', fault: null }
 const openAttempts = () =>
@@ -114,6 +118,57 @@ test('a result rests on what was said before it: where that could not be kept, b
   expect(await market.task(alice, id)).toMatchObject({ status: 'completed' })
   const { body } = await market.call(`GET /api/tasks/${id}/output`, { token: alice.token })
   expect(body).toBe('the answer')
+})
+
+test('a result rests on what was said before a file that it has waited for', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  const text = Buffer.from('a file')
+  const file = {
+    name: 'a.txt',
+    mime_type: 'text/plain',
+    size_bytes: text.length,
+    offset: 0,
+    data: text.toString('base64'),
+  }
+  const sha256 = createHash('sha256').update(text).digest('hex')
+  const said = [
+    { type: 'attempt.output', ...agent.ref(start), offset: 0, text: 'the answer', run_ms: 0 },
+    { type: 'attempt.file', ...agent.ref(start), ...file, sha256, run_ms: 0 },
+    { type: 'attempt.result', ...agent.ref(start), ...completed },
+  ].map((message, index) => ({ ...message, seq: agent.machine.seq + 1 + index }))
+  database.failNext()
+  for (const message of said) agent.send(message)
+  expect(await agent.next('refused')).toMatchObject({ code: 'not_handled', retry: true })
+  const back = await market.reconnect(agent, { attempts: [{ ...agent.ref(start), status: 'ended', run_ms: 0 }] })
+  for (const message of said) back.send(message)
+  await back.acked(said[2]!.seq)
+  expect(await market.task(alice, id)).toMatchObject({ status: 'completed', files: [{ name: 'a.txt' }] })
+  const { body } = await market.call(`GET /api/tasks/${id}/output`, { token: alice.token })
+  expect(body).toBe('the answer')
+})
+
+test('an agent that comes back is let in once all that it had said before is dealt with', async () => {
+  await market.submit(alice)
+  const start = await agent.begin()
+  database.hold()
+  agent.send({
+    type: 'attempt.output',
+    ...agent.ref(start),
+    seq: agent.machine.seq + 1,
+    offset: 0,
+    text: 'a',
+    run_ms: 0,
+  })
+  await database.asked(1)
+  await agent.disconnect()
+  const back = market.reconnect(agent, { attempts: [{ ...agent.ref(start), status: 'running', run_ms: 0 }] })
+  let isBeingLetIn = false
+  void database.asked(2).then(() => (isBeingLetIn = true))
+  for (let times = 0; times < 20; times++) await market.call('GET /api/gpus/', {})
+  expect(isBeingLetIn).toBe(false)
+  database.letGo()
+  expect((await back).welcome.acked_seq).toBe(agent.machine.seq + 1)
 })
 
 test('a result whose acceptance could not be kept does not end the attempt for one half only', async () => {

@@ -32,21 +32,17 @@ export class NotKeptError extends Error {
 export function createAttemptService(context: Context, taskFiles: TaskFiles) {
   const { database, events } = context
 
-  const about = ({ attempt, task }: Subject) => ({
-    task_id: task.id,
-    attempt_id: attempt.id,
-    user_id: task.renter_id,
-    provider_id: attempt.provider_id,
-  })
+  type About = Pick<NewEvent, 'type' | 'data'>
 
-  function write(
-    subject: Subject,
-    event: Pick<NewEvent, 'type' | 'data'>,
-    change: (tx: Transaction) => Promise<boolean>,
-  ): Promise<boolean> {
+  function tell(tx: Transaction, { attempt, task }: Subject, { type, data }: About): Promise<void> {
+    const [attempt_id, provider_id] = [attempt.id, attempt.provider_id]
+    return events.append(tx, { type, task_id: task.id, attempt_id, user_id: task.renter_id, provider_id, data })
+  }
+
+  function write(subject: Subject, event: About, change: (tx: Transaction) => Promise<boolean>): Promise<boolean> {
     return database.transaction(async (tx) => {
       const changed = await change(tx)
-      if (changed) await events.append(tx, { ...event, ...about(subject) })
+      if (changed) await tell(tx, subject, event)
       return changed
     })
   }
@@ -111,7 +107,7 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       return write(subject, { type: 'attempt.ready', data: { gpu_id: attempt.gpu_id } }, async (tx) => {
         if (!(await store.moveAttempt(tx, attempt.id, { to: 'running', readyAt: at }))) return false
         await tasks.markStarted(tx, task.id, at)
-        await events.append(tx, { type: 'output.reset', ...about(subject) })
+        await tell(tx, subject, { type: 'output.reset', data: {} })
         return true
       })
     },
@@ -185,7 +181,7 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       const { runMs, expectedRunMs, slow } = speed
       await store.writeSpeed(tx, subject.attempt.id, { expectedRunMs, slow })
       const data = { gpu_id: subject.attempt.gpu_id, run_ms: runMs, expected_run_ms: expectedRunMs }
-      if (slow) await events.append(tx, { type: 'attempt.slow', ...about(subject), data })
+      if (slow) await tell(tx, subject, { type: 'attempt.slow', data })
     },
 
     /**
@@ -211,8 +207,8 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       if (!(await store.endAttempt(tx, attempt.id, { status, end, runMs: 0, cost: 0 as Micros, at }))) return false
       const hadBegun = await tasks.requeueTask(tx, task.id, { attemptId: attempt.id, at })
       const data = { status, end, run_ms: 0, gpu_id: attempt.gpu_id }
-      await events.append(tx, { type: 'attempt.ended', ...about(subject), data })
-      if (hadBegun) await events.append(tx, { type: 'task.requeued', ...about(subject), data: { end } })
+      await tell(tx, subject, { type: 'attempt.ended', data })
+      if (hadBegun) await tell(tx, subject, { type: 'task.requeued', data: { end } })
       return true
     },
 

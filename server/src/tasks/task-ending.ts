@@ -59,17 +59,14 @@ async function tellEnd(
   what: { task: EndableTask; attempt: StoredAttempt | null; ending: Ending; paymentId: string | null },
 ) {
   const { task, attempt, ending, paymentId } = what
-  const about = {
-    task_id: task.id,
-    attempt_id: attempt?.id ?? null,
-    user_id: task.renter_id,
-    provider_id: attempt?.provider_id ?? null,
-  }
+  const [task_id, user_id, attempt_id] = [task.id, task.renter_id, attempt?.id ?? null]
   if (attempt) {
     const { status, end } = ending.attempt ?? ending
     const data = { status, end, run_ms: ending.runMs, gpu_id: attempt.gpu_id }
-    await context.events.append(tx, { type: 'attempt.ended', ...about, data })
+    const { provider_id } = attempt
+    await context.events.append(tx, { type: 'attempt.ended', task_id, attempt_id, user_id, provider_id, data })
   }
   const data = { end: ending.end, run_ms: attempt ? ending.runMs : 0, payment_id: paymentId }
-  await context.events.append(tx, { type: `task.${ending.status}`, ...about, provider_id: null, data })
+  const type = `task.${ending.status}` as const
+  await context.events.append(tx, { type, task_id, attempt_id, user_id, provider_id: null, data })
 }

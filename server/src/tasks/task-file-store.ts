@@ -1,5 +1,5 @@
-import type { TaskFile } from '@orbyte/protocol'
-import type { Reader, Row, Transaction } from '../db/database.ts'
+import type { TaskFile, TaskImages } from '@orbyte/protocol'
+import { placeOf, type Reader, type Row, shortOf, type Transaction } from '../db/database.ts'
 
 /** What an attempt has produced: finished files (their bytes are in the file store) and the parts of one that is on its way. */
 type FileRow = Row & Omit<TaskFile, 'url'>
@@ -21,6 +21,23 @@ export function filesOfAttempt(reader: Reader, taskId: string, attemptId: string
   return reader.all<FileRow>(
     'SELECT name, mime_type, size_bytes, sha256 FROM task_files WHERE task_id = ? AND attempt_id = ? ORDER BY created_at, name',
     ...[taskId, attemptId],
+  )
+}
+
+type TaskWithImages = Row & Omit<TaskImages, 'images'> & { attempt_id: string }
+
+/** A renter's tasks whose current attempt has made images, newest first, ids below `before`. */
+export function tasksWithImages(
+  reader: Reader,
+  query: { renterId: string; before: string; limit: number },
+): Promise<TaskWithImages[]> {
+  return reader.all<TaskWithImages>(
+    `SELECT id, title, status, cost_micros AS cost, created_at, model, input_data ->> '$.prompt' AS prompt, attempt_id FROM tasks
+     WHERE task_type = 'image_generation' AND ${shortOf('renter_id')} = ${shortOf('?1')} AND renter_id = ?1
+       AND rowid < ${placeOf('tasks', '?2')} AND EXISTS (
+       SELECT 1 FROM task_files f WHERE f.task_id = tasks.id AND f.attempt_id = tasks.attempt_id AND f.mime_type LIKE 'image/%')
+     ORDER BY rowid DESC LIMIT ?3`,
+    ...[query.renterId, query.before, query.limit],
   )
 }
 

@@ -7,6 +7,7 @@ import type { TaskStreams } from './task-streams.ts'
 export function taskRoutes(tasks: TaskService, streams: TaskStreams, gpus: GpuService): Route[] {
   return [
     route(api.tasks.list, (input, caller) => tasks.list(caller, input)),
+    route(api.tasks.images, (page, caller) => tasks.images(caller, page)),
     route(api.tasks.cancel, ({ task_id }, caller) => tasks.cancel(caller, task_id)),
     rawRoute(api.tasks.events, (input, caller, reply) => streams.events(input, caller, reply)),
     rawRoute(api.tasks.output, ({ task_id }, caller, reply) =>

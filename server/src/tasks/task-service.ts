@@ -5,6 +5,7 @@ import {
   problem,
   Task,
   type TaskFile,
+  type TaskImages,
   type TaskStatus,
   type TaskSummary,
   type TaskType,
@@ -19,7 +20,7 @@ import type { PaymentService } from '../payments/payment-service.ts'
 import type { AccountService } from '../users/account-service.ts'
 import { attemptById, attemptsOfGpu, attemptsOfTask } from './attempt-store.ts'
 import { endTask, type Ending } from './task-ending.ts'
-import { deleteFilesOfTask, filesOfAttempt } from './task-file-store.ts'
+import { deleteFilesOfTask, filesOfAttempt, tasksWithImages } from './task-file-store.ts'
 import type { TaskFiles } from './task-files.ts'
 import * as store from './task-store.ts'
 
@@ -50,7 +51,7 @@ export function createTaskService(context: Context, { payments, accounts, files 
     return task
   }
 
-  async function filesOf(reader: Reader, task: store.StoredTask): Promise<TaskFile[]> {
+  async function filesOf(reader: Reader, task: Pick<store.StoredTask, 'id' | 'attempt_id'>): Promise<TaskFile[]> {
     if (task.attempt_id === null) return []
     const rows = await filesOfAttempt(reader, task.id, task.attempt_id)
     return rows.map((file) => ({ ...file, url: `/api/tasks/${task.id}/files/${file.name}` }))
@@ -121,6 +122,19 @@ export function createTaskService(context: Context, { payments, accounts, files 
         }),
       )
       return pageFrom(rows, query.limit)
+    },
+
+    images(caller: Caller, page: PageInput) {
+      return database.read(async (reader) => {
+        const query = { renterId: caller.userId, before: startOf(page), limit: page.limit + 1 }
+        const { items, next_cursor } = pageFrom(await tasksWithImages(reader, query), page.limit)
+        const withImages: TaskImages[] = []
+        for (const { attempt_id, ...task } of items) {
+          const made = await filesOf(reader, { id: task.id, attempt_id })
+          withImages.push({ ...task, images: made.filter(({ mime_type }) => mime_type.startsWith('image/')) })
+        }
+        return { items: withImages, next_cursor }
+      })
     },
 
     /** All but why it is waiting, which only the scheduler knows. */

@@ -70,11 +70,20 @@ function toTask(row: TaskRow): StoredTask {
 
 /** Without its input and whatever else only the database keeps. */
 export function openTaskOf(task: StoredTask): OpenTask {
-  const { id, renter_id, task_type, requirements, model, max_price_per_hour, max_duration_ms, max_wait_ms } = task
-  const { auto_pay, allow_reexecution, priority, hold, created_at } = task
   return {
-    ...{ id, renter_id, task_type, requirements, model, max_price_per_hour, max_duration_ms, max_wait_ms },
-    ...{ auto_pay, allow_reexecution, priority, hold, created_at },
+    id: task.id,
+    renter_id: task.renter_id,
+    task_type: task.task_type,
+    requirements: task.requirements,
+    model: task.model,
+    max_price_per_hour: task.max_price_per_hour,
+    max_duration_ms: task.max_duration_ms,
+    max_wait_ms: task.max_wait_ms,
+    auto_pay: task.auto_pay,
+    allow_reexecution: task.allow_reexecution,
+    priority: task.priority,
+    hold: task.hold,
+    created_at: task.created_at,
   }
 }
 

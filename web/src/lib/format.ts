@@ -32,8 +32,14 @@ export const dateTime = (iso: string): string => dateTimeFormat.format(new Date(
 /** A day in UTC, as the market counts days. */
 export const day = (iso: string): string => dayFormat.format(new Date(`${iso}T00:00:00Z`))
 const hourAndMinuteFormat = new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit' })
+const dayAndMonthFormat = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'short' })
 
-export const hourAndMinute = (ms: number): string => hourAndMinuteFormat.format(new Date(ms))
+/** A moment as an axis writes it that spans so much time. */
+export function momentOn(ms: number, spanMs: number): string {
+  const format = spanMs < 10 * 60_000 ? clockFormat : spanMs < 36 * 3_600_000 ? hourAndMinuteFormat : dayAndMonthFormat
+  return format.format(new Date(ms))
+}
+export const measure = (value: number): string => number({ maximumFractionDigits: 1 }).format(value)
 export const clock = (iso: string): string => clockFormat.format(new Date(iso))
 
 const steps = [

@@ -1,5 +1,6 @@
 import type { api, InputOf, OutputOf } from '@orbyte/protocol'
 import { pages } from '@orbyte/sdk'
+import { atMostEvery } from './at-most-every.ts'
 import { client } from './client.ts'
 import { orb } from './format.ts'
 import { listen } from './live.svelte.ts'
@@ -12,43 +13,45 @@ export type ModelGroup = { model: string; vramGb: number; count: number; free: n
 /** As many as a page shows. Whoever has more to choose from filters. */
 const gpusMax = 2_000
 
+export async function allGpus(filters: GpuFilters, signal: AbortSignal): Promise<Gpu[]> {
+  const found: Gpu[] = []
+  for await (const gpu of pages(client.gpus.list, { ...filters, limit: 200 }, { signal }))
+    if (found.push(gpu) >= gpusMax) break
+  return found
+}
+
 /** The GPUs of the market that match, kept as they are now. */
 export class MarketGpus {
   readonly query: Query<Gpu[]>
-  #reload: ReturnType<typeof setTimeout> | undefined
 
   constructor(filters: () => GpuFilters) {
-    this.query = new Query(async (signal) => {
-      const found: Gpu[] = []
-      for await (const gpu of pages(client.gpus.list, { ...filters(), limit: 200 }, { signal }))
-        if (found.push(gpu) >= gpusMax) break
-      return found
-    })
+    this.query = new Query((signal) => allGpus(filters(), signal))
   }
 
   /** For an `$effect`. */
   follow = (): (() => void) => {
     const stopQuery = this.query.follow()
+    const again = atMostEvery(500, this.query.reload)
     const stopLive = listen({ name: 'market' }, (message) => {
-      if (message.type === 'gpus') this.#merge(message.gpus, message.removed)
+      // Whether one that was not there matches, and where it stands, is for the market to say.
+      if (message.type === 'gpus' && this.#merge(message.gpus, message.removed)) again.ask()
     })
     return () => {
-      clearTimeout(this.#reload)
+      again.stop()
       stopQuery()
       stopLive()
     }
   }
 
-  #merge(changed: Gpu[], removed: string[]) {
+  /** Whether there are some that are not shown. */
+  #merge(changed: Gpu[], removed: string[]): boolean {
     const shown = this.query.data
-    if (!shown) return
+    if (!shown) return false
     const news = new Map(changed.map((gpu) => [gpu.id, gpu]))
     const gone = new Set(removed)
     this.query.data = shown.filter(({ id }) => !gone.has(id)).map((gpu) => news.get(gpu.id) ?? gpu)
-    // Whether one that was not there matches, and where it stands, is for the market to say.
-    const isNew = changed.some(({ id }) => !shown.some((gpu) => gpu.id === id))
-    clearTimeout(this.#reload)
-    if (isNew) this.#reload = setTimeout(() => void this.query.reload(), 500)
+    for (const { id } of shown) news.delete(id)
+    return news.size > 0
   }
 }
 

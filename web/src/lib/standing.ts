@@ -1,3 +1,4 @@
+import { dateTime } from './format.ts'
 import type { Gpu } from './market.svelte.ts'
 
 export type Standing = { short: string; title: string; next: string }
@@ -35,6 +36,18 @@ export function standingOf(gpu: Gpu): Standing {
       short: 'can run nothing',
       title: 'Its agent can run no type of task',
       next: 'Ask on the machine what is missing: orbyte agent doctor.',
+    }
+  if (gpu.health === 'cooling_down')
+    return {
+      short: 'cooling down',
+      title: 'It is left alone for a while',
+      next: `It has failed, or did not answer. Tasks are offered to it again ${gpu.cool_down_until ? `from ${dateTime(gpu.cool_down_until)}` : 'soon'}; below stands what went wrong.`,
+    }
+  if (gpu.health === 'on_trial')
+    return {
+      short: 'on trial',
+      title: 'It has to prove itself',
+      next: 'It has failed several times in a row, and gets a task only where no other GPU is free. One that it completes makes it as good as any.',
     }
   return {
     short: 'ready',

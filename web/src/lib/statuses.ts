@@ -1,4 +1,4 @@
-import type { AttemptStatus, GpuStatus, PaymentStatus, TaskStatus } from '@orbyte/protocol'
+import type { AttemptStatus, Gpu, GpuStatus, PaymentStatus, TaskStatus } from '@orbyte/protocol'
 import type { z } from 'zod'
 
 export type Tone = 'neutral' | 'wait' | 'busy' | 'ok' | 'bad'
@@ -45,11 +45,38 @@ export const attemptLooks: Record<AttemptStatus, Look> = {
   lost: { label: 'Lost', tone: 'bad', shape: 'question', says: 'The machine was not heard of any more. Not charged.' },
 }
 
-export const gpuLooks: Record<GpuStatus, Look> = {
+export const gpuLooks: Record<GpuStatus | 'finishing' | 'cooling_down' | 'on_trial' | 'silent', Look> = {
   available: { label: 'Available', tone: 'ok', shape: 'full', says: 'It could take a task now.' },
   in_use: { label: 'In use', tone: 'busy', shape: 'orbit', says: 'A task runs on it.' },
   maintenance: { label: 'Paused', tone: 'wait', shape: 'pause', says: 'Its owner takes no new tasks.' },
   offline: { label: 'Offline', tone: 'neutral', shape: 'hollow', says: 'No connected agent backs it.' },
+  finishing: { label: 'Finishing', tone: 'busy', shape: 'arc', says: 'Its last task ends, then it is paused.' },
+  cooling_down: {
+    label: 'Cooling down',
+    tone: 'wait',
+    shape: 'back',
+    says: 'It has failed, and is left alone a while.',
+  },
+  on_trial: {
+    label: 'On trial',
+    tone: 'wait',
+    shape: 'half',
+    says: 'It has failed often: asked where no other is free.',
+  },
+  silent: { label: 'Silent', tone: 'bad', shape: 'question', says: 'Its machine has not been heard of for a while.' },
+}
+
+/** What a GPU is to somebody who looks at it: its status, and what else keeps it from being just that. */
+export function gpuLook({
+  status,
+  draining,
+  liveness,
+  health,
+}: Pick<Gpu, 'status' | 'draining' | 'liveness' | 'health'>) {
+  if (status === 'offline') return gpuLooks[liveness === 'unknown' ? 'silent' : 'offline']
+  if (status === 'in_use') return gpuLooks[draining ? 'finishing' : 'in_use']
+  if (status === 'available' && health !== 'good') return gpuLooks[health]
+  return gpuLooks[status]
 }
 
 export const paymentLooks: Record<z.infer<typeof PaymentStatus>, Look> = {

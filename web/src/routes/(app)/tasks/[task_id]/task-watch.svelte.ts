@@ -1,24 +1,18 @@
 import type { MarketEvent } from '@orbyte/protocol'
+import { atMostEvery } from '$lib/at-most-every.ts'
 import { client } from '$lib/client.ts'
 import { listen } from '$lib/live.svelte.ts'
+import { LiveText } from '$lib/live-text.svelte.ts'
 import { Query } from '$lib/query.svelte.ts'
 import type { Task } from '$lib/task-types.ts'
-
-/** Text is kept in pieces, so that a new one does not draw all of them again. */
-const pieceLength = 4_000
-/** Older lines are in the stored log, which can be downloaded. */
-const logLinesMax = 2_000
 
 /** One task as it happens: its state as the market stores it, and what it produces as it comes. */
 export class TaskWatch {
   readonly query: Query<Task>
-  pieces = $state<string[]>([])
-  length = $state(0)
-  lines = $state.raw<string[]>([])
+  readonly output = new LiveText()
+  readonly log = new LiveText()
+  logLines = $state(0)
   readonly #taskId: string
-  #reload: ReturnType<typeof setTimeout> | undefined
-  #arrived = ''
-  #frame = 0
 
   constructor(taskId: string) {
     this.#taskId = taskId
@@ -27,50 +21,34 @@ export class TaskWatch {
 
   /** For an `$effect`. */
   follow = (): (() => void) => {
-    this.#reset()
-    this.lines = []
+    this.output.reset()
+    this.log.reset()
+    this.logLines = 0
     const stopQuery = this.query.follow()
+    const state = atMostEvery(60, this.query.reload)
     const stopLive = listen({ name: 'task', task_id: this.#taskId }, (message) => {
-      if (message.type === 'event') this.#hear(message.event)
+      if (message.type === 'event' && !this.#produced(message.event)) state.ask()
     })
     return () => {
-      clearTimeout(this.#reload)
-      cancelAnimationFrame(this.#frame)
+      state.stop()
+      this.output.stop()
+      this.log.stop()
       stopQuery()
       stopLive()
     }
   }
 
-  #hear({ type, data }: Pick<MarketEvent, 'type' | 'data'>) {
-    switch (type) {
-      case 'output.reset':
-        return this.#reset()
-      case 'output.appended':
-        this.#arrived += String(data['text'])
-        this.#frame ||= requestAnimationFrame(() => this.#show())
-        return
-      case 'log.appended':
-        this.lines = [...this.lines, ...(data['lines'] as string[])].slice(-logLinesMax)
-        return
-      default:
-        clearTimeout(this.#reload)
-        this.#reload = setTimeout(() => void this.query.reload(), 60)
-    }
+  /** False: it says something of the task's state. */
+  #produced({ type, data }: Pick<MarketEvent, 'type' | 'data'>): boolean {
+    if (type === 'output.reset') this.output.reset()
+    else if (type === 'output.appended') this.output.append(String(data['text']))
+    else if (type === 'log.appended') this.#addLines(data['lines'] as string[])
+    else return false
+    return true
   }
 
-  /** At most once a frame, however fast it comes. */
-  #show() {
-    this.#frame = 0
-    this.length += this.#arrived.length
-    const last = this.pieces.at(-1) ?? ''
-    if (last.length > 0 && last.length < pieceLength) this.pieces[this.pieces.length - 1] = last + this.#arrived
-    else this.pieces.push(this.#arrived)
-    this.#arrived = ''
-  }
-
-  #reset() {
-    this.pieces = []
-    this.length = 0
-    this.#arrived = ''
+  #addLines(lines: string[]) {
+    this.logLines += lines.length
+    this.log.append(lines.map((line) => `${line}\n`).join(''))
   }
 }

@@ -12,6 +12,9 @@ export type Limits = {
   max_minutes: string
   max_cost: string
   min_vram_gb: string
+  min_cpu_cores: string
+  min_ram_gb: string
+  min_storage_gb: string
   gpu_model: string
   region: string
   priority: string
@@ -25,6 +28,9 @@ export const noLimits: Limits = {
   max_minutes: '',
   max_cost: '',
   min_vram_gb: '',
+  min_cpu_cores: '',
+  min_ram_gb: '',
+  min_storage_gb: '',
   gpu_model: '',
   region: '',
   priority: '5',
@@ -54,20 +60,40 @@ export class NewTask {
     return this.#input.errors
   }
 
-  /** As the API takes it; null while it does not fit the contract. */
-  draft: TaskDraft | null = $derived.by(() => {
-    if (Object.keys(this.#input.errors).length > 0) return null
+  /** As the API takes it, and what is wrong with the limits: whoever has written one sees that at once. */
+  #checked: { draft: TaskDraft | null; errors: Record<string, string> } = $derived.by(() => {
+    const draft = this.#written()
+    const errors: Record<string, string> = {}
+    for (const { path, code, message } of this.#contract.NewTask.safeParse(draft).error?.issues ?? [])
+      errors[path.join('.')] ??= code === 'invalid_type' ? 'Write a number.' : message
+    const isRight = Object.keys(errors).length + Object.keys(this.#input.errors).length === 0
+    return { draft: isRight ? draft : null, errors }
+  })
+
+  /** Null while it does not fit the contract. */
+  get draft(): TaskDraft | null {
+    return this.#checked.draft
+  }
+
+  get limitErrors(): Record<string, string> {
+    return this.#checked.errors
+  }
+
+  #written(): TaskDraft {
     const limits = this.limits
     const number = (text: string) => (text.trim() === '' ? undefined : Number(text))
     const minutes = number(limits.max_minutes)
-    const draft = {
+    return {
       task_type: this.type,
-      input_data: this.#input.data,
+      input_data: this.#input.data as TaskDraft['input_data'],
       title: limits.title.trim() || undefined,
       requirements: {
         gpu_id: this.gpuId ?? undefined,
         gpu_model: limits.gpu_model.trim() || undefined,
         min_vram_gb: number(limits.min_vram_gb),
+        min_cpu_cores: number(limits.min_cpu_cores),
+        min_ram_gb: number(limits.min_ram_gb),
+        min_storage_gb: number(limits.min_storage_gb),
         region: limits.region.trim() || undefined,
       },
       max_price_per_hour: limits.max_price_per_hour.trim() || undefined,
@@ -77,8 +103,7 @@ export class NewTask {
       wait: limits.wait,
       auto_pay: limits.auto_pay,
     }
-    return this.#contract.NewTask.safeParse(draft).success ? (draft as TaskDraft) : null
-  })
+  }
 
   #check() {
     const data = this.fields ? inputOf(this.fields, this.values) : parseObject(this.free)
@@ -107,7 +132,10 @@ export class NewTask {
     this.gpuId = wants.gpu_id ?? null
     Object.assign(this.limits, {
       gpu_model: wants.gpu_model ?? '',
-      min_vram_gb: wants.min_vram_gb === undefined ? '' : String(wants.min_vram_gb),
+      min_vram_gb: String(wants.min_vram_gb ?? ''),
+      min_cpu_cores: String(wants.min_cpu_cores ?? ''),
+      min_ram_gb: String(wants.min_ram_gb ?? ''),
+      min_storage_gb: String(wants.min_storage_gb ?? ''),
       region: wants.region ?? '',
     })
   }
