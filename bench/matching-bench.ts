@@ -1,11 +1,10 @@
 import { micros } from '@orbyte/protocol'
-import type { MarketGpu } from '@orbyte/server/gpus/gpu-registry.ts'
 import { GpuIndex } from '@orbyte/server/scheduler/gpu-index.ts'
 import { type Choice, GpuSearch } from '@orbyte/server/scheduler/gpu-search.ts'
 import type { Wanted } from '@orbyte/server/scheduler/matching.ts'
 import { wholeMilli } from '@orbyte/server/scheduler/packing.ts'
 import { relaxationsOf } from '@orbyte/server/scheduler/relaxations.ts'
-import { bestOf, countFree, rejectionCounts, surveyGpus } from '@orbyte/server/scheduler/survey.ts'
+import { bestOf, rejectionCounts, surveyGpus } from '@orbyte/server/scheduler/survey.ts'
 import { type SeededRandom, seededRandom } from '../simulation/seeded-random.ts'
 import { type Figure, median, percentile, say, table } from './figures.ts'
 import { anyWanted, type Kind, type MarketEntry, marketOf } from './matching-market.ts'
@@ -122,9 +121,8 @@ function measureExplaining({ index }: UsedMarket, wanted: readonly Wanted[]): nu
     const max = count % 2 === 0 ? asked.maxPriceMicrosPerHour : micros(20_000)
     const explained: Wanted = { ...asked, gpus: 1, part: null, maxPriceMicrosPerHour: max }
     const startMs = performance.now()
-    const groups = index.profiles.map(({ number, sample }) => ({ sample, gpus: index.gpusOf(number) }))
+    const groups = index.profiles.map(({ number, sample }) => ({ sample, listed: index.slotsOf(number) }))
     const survey = surveyGpus(explained, groups, 0)
-    countFree(explained, survey.fitting, 0)
     bestOf(survey, 100)
     rejectionCounts(survey)
     relaxationsOf(survey)
@@ -137,21 +135,18 @@ function measureExplaining({ index }: UsedMarket, wanted: readonly Wanted[]): nu
 class UsedMarket {
   readonly index = new GpuIndex()
   readonly search = new GpuSearch(this.index)
-  readonly #entries = new Map<string, { gpu: MarketGpu; isThere: true; isShared: boolean; freeMilli: number }>()
+  readonly #gpus: number
   #taken: Choice[] = []
   #given = 0
   used = 0
 
   constructor(entries: readonly MarketEntry[]) {
-    for (const { gpu, isShared } of entries) {
-      const entry = { gpu, isThere: true as const, isShared, freeMilli: wholeMilli }
-      this.#entries.set(gpu.id, entry)
-      this.index.put(gpu, entry)
-    }
+    this.#gpus = entries.length
+    for (const { gpu, isShared } of entries) this.index.put(gpu, { isThere: true, isShared, freeMilli: wholeMilli })
   }
 
   usedShare(): number {
-    return this.used / this.#entries.size
+    return this.used / this.#gpus
   }
 
   /** Finds, takes, and gives back as long as more than `usedMost` GPUs are in use. */
@@ -175,10 +170,8 @@ class UsedMarket {
 
   #change({ gpus }: Choice, milli: number) {
     for (const { id } of gpus) {
-      const entry = this.#entries.get(id)!
-      entry.freeMilli += milli
+      this.index.setFree(id, this.index.slotOf(id)!.freeMilli + milli)
       this.used -= milli / wholeMilli
-      this.index.put(entry.gpu, entry)
     }
   }
 }

@@ -7,7 +7,7 @@ type History = Pick<
 >
 
 /** So much dearer does one that is on trial count, however cheap and fast it is: it is chosen only where nothing else is free. */
-const trialFactor = 1_000_000
+const trialFactor = 1_000_000_000
 
 /**
  * How much dearer a GPU counts than its price says, for what is known of it: failures of its own (Laplace's rule of succession,

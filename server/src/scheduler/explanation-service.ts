@@ -10,7 +10,7 @@ import { explainGpu } from './gpu-explanation.ts'
 import { countRejections, judgeFree, type Wanted } from './matching.ts'
 import { type Relaxation, relaxationSentence, relaxationsOf } from './relaxations.ts'
 import type { Scheduler } from './scheduler-service.ts'
-import { bestOf, countFree, rejectionCounts, type Survey, surveyGpus, whyNotNow } from './survey.ts'
+import { bestOf, rejectionCounts, type Survey, surveyGpus, whyNotNow } from './survey.ts'
 
 type Parts = { gpus: GpuService; scheduler: Scheduler }
 export type ExplanationService = ReturnType<typeof createExplanationService>
@@ -27,10 +27,10 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
 
   /** What holds for a task that wants this, waiting or not submitted yet. */
   function outlook(surveyed: Survey) {
-    const { wanted, fitting, nowMs } = surveyed
+    const { wanted, fitting, free } = surveyed
     return {
       fitting: fitting.length,
-      free: countFree(wanted, fitting, nowMs),
+      free,
       rejections: rejectionCounts(surveyed),
       relaxations: relaxationsOf(surveyed).map(viewRelaxation),
       expected_cost: expectedCost(wanted, bestOf(surveyed, 1)[0] ?? null),
@@ -47,8 +47,7 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   }
 
   /** `ahead`: how many tasks go first. */
-  function expectedWait({ wanted, fitting, nowMs }: Survey, ahead: number) {
-    const free = countFree(wanted, fitting, nowMs)
+  function expectedWait({ wanted, fitting, free }: Survey, ahead: number) {
     const before = ahead === 1 ? '1 task goes' : `${ahead} tasks go`
     if (fitting.length === 0) return { ms: null, basis: 'No GPU fits.' }
     if (free > ahead)
@@ -133,9 +132,10 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
       const fitting = bestOf(surveyed, limit).map((gpu) => {
         return { ...viewOffer(gpu), fits: true, rejection: judgeFree(wanted, gpu, surveyed.nowMs) }
       })
-      const rejected = surveyed.rejected.flatMap(({ first, gpus: alike }) =>
-        alike.slice(0, limit).map((gpu) => ({ ...viewOffer(gpu), fits: false, rejection: first })),
-      )
+      const rejected = surveyed.rejected.flatMap(({ first, classes }) => {
+        const alike = classes.flatMap(({ gpus: ofProfile }) => ofProfile.slice(0, limit))
+        return alike.map((gpu) => ({ ...viewOffer(gpu), fits: false, rejection: first }))
+      })
       const offers = [...fitting, ...rejected].slice(0, limit)
       return {
         task_id: stored.id,

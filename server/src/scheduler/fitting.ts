@@ -1,4 +1,5 @@
-import { type GpuIndex, type Machine, type MachineSize, type Slot, undivided } from './gpu-index.ts'
+import { type GpuIndex, type MachineSize, undivided } from './gpu-index.ts'
+import type { Machine, Slot } from './gpu-slot.ts'
 import type { Lanes } from './gpu-lane.ts'
 import type { Profile } from './gpu-profile.ts'
 import { milliOn, costFactor, type Warmth } from './expected-cost.ts'
@@ -13,22 +14,18 @@ export type Place = {
   /** What its pools have to have free, at least and at most. */
   readonly freeFrom: number
   readonly freeTo: number
-  /** Whether `free` tells what is left of the machine. */
-  readonly isPacked: boolean
 }
 
 function placesFor(index: GpuIndex, { gpus, part, modelName }: Wanted): Place[] {
-  const rest = { warmth: modelName === null ? 'loaded' : 'absent', isPacked: true } as const
-  if (gpus > 1) return [{ lanes: index.several(gpus), ...rest, freeFrom: gpus, freeTo: Infinity }]
-  const free =
-    part === null ? { freeFrom: wholeMilli, freeTo: undivided } : { freeFrom: part.milli, freeTo: wholeMilli }
+  const cold = modelName === null ? 'loaded' : 'absent'
+  if (gpus > 1) return [{ lanes: index.several(gpus), warmth: cold, freeFrom: 0, freeTo: undivided }]
+  const free = { freeFrom: part?.milli ?? wholeMilli, freeTo: part === null ? undivided : wholeMilli }
+  const others = part === null ? [index.whole] : index.parts(part.milli)
   const { loaded, cached } = modelName === null ? {} : index.warm(modelName)
   return [
-    ...(loaded ? [{ lanes: loaded, warmth: 'loaded' as const, ...free, isPacked: false }] : []),
-    ...(cached ? [{ lanes: cached, warmth: 'cached' as const, ...free, isPacked: false }] : []),
-    ...(part === null
-      ? [{ lanes: index.whole, ...rest, freeFrom: 1, freeTo: Infinity }]
-      : index.parts(part.milli).map((lanes) => ({ lanes, ...rest, ...free }))),
+    ...(loaded ? [{ lanes: loaded, warmth: 'loaded' as const, ...free }] : []),
+    ...(cached ? [{ lanes: cached, warmth: 'cached' as const, ...free }] : []),
+    ...others.map((lanes) => ({ lanes, warmth: cold, ...free }) as const),
   ]
 }
 
@@ -104,6 +101,7 @@ export class Fittings {
   readonly #byKey = new Map<string, Fitting>()
   readonly #mix = createTaskMix<Wanted>({ tasksRemembered, kindsMax })
   #renewedAtMs = -Infinity
+  #numbering = 0
   value: RoomValue = () => 0
 
   constructor(index: GpuIndex) {
@@ -112,7 +110,8 @@ export class Fittings {
 
   /** For a task that is looked for. */
   of(wanted: Wanted, nowMs: number): Fitting {
-    if (nowMs - this.#renewedAtMs >= renewalMs) this.#renew(nowMs)
+    const isRenumbered = this.#numbering !== this.#index.numbering
+    if (isRenumbered || nowMs - this.#renewedAtMs >= renewalMs) this.#renew(nowMs)
     return this.#of(wanted)
   }
 
@@ -133,6 +132,7 @@ export class Fittings {
 
   #renew(nowMs: number) {
     this.#renewedAtMs = nowMs
+    this.#numbering = this.#index.numbering
     this.#byKey.clear()
     const mix = this.#mix.all().map(({ asked, weight }) => {
       const { numbers, milliEach } = this.#of(asked)

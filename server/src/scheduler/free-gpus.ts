@@ -97,7 +97,8 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
 
   /** All GPUs of the market, free or not, by profile. */
   function* profiles(): Generator<ProfileGroup> {
-    for (const { number, sample } of index.profiles) yield { sample, gpus: index.gpusOf(number) }
+    catchUp()
+    for (const { number, sample } of index.profiles) yield { sample, listed: index.slotsOf(number) }
   }
 
   return {
@@ -108,7 +109,11 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
       return price === null ? null : micros(price)
     },
     find,
-    refresh,
+    /** Whether it has been asked has changed, and nothing else. */
+    askedChanged(gpuId: string) {
+      const gpu = registry.get(gpuId)
+      if (gpu) index.setFree(gpuId, canBeAsked(gpu) ? wholeMilli : 0)
+    },
     catchUp,
     arrived: (wanted: Wanted) => search.arrived(wanted),
     stop,

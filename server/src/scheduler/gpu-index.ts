@@ -1,6 +1,7 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { Lanes, type Seat, stepOf } from './gpu-lane.ts'
-import { createProfiles, hasFields, type Profile, type ProfileFields, profileFieldsOf } from './gpu-profile.ts'
+import { Lanes, stepOf } from './gpu-lane.ts'
+import { createProfiles, hasFields, type Profile, profileFieldsOf } from './gpu-profile.ts'
+import { Machine, Slot, type WarmLanes } from './gpu-slot.ts'
 import { hourCost } from './expected-cost.ts'
 import { isBelowOwnMinimum } from './rankers.ts'
 import { wholeMilli } from './packing.ts'
@@ -15,77 +16,18 @@ export type Availability = {
   readonly isShared: boolean
 }
 
-/** A GPU's places in the index. It lies as it was when it was put there, whatever has become of it since. */
-export class Slot {
-  readonly gpu: MarketGpu
-  fields: ProfileFields
-  profile: Profile
-  machine: Machine
-  models: { readonly loaded: readonly string[]; readonly cached: readonly string[] }
-  specs: MarketGpu['specs'] = null
-  cost = 0
-  /** Of its cost. */
-  step = 0
-  price = 0
-  isThere = false
-  freeMilli = 0
-  isShared = false
-  readonly whole: Seat<Slot> = { member: this, pool: null, at: 0 }
-  readonly part: Seat<Slot> = { member: this, pool: null, at: 0 }
-  warm: { readonly lanes: Lanes<Slot>; readonly seat: Seat<Slot> }[] = []
-
-  constructor(gpu: MarketGpu, at: { fields: ProfileFields; profile: Profile; machine: Machine }) {
-    this.gpu = gpu
-    this.fields = at.fields
-    this.profile = at.profile
-    this.machine = at.machine
-    this.models = { loaded: [], cached: [] }
-  }
-
-  get isWhole(): boolean {
-    return this.freeMilli === wholeMilli
-  }
-}
-
-/** The GPUs of one profile on one machine. */
-export class Machine {
-  readonly agentId: string | null
-  /** Cheapest first. */
-  readonly slots: Slot[] = []
-  /** Its seats with those that have so many whole GPUs; from two on. */
-  readonly several: Seat<Machine>[] = []
-
-  constructor(agentId: string | null) {
-    this.agentId = agentId
-  }
-
-  /** Cheapest first. */
-  whole(): Slot[] {
-    return this.slots.filter(({ isWhole }) => isWhole)
-  }
-
-  /** Of so many of its whole GPUs, at least. */
-  priceOf(gpus: number): number {
-    const prices = this.whole().map(({ price }) => price)
-    return prices
-      .sort((a, b) => a - b)
-      .slice(0, gpus)
-      .reduce((sum, price) => sum + price, 0)
-  }
-
-  sort() {
-    this.slots.sort((a, b) => a.cost - b.cost)
-  }
-}
-
 export type MachineSize = { cores: number; ramGb: number; storageGb: number }
-export type WarmLanes = { readonly loaded: Lanes<Slot>; readonly cached: Lanes<Slot> }
 
 /** Parts lie in lanes by how much is free, so that a search need not pass those with too little. */
 const partLanes = 4
 const partLaneOf = (milli: number) => Math.min(partLanes - 1, Math.floor((milli * partLanes) / wholeMilli))
 
-/** In the lanes of a model: a GPU that is had as a whole or not at all. */
+/** So many profiles may be without a GPU. */
+const emptiedMax = 100
+/** So many models are known, or twice as many as GPUs have. */
+const modelsMax = 1_000
+
+/** What a GPU has free that is had as a whole or not at all. */
 export const undivided = wholeMilli + 1
 
 /**
@@ -104,7 +46,6 @@ export class GpuIndex {
   readonly #several: Lanes<Machine>[] = []
   /** By profile number. */
   readonly #byProfile: Set<Slot>[] = []
-  /** `free` of its pools: how many of the machine's GPUs are whole. */
   readonly whole = new Lanes<Slot>()
   /** Thousandths that are free, by profile number. */
   readonly freeMilliOf: number[] = []
@@ -112,6 +53,11 @@ export class GpuIndex {
   readonly #largest: MachineSize[] = []
   /** Prices of those that are there, lowest first; by profile number. */
   readonly #prices: number[][] = []
+  /** How often the last GPU of a profile has left it, since those without any were forgotten. */
+  #emptied = 0
+  #modelsMax = modelsMax
+  /** Another once numbers of profiles, or the lanes of models, are others than before. */
+  numbering = 0
 
   get profiles(): readonly Profile[] {
     return this.#profiles.all
@@ -134,10 +80,6 @@ export class GpuIndex {
     return this.#byProfile[profile]!
   }
 
-  *gpusOf(profile: number): Generator<MarketGpu> {
-    for (const { gpu } of this.#byProfile[profile]!) yield gpu
-  }
-
   /** Of those that are there: the highest price that is not above `most`. Null: there is none. */
   dearestUpTo(most: number, profile: number): number | null {
     const prices = this.#prices[profile]!
@@ -155,16 +97,25 @@ export class GpuIndex {
     return this.#parts.slice(partLaneOf(milli))
   }
 
-  /** `free` of its pools: how many of the machine's GPUs are whole. */
   several(gpus: number): Lanes<Machine> {
     return (this.#several[gpus] ??= new Lanes<Machine>())
   }
 
   /** `free` of their pools: thousandths, or `undivided`. */
   warm(model: string): WarmLanes {
-    const known = this.#warm.get(model) ?? { loaded: new Lanes<Slot>(), cached: new Lanes<Slot>() }
-    this.#warm.set(model, known)
-    return known
+    const known = this.#warm.get(model)
+    if (known) return known
+    if (this.#warm.size >= this.#modelsMax) this.#forgetModels()
+    const lanes = { loaded: new Lanes<Slot>(), cached: new Lanes<Slot>(), holders: 0 }
+    this.#warm.set(model, lanes)
+    return lanes
+  }
+
+  /** Whoever asks may name any model: those that no GPU has are forgotten from time to time. */
+  #forgetModels() {
+    for (const [model, { holders }] of this.#warm) if (holders === 0) this.#warm.delete(model)
+    this.#modelsMax = Math.max(modelsMax, 2 * this.#warm.size)
+    this.numbering++
   }
 
   /** Takes in the GPU as it is now. Cheap where nothing has changed that counts. */
@@ -178,6 +129,7 @@ export class GpuIndex {
     const now = {
       cost: hourCost(gpu),
       price: gpu.priceMicrosPerHour,
+      isOffered,
       isThere: isOffered && isThere,
       freeMilli: isOffered ? freeMilli : 0,
       isShared,
@@ -200,12 +152,23 @@ export class GpuIndex {
     this.#enter(slot)
   }
 
+  /** Like `put` where nothing else has changed. Does nothing if it is not in. */
+  setFree(gpuId: string, freeMilli: number) {
+    const slot = this.#slots.get(gpuId)
+    const free = slot?.isOffered ? freeMilli : 0
+    if (!slot || slot.freeMilli === free) return
+    this.#leave(slot)
+    slot.freeMilli = free
+    this.#enter(slot)
+  }
+
   remove(gpuId: string) {
     const slot = this.#slots.get(gpuId)
     if (!slot) return
     this.#leave(slot)
     this.#unlist(slot)
     this.#takeOut(slot)
+    for (const { model } of slot.warm) model.holders--
     this.#slots.delete(gpuId)
   }
 
@@ -230,6 +193,7 @@ export class GpuIndex {
   #putIn(slot: Slot) {
     const { number } = slot.profile
     slot.machine.slots.push(slot)
+    if (this.#byProfile[number]?.size === 0) this.#largest[number] = { cores: 0, ramGb: 0, storageGb: 0 }
     while (this.#byProfile.length <= number) {
       this.#byProfile.push(new Set())
       this.#prices.push([])
@@ -237,12 +201,22 @@ export class GpuIndex {
       this.freeMilliOf.push(0)
     }
     this.#byProfile[number]!.add(slot)
+    if (this.#emptied > emptiedMax && this.#emptied > this.profiles.length / 2) this.#forgetProfiles()
+  }
+
+  /** Owners change what their machines have and allow: else there would be more and more profiles to look through. */
+  #forgetProfiles() {
+    this.#profiles.retain((number) => this.#byProfile[number]!.size > 0)
+    this.#emptied = 0
+    this.numbering++
   }
 
   #takeOut(slot: Slot) {
     const { machine, gpu, profile } = slot
     machine.slots.splice(machine.slots.indexOf(slot), 1)
-    this.#byProfile[profile.number]!.delete(slot)
+    const alike = this.#byProfile[profile.number]!
+    alike.delete(slot)
+    if (alike.size === 0) this.#emptied++
     if (machine.slots.length === 0) this.#machines.delete(machineKey(machine.agentId ?? gpu.id, profile))
   }
 
@@ -257,8 +231,13 @@ export class GpuIndex {
     const { loadedModels: loaded, cachedModels: cached } = slot.gpu
     slot.models = { loaded, cached }
     const onDisk = cached.filter((model) => !loaded.includes(model))
-    const lanes = [...loaded.map((model) => this.warm(model).loaded), ...onDisk.map((model) => this.warm(model).cached)]
-    slot.warm = lanes.map((each) => ({ lanes: each, seat: { member: slot, pool: null, at: 0 } }))
+    for (const { model } of slot.warm) model.holders--
+    const seat = (name: string, warmth: 'loaded' | 'cached') => {
+      const model = this.warm(name)
+      model.holders++
+      return { member: slot, pool: null, at: 0, lanes: model[warmth], model }
+    }
+    slot.warm = [...loaded.map((name) => seat(name, 'loaded')), ...onDisk.map((name) => seat(name, 'cached'))]
   }
 
   #noteSpecs(slot: Slot) {
@@ -285,11 +264,12 @@ export class GpuIndex {
     const { profile, machine, isWhole, freeMilli } = slot
     this.freeMilliOf[profile.number]! -= freeMilli
     if (slot.isShared) this.#parts[partLaneOf(freeMilli)]!.remove(profile.number, slot.part)
-    for (const { lanes, seat } of slot.warm) lanes.remove(profile.number, seat)
+    for (const seat of slot.warm) seat.lanes.remove(profile.number, seat)
     slot.freeMilli = 0
     if (!isWhole) return
     this.whole.remove(profile.number, slot.whole)
-    this.#reseat(machine, profile)
+    machine.free--
+    this.#seatMachine(machine, profile)
   }
 
   #enter(slot: Slot) {
@@ -298,36 +278,36 @@ export class GpuIndex {
     this.freeMilliOf[profile.number]! += freeMilli
     const place = { step, price, free: isShared ? freeMilli : undivided }
     if (isShared) this.#parts[partLaneOf(freeMilli)]!.add(profile.number, slot.part, place)
-    if (isShared || slot.isWhole) for (const { lanes, seat } of slot.warm) lanes.add(profile.number, seat, place)
-    if (slot.isWhole) this.#reseat(machine, profile)
+    if (isShared || slot.isWhole) for (const seat of slot.warm) seat.lanes.add(profile.number, seat, place)
+    if (!slot.isWhole) return
+    this.whole.add(profile.number, slot.whole, { step, price, free: undivided })
+    machine.free++
+    this.#seatMachine(machine, profile)
   }
 
-  /** The machine's whole GPUs, and itself, by how many of them there are now. */
-  #reseat(machine: Machine, { number }: Profile) {
-    const slots = machine.whole()
-    const free = slots.length
-    for (const { whole, step, price } of slots) {
-      this.whole.remove(number, whole)
-      this.whole.add(number, whole, { step, price, free })
-    }
-    if (machine.slots.length > 1) this.#reseatSeveral(machine, number, slots)
-  }
-
-  #reseatSeveral(machine: Machine, number: number, slots: readonly Slot[]) {
-    for (let gpus = 2; gpus < machine.several.length; gpus++) this.several(gpus).remove(number, machine.several[gpus]!)
-    let cost = slots[0]?.cost ?? 0
-    for (let gpus = 2; gpus <= slots.length; gpus++) {
-      cost += slots[gpus - 1]!.cost
+  /** With those that have as many whole GPUs as it has now, for each number from two on. */
+  #seatMachine(machine: Machine, { number }: Profile) {
+    if (machine.slots.length === 1) return
+    const prices = machine.prices()
+    let [gpus, cost, price] = [0, 0, 0]
+    for (const slot of machine.slots) {
+      if (!slot.isWhole) continue
+      cost += slot.cost
+      price += prices[gpus++]!
+      if (gpus === 1) continue
       const seat = (machine.several[gpus] ??= { member: machine, pool: null, at: 0 })
-      this.several(gpus).add(number, seat, { step: stepOf(cost), price: machine.priceOf(gpus), free: slots.length })
+      this.several(gpus).put(number, seat, { step: stepOf(cost), price, free: undivided })
     }
+    for (gpus = Math.max(2, gpus + 1); gpus < machine.several.length; gpus++)
+      this.several(gpus).remove(number, machine.several[gpus]!)
   }
 }
 
-type Standing = Pick<Slot, 'cost' | 'price' | 'isThere' | 'freeMilli' | 'isShared'>
+type Standing = Pick<Slot, 'cost' | 'price' | 'isOffered' | 'isThere' | 'freeMilli' | 'isShared'>
 
-function isAsBefore(slot: Slot, { cost, price, isThere, freeMilli, isShared }: Standing): boolean {
-  if (slot.cost !== cost || slot.price !== price || slot.isThere !== isThere) return false
+function isAsBefore(slot: Slot, { cost, price, isOffered, isThere, freeMilli, isShared }: Standing): boolean {
+  if (slot.cost !== cost || slot.price !== price || slot.isOffered !== isOffered || slot.isThere !== isThere)
+    return false
   return slot.freeMilli === freeMilli && slot.isShared === isShared
 }
 

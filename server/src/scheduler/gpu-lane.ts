@@ -32,54 +32,37 @@ export type Pool<Member> = {
 export class Lane<Member> {
   /** Cheapest first; none is empty. */
   readonly pools: Pool<Member>[] = []
+  /** Of the pools: to search in this is quicker than to look at each. */
+  readonly #steps: number[] = []
 
   /** What the cheapest member costs at least; Infinity: there is none. */
   get costFrom(): number {
-    const [first] = this.pools
-    return first ? costFrom(first.step) : Infinity
+    return this.#steps.length === 0 ? Infinity : costFrom(this.#steps[0]!)
   }
 
-  add(seat: Seat<Member>, { step, free, price }: Place) {
-    const pool = this.#poolFor(step, free)
-    if (price < pool.priceFrom) pool.priceFrom = price
-    seat.pool = pool
-    seat.at = pool.seats.length
-    pool.seats.push(seat)
-  }
-
-  /** Does nothing if it is not in. */
-  remove(seat: Seat<Member>) {
-    const { pool, at } = seat
-    if (!pool) return
-    const last = pool.seats.pop()!
-    if (last !== seat) {
-      pool.seats[at] = last
-      last.at = at
-    }
-    seat.pool = null
-    if (pool.seats.length === 0) this.pools.splice(this.#indexOf(pool), 1)
-  }
-
-  #poolFor(step: number, free: number): Pool<Member> {
+  poolFor(step: number, free: number): Pool<Member> {
     let index = this.#firstOf(step)
-    for (; this.pools[index]?.step === step; index++) if (this.pools[index]!.free === free) return this.pools[index]!
+    for (; this.#steps[index] === step; index++) if (this.pools[index]!.free === free) return this.pools[index]!
     const pool = { step, free, seats: [], priceFrom: Infinity }
     this.pools.splice(index, 0, pool)
+    this.#steps.splice(index, 0, step)
     return pool
   }
 
-  #indexOf(pool: Pool<Member>): number {
+  /** It is empty. */
+  drop(pool: Pool<Member>) {
     let index = this.#firstOf(pool.step)
     while (this.pools[index] !== pool) index++
-    return index
+    this.pools.splice(index, 1)
+    this.#steps.splice(index, 1)
   }
 
   /** The first pool that is not cheaper. */
   #firstOf(step: number): number {
     let low = 0
-    for (let high = this.pools.length; low < high;) {
+    for (let high = this.#steps.length; low < high;) {
       const middle = (low + high) >> 1
-      if (this.pools[middle]!.step < step) low = middle + 1
+      if (this.#steps[middle]! < step) low = middle + 1
       else high = middle
     }
     return low
@@ -93,29 +76,58 @@ export class Lanes<Member> {
   readonly costFrom: number[] = []
   /** By profile number: nothing in the lane has a lower price. */
   readonly priceFrom: number[] = []
+  /** By profile number: how many members the lane has. */
+  readonly sizes: number[] = []
 
   /** Of the profile with this number. */
   of(profile: number): Lane<Member> | undefined {
     return this.#lanes[profile]
   }
 
-  add(profile: number, seat: Seat<Member>, place: Place) {
+  add(profile: number, seat: Seat<Member>, { step, free, price }: Place) {
     while (this.#lanes.length <= profile) {
       this.#lanes.push(undefined)
       this.costFrom.push(Infinity)
       this.priceFrom.push(Infinity)
+      this.sizes.push(0)
     }
     const lane = (this.#lanes[profile] ??= new Lane<Member>())
-    lane.add(seat, place)
-    this.costFrom[profile] = lane.costFrom
-    if (place.price < this.priceFrom[profile]!) this.priceFrom[profile] = place.price
+    const pool = lane.poolFor(step, free)
+    seat.pool = pool
+    seat.at = pool.seats.length
+    pool.seats.push(seat)
+    this.sizes[profile]!++
+    if (seat.at === 0) this.costFrom[profile] = lane.costFrom
+    this.#lowerPrice(profile, pool, price)
   }
 
+  /** It stays where it is if that is the same pool. */
+  put(profile: number, seat: Seat<Member>, place: Place) {
+    const { pool } = seat
+    if (pool?.step === place.step && pool.free === place.free) return this.#lowerPrice(profile, pool, place.price)
+    this.remove(profile, seat)
+    this.add(profile, seat, place)
+  }
+
+  /** Does nothing if it is not in. */
   remove(profile: number, seat: Seat<Member>) {
-    const lane = this.#lanes[profile]
-    if (!lane || !seat.pool) return
-    lane.remove(seat)
+    const { pool, at } = seat
+    if (!pool) return
+    const last = pool.seats.pop()!
+    if (last !== seat) {
+      pool.seats[at] = last
+      last.at = at
+    }
+    seat.pool = null
+    if (--this.sizes[profile]! === 0) this.priceFrom[profile] = Infinity
+    if (pool.seats.length > 0) return
+    const lane = this.#lanes[profile]!
+    lane.drop(pool)
     this.costFrom[profile] = lane.costFrom
-    if (lane.pools.length === 0) this.priceFrom[profile] = Infinity
+  }
+
+  #lowerPrice(profile: number, pool: Pool<Member>, price: number) {
+    if (price < pool.priceFrom) pool.priceFrom = price
+    if (price < this.priceFrom[profile]!) this.priceFrom[profile] = price
   }
 }

@@ -38,17 +38,30 @@ export function hasFields(gpu: MarketGpu, fields: ProfileFields): boolean {
 export function createProfiles() {
   const byKey = new Map<string, Profile>()
   const all: Profile[] = []
+  /** Numbers of profiles that are no more. */
+  const spare: number[] = []
+  let numbers = 0
   return {
+    /** In the sequence in which they came. */
     all: all as readonly Profile[],
     of(gpu: MarketGpu, fields: ProfileFields): Profile {
       // Whether the owner's lowest price is kept is seen GPU by GPU.
       const key = JSON.stringify({ ...fields, limits: { ...fields.limits, min_price_per_hour: null } })
       const known = byKey.get(key)
       if (known) return known
-      const profile = { number: all.length, sample: { ...gpu } }
+      const profile = { number: spare.pop() ?? numbers++, sample: { ...gpu } }
       byKey.set(key, profile)
       all.push(profile)
       return profile
+    },
+    /** Those that `isUsed` does not hold for are no more, and their numbers are for others. */
+    retain(isUsed: (number: number) => boolean) {
+      for (const [key, { number }] of byKey) {
+        if (isUsed(number)) continue
+        byKey.delete(key)
+        spare.push(number)
+      }
+      all.splice(0, all.length, ...byKey.values())
     },
   }
 }

@@ -70,6 +70,7 @@ const anyWanted = fc
       { gpus: 3, part: null },
       { gpus: 1, part: { milli: 300, vramGb: 2 } },
       { gpus: 1, part: { milli: 50, vramGb: 20 } },
+      { gpus: 1, part: { milli: 300, vramGb: 8 } },
     ),
   })
   .map(({ minVram, region, minRam, max, model, failed, size }): Wanted => {
@@ -269,4 +270,35 @@ test('a GPU that was asked for by name is the one that is chosen, or none', () =
   expect(search.choose(second, { nowMs, random: () => 0 })!.gpus).toEqual([gpus[1]])
   index.put(gpus[1]!, { isThere: true, freeMilli: 0, isShared: false })
   expect(search.choose(second, { nowMs, random: () => 0 })).toBeNull()
+})
+
+test('profiles that no GPU has any more are forgotten, and what takes their place is judged anew', () => {
+  const { index, search } = searchAmong([])
+  for (let number = 0; number < 2_000; number++) {
+    // Each time another region, as an owner who cannot decide.
+    const gpu = Object.assign(index.slotOf(gpuId(1))?.gpu ?? offer(1, {}), {
+      region: `r${number}`,
+      vramGb: 1 + (number % 7),
+    })
+    index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
+    const asked = wanted({ key: `at least ${number % 5}`, requirements: { min_vram_gb: 1 + (number % 5) } })
+    const isFound = search.choose(asked, { nowMs, random: () => 0 }) !== null
+    expect(isFound).toBe(number % 7 >= number % 5)
+  }
+  expect(index.profiles.length).toBeLessThan(300)
+})
+
+test('models that were only asked for are forgotten, those that a GPU has are not', () => {
+  const gpu = offer(1, { ownModels: ['m'], loadedModels: ['m'] })
+  const { index, search } = searchAmong([{ gpu, freeMilli: 0, isShared: false }])
+  const asking = (modelName: string) => wanted({ key: modelName, modelName })
+  expect(search.choose(asking('m'), { nowMs, random: () => 0 })).toBeNull()
+  const kept = index.warm('m')
+  for (let number = 0; number < 3_000; number++) search.choose(asking(`m${number}`), { nowMs, random: () => 0 })
+  expect(index.warm('m')).toBe(kept)
+  index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
+  expect(search.choose(asking('m'), { nowMs, random: () => 0 })?.gpus).toEqual([gpu])
+  index.remove(gpu.id)
+  for (let number = 0; number < 3_000; number++) search.choose(asking(`n${number}`), { nowMs, random: () => 0 })
+  expect(index.warm('m')).not.toBe(kept)
 })

@@ -1,9 +1,11 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { type Fitting, Fittings, type Place } from './fitting.ts'
-import { type GpuIndex, type Machine, Slot } from './gpu-index.ts'
-import { costFrom, type Pool, stepShare } from './gpu-lane.ts'
+import { type Fitting, Fittings } from './fitting.ts'
+import type { GpuIndex } from './gpu-index.ts'
+import { type Machine, Slot } from './gpu-slot.ts'
+import { costFrom } from './gpu-lane.ts'
+import { type AnyPool, type Drawn, LaneSearch } from './lane-search.ts'
 import { milliOn, warmthOn } from './expected-cost.ts'
-import { judgeFit, nearEqualShare, type Wanted } from './matching.ts'
+import { judgeFit, type Wanted } from './matching.ts'
 import { isLargeEnough, isPassedOver } from './rankers.ts'
 import { wholeMilli } from './packing.ts'
 
@@ -15,40 +17,27 @@ export type At = {
   random(): number
 }
 
-/** What costs no more than this above the least is near-equal: costs are compared in steps, and it may be at the end of its step. */
-const nearShare = (1 + nearEqualShare) / (1 + stepShare) - 1
 /** After so many pools in which nobody will do, it is quicker to try all. */
 const passedOverMax = 30
-/** Choices that leave the market worse off by no more than this do not differ. */
-const samePenalty = 0.02
+/** So many that are near-equal, drawn at random, are compared for what they leave of their machines. */
+const drawsMax = 3
 
-/** A pool that may be chosen from. */
-type Candidate = {
-  readonly pool: Pool<Slot> | Pool<Machine>
-  /** What the task is expected to cost there at least. */
-  readonly cost: number
-  /** What an hour's cost is multiplied by. */
-  readonly factor: number
-  /** Of its profile in the fitting ones. */
-  readonly entry: number
-  /** Whether its pool tells what is left of the machine. */
-  readonly isPacked: boolean
-}
+type Asked = { readonly fitting: Fitting; readonly wanted: Wanted; readonly at: At }
 type Priced = { readonly choice: Choice; readonly cost: number }
+const nothing = { choice: null, cost: Infinity }
 
 /** Finds the best free GPUs for a task: see `choose`. */
 export class GpuSearch {
   readonly #index: GpuIndex
   readonly #fittings: Fittings
-  // Of the search that is going on.
-  #candidates: Candidate[] = []
-  #limit = Infinity
-  readonly #passedOver = new Set<Candidate['pool']>()
-  #fallback: Priced | null = null
+  readonly #lanes: LaneSearch
+  /** What would do in the search that is going on, if nothing cheaper is found. */
+  #fallback: Priced | typeof nothing = nothing
 
   constructor(index: GpuIndex) {
     this.#index = index
     this.#fittings = new Fittings(index)
+    this.#lanes = new LaneSearch(index)
   }
 
   /** A task has come that wants this: what comes often is what room is kept for. */
@@ -57,25 +46,76 @@ export class GpuSearch {
   }
 
   /**
-   * The best of what is free and fits. No other is expected to cost less by more than `nearEqualShare`. Among those within it, the
-   * choice is where the rest of the market is left better off, and else random, so that a new provider gets a first task.
-   * Null: nothing that fits is free.
+   * The best of what is free and fits. No other is expected to cost less by more than `nearEqualShare`. Among those within it some
+   * are drawn at random, so that a new provider gets a first task, and of these the one is chosen that leaves the rest of the
+   * market better off. Null: nothing that fits is free.
    */
   choose(wanted: Wanted, at: At): Choice | null {
     if (wanted.requirements.gpu_id !== undefined) return this.#chooseNamed(wanted, at)
     const fitting = this.#fittings.of(wanted, at.nowMs)
-    this.#forget()
-    while (this.#passedOver.size < passedOverMax) {
-      this.#findCandidates(fitting, wanted)
-      if (this.#candidates.length === 0) return this.#fallback?.choice ?? null
-      const candidate = this.#drawCandidate(at.random())
-      const choice = this.#drawFrom(candidate, wanted, at)
+    this.#fallback = nothing
+    this.#lanes.begin(fitting, wanted.maxPriceMicrosPerHour)
+    while (this.#lanes.passedOver < passedOverMax) {
+      const { cost, choice: fallback } = this.#fallback
+      if (!this.#lanes.find(cost)) return fallback
+      const choice = this.#draw({ fitting, wanted, at })
       if (choice) return choice
-      // Nobody in it will do: they have failed this task, their machines are too small, or who was cheap enough has left.
-      this.#passedOver.add(candidate.pool)
-      raisePriceFrom(candidate.pool, wanted.gpus)
     }
     return this.#chooseByTrying(fitting, wanted, at)
+  }
+
+  /** Of a few the one that is worst for others. Null: what was drawn will not do, and is passed over. */
+  #draw(asked: Asked): Choice | null {
+    const { fitting, wanted, at } = asked
+    const first = at.random()
+    // Whoever needs a model gets whoever has it.
+    const draws = wanted.modelName === null ? drawsMax : 1
+    let best: Slot | Machine | null = null
+    let milliEach = 0
+    let least = Infinity
+    for (let draw = 0; draw <= draws; draw++) {
+      // Where chance found nothing, the cheapest.
+      if (draw === draws && best !== null) break
+      const drawn: Drawn | null =
+        draw === draws ? this.#lanes.drawCheapest() : this.#lanes.draw((first + draw / draws) % 1)
+      const member = drawn && this.#memberOf(drawn, asked)
+      if (!member) continue
+      const penalty = this.#penalty(fitting, drawn.entry, member)
+      if (penalty >= least) continue
+      best = member
+      milliEach = fitting.milliEach[drawn.entry]!
+      least = penalty
+    }
+    if (best instanceof Slot) return { gpus: [best.gpu], milliEach }
+    return best && cheapestOf(best, wanted, at)!.choice
+  }
+
+  #penalty(fitting: Fitting, entry: number, member: Slot | Machine): number {
+    const machine = member instanceof Slot ? member.machine : member
+    const isPart = member instanceof Slot && fitting.milliEach[entry]! < wholeMilli
+    return fitting.penalty(entry, isPart ? member.freeMilli : machine.free, this.#fittings.value)
+  }
+
+  /** The member that was drawn, or, if it will not do, the next one of its pool that will. */
+  #memberOf({ pool, at: first, entry, factor }: Drawn, { fitting, wanted, at }: Asked): Slot | Machine | null {
+    const { seats, step } = pool
+    for (let next = 0; next < seats.length; next++) {
+      const { member } = seats[(first + next) % seats.length]!
+      if (member instanceof Slot) {
+        if (isTakable(member, fitting.milliEach[entry]!, { wanted, at })) return member
+        continue
+      }
+      const found = cheapestOf(member, wanted, at)
+      if (!found) continue
+      if (found.cost < costFrom(step + 1) * (1 + 1e-9)) return member
+      // A machine whose cheapest GPUs will not do is dearer than its place says.
+      const cost = found.cost * factor
+      if (cost < this.#fallback.cost) this.#fallback = { choice: found.choice, cost }
+    }
+    // Nobody in it will do: they have failed this task, their machines are too small, or who was cheap enough has left.
+    this.#lanes.passOver(pool)
+    raisePriceFrom(pool, wanted.gpus)
+    return null
   }
 
   /** Looks at everything that fits: for what so few have that pools of equals are no help. */
@@ -86,8 +126,8 @@ export class GpuSearch {
         const found =
           wanted.gpus > 1
             ? cheapestOf(slot.machine, wanted, at)
-            : isFree(slot, wanted)
-              ? take([slot], wanted, at)
+            : isFree(slot, wanted) && isTakable(slot, milliOn(wanted, slot.gpu), { wanted, at })
+              ? take([slot], wanted)
               : null
         if (!found) continue
         const cost = found.cost * factors[warmthOn(wanted, slot.gpu)][entry]!
@@ -131,115 +171,13 @@ export class GpuSearch {
     return false
   }
 
-  #forget() {
-    this.#passedOver.clear()
-    this.#fallback = null
-  }
-
   #chooseNamed(wanted: Wanted, at: At): Choice | null {
     const slot = this.#index.slotOf(wanted.requirements.gpu_id!)
     if (!slot || !this.#fittings.of(wanted, at.nowMs).numbers.includes(slot.profile.number)) return null
     if (wanted.gpus > 1) return cheapestOf(slot.machine, wanted, at)?.choice ?? null
-    return isFree(slot, wanted) ? (take([slot], wanted, at)?.choice ?? null) : null
-  }
-
-  #findCandidates(fitting: Fitting, wanted: Wanted) {
-    this.#candidates = []
-    this.#limit = this.#fallback?.cost ?? Infinity
-    for (const place of fitting.places) this.#look(place, fitting, wanted)
-    // The limit has come down while looking.
-    const limit = this.#limit
-    this.#candidates = this.#candidates.filter(({ cost }) => cost <= limit)
-    if (this.#candidates.length > 1) this.#keepBestPacked(fitting)
-  }
-
-  #keepBestPacked(fitting: Fitting) {
-    const { value } = this.#fittings
-    const penalties = this.#candidates.map(({ isPacked, entry, pool }) => {
-      return isPacked ? fitting.penalty(entry, pool.free, value) : 0
-    })
-    const most = Math.min(...penalties) + samePenalty
-    this.#candidates = this.#candidates.filter((_, index) => penalties[index]! <= most)
-  }
-
-  #look(place: Place, fitting: Fitting, wanted: Wanted) {
-    const { numbers, milliEach } = fitting
-    const factors = fitting.factors[place.warmth]
-    const { costFrom: cheapest, priceFrom } = place.lanes
-    const priceMost = (wanted.maxPriceMicrosPerHour ?? Infinity) * wholeMilli
-    // The best lane first: it tells what of the others need not be looked at. Beyond the end of the arrays there are no lanes.
-    let best = -1
-    let least = this.#limit
-    for (let entry = 0; entry < numbers.length; entry++) {
-      const number = numbers[entry]!
-      const cost = number < cheapest.length ? cheapest[number]! * factors[entry]! : Infinity
-      if (cost >= least || priceFrom[number]! * milliEach[entry]! > priceMost) continue
-      best = entry
-      least = cost
-    }
-    if (best < 0) return
-    this.#lookInto(place, best, { fitting, priceMost })
-    for (let entry = 0; entry < numbers.length; entry++) {
-      const number = numbers[entry]!
-      const cost = number < cheapest.length ? cheapest[number]! * factors[entry]! : Infinity
-      if (cost > this.#limit || entry === best || priceFrom[number]! * milliEach[entry]! > priceMost) continue
-      this.#lookInto(place, entry, { fitting, priceMost })
-    }
-  }
-
-  #lookInto(place: Place, entry: number, { fitting, priceMost }: { fitting: Fitting; priceMost: number }) {
-    const { machineSize, numbers } = fitting
-    const number = numbers[entry]!
-    const lane = place.lanes.of(number)
-    if (!lane || (machineSize && !this.#index.mayBeAsLarge(number, machineSize))) return
-    const { pools } = lane
-    const factor = fitting.factors[place.warmth][entry]!
-    const milli = fitting.milliEach[entry]!
-    const needed = fitting.wanted.part === null ? place.freeFrom : milli
-    const unitPriceMost = priceMost / milli
-    let priceFrom = Infinity
-    let limit = this.#limit
-    for (const pool of pools) {
-      const cost = costFrom(pool.step) * factor
-      if (cost > limit) {
-        this.#limit = limit
-        return
-      }
-      if (pool.priceFrom < priceFrom) priceFrom = pool.priceFrom
-      if (pool.free < needed || pool.free > place.freeTo || pool.priceFrom > unitPriceMost) continue
-      if (this.#passedOver.size > 0 && this.#passedOver.has(pool)) continue
-      limit = Math.min(limit, cost * (1 + nearShare))
-      this.#candidates.push({ pool, cost, factor, entry, isPacked: place.isPacked })
-    }
-    this.#limit = limit
-    // All of it was seen: this is from what price on there is anything.
-    if (priceFrom > place.lanes.priceFrom[number]!) place.lanes.priceFrom[number] = priceFrom
-  }
-
-  /** Each member of each pool has the same chance. */
-  #drawCandidate(random: number): Candidate {
-    let members = 0
-    for (const { pool } of this.#candidates) members += pool.seats.length
-    let drawn = random * members
-    for (const candidate of this.#candidates) {
-      drawn -= candidate.pool.seats.length
-      if (drawn < 0) return candidate
-    }
-    return this.#candidates.at(-1)!
-  }
-
-  #drawFrom({ pool: { seats, step }, factor }: Candidate, wanted: Wanted, at: At): Choice | null {
-    const first = Math.floor(at.random() * seats.length)
-    for (let next = 0; next < seats.length; next++) {
-      const { member } = seats[(first + next) % seats.length]!
-      const found = member instanceof Slot ? take([member], wanted, at) : cheapestOf(member, wanted, at)
-      if (!found) continue
-      if (found.cost < costFrom(step + 1) * (1 + 1e-9)) return found.choice
-      // A machine whose cheapest GPUs will not do is dearer than its place says.
-      const cost = found.cost * factor
-      if (cost < (this.#fallback?.cost ?? Infinity)) this.#fallback = { choice: found.choice, cost }
-    }
-    return null
+    return isFree(slot, wanted) && isTakable(slot, milliOn(wanted, slot.gpu), { wanted, at })
+      ? choiceOf([slot], wanted)
+      : null
   }
 }
 
@@ -247,7 +185,7 @@ function isFree(slot: Slot, wanted: Wanted): boolean {
   return wanted.part === null ? slot.isWhole : slot.isShared && slot.freeMilli >= milliOn(wanted, slot.gpu)
 }
 
-function raisePriceFrom(pool: Candidate['pool'], gpus: number) {
+function raisePriceFrom(pool: AnyPool, gpus: number) {
   pool.priceFrom = Infinity
   for (const { member } of pool.seats) {
     const price = member instanceof Slot ? member.price : member.priceOf(gpus)
@@ -260,22 +198,32 @@ function cheapestOf(machine: Machine, wanted: Wanted, at: At): Priced | null {
   const slots = machine.whole().filter((slot) => willDo(slot, wanted, at))
   if (slots.length < wanted.gpus) return null
   const byPrice = () => slots.sort((a, b) => a.price - b.price).slice(0, wanted.gpus)
-  return take(slots.slice(0, wanted.gpus), wanted, at) ?? take(byPrice(), wanted, at)
+  return take(slots.slice(0, wanted.gpus), wanted) ?? take(byPrice(), wanted)
 }
 
 /** For what is particular to one GPU, but for its price. */
 function willDo({ gpu }: Slot, wanted: Wanted, { nowMs }: At): boolean {
-  return !isPassedOver(wanted, gpu.id, nowMs) && isLargeEnough(wanted, gpu)
+  return (wanted.failedGpus.size === 0 || !isPassedOver(wanted, gpu.id, nowMs)) && isLargeEnough(wanted, gpu)
 }
 
-function take(slots: readonly Slot[], wanted: Wanted, at: At): Priced | null {
-  const milliEach = milliOn(wanted, slots[0]!.gpu)
+function isTakable(slot: Slot, milliEach: number, { wanted, at }: Omit<Asked, 'fitting'>): boolean {
+  const { maxPriceMicrosPerHour: max } = wanted
+  if (max !== null && (slot.price * milliEach) / wholeMilli > max) return false
+  return willDo(slot, wanted, at)
+}
+
+function choiceOf(slots: readonly Slot[], wanted: Wanted): Choice {
+  return { gpus: slots.map(({ gpu }) => gpu), milliEach: milliOn(wanted, slots[0]!.gpu) }
+}
+
+/** All of these, which will do. Null: they cost too much together. */
+function take(slots: readonly Slot[], wanted: Wanted): Priced | null {
+  const choice = choiceOf(slots, wanted)
   let [price, cost] = [0, 0]
   for (const slot of slots) {
-    if (!willDo(slot, wanted, at)) return null
-    price += (slot.price * milliEach) / wholeMilli
+    price += (slot.price * choice.milliEach) / wholeMilli
     cost += slot.cost
   }
   if (wanted.maxPriceMicrosPerHour !== null && price > wanted.maxPriceMicrosPerHour) return null
-  return { choice: { gpus: slots.map(({ gpu }) => gpu), milliEach }, cost }
+  return { choice, cost }
 }

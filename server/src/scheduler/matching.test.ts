@@ -121,6 +121,22 @@ test('a fast dear GPU can beat a slow cheap one, and one with the model at hand 
   expect(costOn(cold, { timings: { runMs: () => null, loadMs } })).toBeGreaterThan(costOn(slow))
 })
 
+test('what is over at once still costs more on a dear GPU than on a cheap one', () => {
+  const timings = { runMs: () => 0, loadMs: () => 0 }
+  const [cheap, dear] = [offer(1, {}), offer(2, { priceMicrosPerHour: orb(2) })]
+  expect(costOn(cheap, { timings })).toBeLessThan(0.51 * costOn(dear, { timings }))
+})
+
+test('one on trial comes after any other, even where it is free of charge and has the model and the other does not', () => {
+  const trial = offer(1, { priceMicrosPerHour: orb(0), failuresInARow: 3 })
+  const other = offer(2, { priceMicrosPerHour: orb(10), loadedModels: [] })
+  const timings = {
+    runMs: () => 0,
+    loadMs: (_wanted: Wanted, _gpu: MarketGpu, warmth: string) => (warmth === 'loaded' ? 0 : 60_000),
+  }
+  expect(costOn(trial, { timings })).toBeGreaterThan(costOn(other, { timings }))
+})
+
 test('part of a GPU is the larger of its share of time and of VRAM, and costs that share', () => {
   const gpu = offer(1, { vramGb: 24 })
   const of = (milli: number, vramGb: number) => milliOn(wanted({ part: { milli, vramGb } }), gpu)

@@ -180,6 +180,8 @@ export function isPassedOver({ failedGpus, retryFailed }: Wanted, gpuId: string,
 
 /** Whether its machine has what was asked for. */
 export function isLargeEnough(wanted: Wanted, gpu: MarketGpu): boolean {
+  const { min_cpu_cores, min_ram_gb, min_storage_gb } = wanted.requirements
+  if (min_cpu_cores === undefined && min_ram_gb === undefined && min_storage_gb === undefined) return true
   return machineRankers.every(({ concerns, rejects }) => !concerns(wanted) || !rejects(wanted, gpu, 0))
 }
 

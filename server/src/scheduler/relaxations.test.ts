@@ -3,16 +3,15 @@ import { expect, test } from 'vitest'
 import { micros, type Model } from '@orbyte/protocol'
 import { gpuId, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { groupsOf } from './fixture-listed.ts'
 import { wanted } from './fixture-wanted.ts'
 import { judgeFit, judgeNow, type Wanted } from './matching.ts'
 import { type Relaxation, relaxationsOf as relaxationsAmong, relaxationSentence } from './relaxations.ts'
 import { surveyGpus } from './survey.ts'
 
 const nowMs = 1_800_000_000_000
-const relaxationsOf = (asked: Wanted, gpus: readonly MarketGpu[], atMs: number) => {
-  const groups = gpus.map((gpu) => ({ sample: gpu, gpus: [gpu] }))
-  return relaxationsAmong(surveyGpus(asked, groups, atMs))
-}
+const relaxationsOf = (asked: Wanted, gpus: readonly MarketGpu[], atMs: number) =>
+  relaxationsAmong(surveyGpus(asked, groupsOf(gpus, atMs), atMs))
 const withChange = (asked: Wanted, { requirements, maxPriceMicrosPerHour }: Relaxation): Wanted => ({
   ...asked,
   requirements,

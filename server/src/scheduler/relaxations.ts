@@ -1,8 +1,7 @@
 import { formatOrb, micros, type Micros, type Requirements } from '@orbyte/protocol'
-import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { Wanted } from './matching.ts'
 import type { RejectionCode } from './rankers.ts'
-import { countFree, type Survey } from './survey.ts'
+import type { RejectedClass, Survey } from './survey.ts'
 
 /** A smallest change of what a task asks for that lets more GPUs run it. */
 export type Relaxation = {
@@ -30,7 +29,7 @@ const wishOfCode: Partial<Record<RejectionCode, Wish>> = {
   storage_too_small: 'storage',
 }
 /** GPUs that would fit if just these wishes were given up, as far as it takes. */
-type Near = { readonly wishes: readonly Wish[]; readonly gpus: MarketGpu[] }
+type Near = { readonly wishes: readonly Wish[]; readonly classes: readonly RejectedClass[] }
 
 const relaxationsMax = 10
 
@@ -42,7 +41,9 @@ const relaxationsMax = 10
 export function relaxationsOf(survey: Survey): Relaxation[] {
   const near = nearOf(survey)
   for (const count of [1, 2, 3]) {
-    const found = near.filter(({ wishes }) => wishes.length === count).flatMap((one) => giveUp(one, near, survey))
+    const found = near
+      .filter(({ wishes }) => wishes.length === count)
+      .flatMap((one) => giveUp(one, near, survey.wanted))
     if (found.length > 0) return found.sort((a, b) => b.gpus - a.gpus).slice(0, relaxationsMax)
   }
   return []
@@ -50,52 +51,86 @@ export function relaxationsOf(survey: Survey): Relaxation[] {
 
 /** Those that would fit if the renter gave something up; by what that is. */
 function nearOf({ wanted, rejected }: Survey): Near[] {
-  return rejected.flatMap(({ codes, gpus }) => {
+  return rejected.flatMap(({ codes, classes }) => {
     const wishes = codes.map((code) => wishOfCode[code])
     if (wishes.includes(undefined)) return []
-    const near = wishes.includes('vram') ? gpus.filter((gpu) => !isTooSmallForModel(wanted, gpu)) : gpus
-    return near.length === 0 ? [] : [{ wishes: (wishes as Wish[]).sort(), gpus: near }]
+    const near = wishes.includes('vram') ? classes.filter(({ vramGb }) => vramGb >= neededGb(wanted)) : classes
+    return near.length === 0 ? [] : [{ wishes: (wishes as Wish[]).sort(), classes: near }]
   })
 }
 
-const isTooSmallForModel = ({ model }: Wanted, gpu: MarketGpu) => (model?.vram_gb ?? 0) > gpu.vramGb
-
-type Asked = Pick<Survey, 'wanted' | 'nowMs'>
+/** What cannot be given up. */
+const neededGb = ({ model, part }: Wanted) => Math.max(model?.vram_gb ?? 0, part?.vramGb ?? 0)
 
 /** Gives up exactly these wishes. */
-function giveUp({ wishes, gpus }: Near, near: readonly Near[], { wanted, nowMs }: Asked): Relaxation[] {
+function giveUp({ wishes, classes }: Near, near: readonly Near[], wanted: Wanted): Relaxation[] {
   const needNoOther = near.filter((one) => one.wishes.every((wish) => wishes.includes(wish)))
-  return limitsFor(wishes, gpus).map((limits) => {
-    const placed = needNoOther.flatMap((one) =>
-      one.gpus.filter((gpu) => gpu.priceMicrosPerHour <= limits.priceMicrosPerHour && gpu.vramGb >= limits.vramGb),
-    )
-    return relaxation(wishes, { wanted, nowMs, limits, placed })
+  return limitsFor(wishes, classes).map((limits) => {
+    let [gpus, free] = [0, 0]
+    for (const { vramGb, prices, freePrices } of needNoOther.flatMap((one) => one.classes)) {
+      if (vramGb < limits.vramGb) continue
+      gpus += countUpTo(limits.priceMicrosPerHour, prices)
+      free += countUpTo(limits.priceMicrosPerHour, freePrices)
+    }
+    return relaxation(wishes, { wanted, limits, gpus, free })
   })
+}
+
+function countUpTo(most: number, prices: readonly number[]): number {
+  let count = 0
+  for (const price of prices) if (price <= most) count++
+  return count
 }
 
 type Limits = { readonly priceMicrosPerHour: number; readonly vramGb: number }
 
 /** How far prices and VRAM have to go: for the first of the GPUs, and for half of them. */
-function limitsFor(wishes: readonly Wish[], gpus: readonly MarketGpu[]): Limits[] {
+function limitsFor(wishes: readonly Wish[], classes: readonly RejectedClass[]): Limits[] {
   const isPriced = wishes.includes('price')
   const isSized = wishes.includes('vram')
   if (!isPriced && !isSized) return [{ priceMicrosPerHour: Infinity, vramGb: 0 }]
-  const ordered = [...gpus].sort((a, b) =>
-    isPriced ? a.priceMicrosPerHour - b.priceMicrosPerHour || b.vramGb - a.vramGb : b.vramGb - a.vramGb,
-  )
-  const limitsOf = (one: MarketGpu): Limits => ({
-    priceMicrosPerHour: isPriced ? one.priceMicrosPerHour : Infinity,
-    vramGb: isSized ? one.vramGb : 0,
+  const sorted = isPriced ? byPrice(classes) : byVram(classes)
+  const limitsOf = ({ price, vramGb }: Sized): Limits => ({
+    priceMicrosPerHour: isPriced ? price : Infinity,
+    vramGb: isSized ? vramGb : 0,
   })
-  const first = limitsOf(ordered[0]!)
-  const half = limitsOf(ordered[Math.floor((ordered.length - 1) / 2)]!)
+  const first = limitsOf(sorted(0))
+  const half = limitsOf(sorted(0.5))
   const isFarther = half.priceMicrosPerHour > first.priceMicrosPerHour || half.vramGb < first.vramGb
   return isFarther ? [first, half] : [first]
 }
 
-type Placing = Asked & { readonly limits: Limits; readonly placed: readonly MarketGpu[] }
+type Sized = { readonly price: number; readonly vramGb: number }
 
-function relaxation(wishes: readonly Wish[], { wanted, nowMs, limits, placed }: Placing): Relaxation {
+/** The one that so many of them, from 0 to 1, come before, the cheapest first, of equals the largest. */
+function byPrice(classes: readonly RejectedClass[]): (share: number) => Sized {
+  const prices = Float64Array.from(classes.flatMap((one) => one.prices)).sort()
+  return (share) => {
+    const price = prices[Math.floor((prices.length - 1) * share)]!
+    let before = Math.floor((prices.length - 1) * share) - firstOf(prices, price)
+    for (const { vramGb, prices: own } of [...classes].sort((a, b) => b.vramGb - a.vramGb)) {
+      for (const each of own) if (each === price && before-- === 0) return { price, vramGb }
+    }
+    throw new Error(`no GPU costs ${price}`)
+  }
+}
+
+const firstOf = (sorted: Float64Array, value: number) => sorted.indexOf(value)
+
+/** The same, the largest first. */
+function byVram(classes: readonly RejectedClass[]): (share: number) => Sized {
+  const sorted = [...classes].sort((a, b) => b.vramGb - a.vramGb)
+  const count = sorted.reduce((sum, { prices }) => sum + prices.length, 0)
+  return (share) => {
+    let before = Math.floor((count - 1) * share)
+    const found = sorted.find(({ prices }) => (before -= prices.length) < 0)!
+    return { price: 0, vramGb: found.vramGb }
+  }
+}
+
+type Placing = { readonly wanted: Wanted; readonly limits: Limits; readonly gpus: number; readonly free: number }
+
+function relaxation(wishes: readonly Wish[], { wanted, limits, gpus, free }: Placing): Relaxation {
   const requirements: Requirements = { ...wanted.requirements }
   let maxPriceMicrosPerHour = wanted.maxPriceMicrosPerHour
   const words = wishes.map((wish): string => {
@@ -132,14 +167,7 @@ function relaxation(wishes: readonly Wish[], { wanted, nowMs, limits, placed }: 
         return 'any amount of free disk'
     }
   })
-  const relaxed: Wanted = { ...wanted, requirements, maxPriceMicrosPerHour }
-  return {
-    requirements,
-    maxPriceMicrosPerHour,
-    message: words.join(' and '),
-    gpus: placed.length,
-    free: countFree(relaxed, placed, nowMs),
-  }
+  return { requirements, maxPriceMicrosPerHour, message: words.join(' and '), gpus, free }
 }
 
 /** One sentence of the best, or nothing: "It could run with +0.04 ORB an hour (12 GPUs), or any region instead of eu (9 GPUs)." */

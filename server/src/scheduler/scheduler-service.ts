@@ -8,7 +8,7 @@ import type { PaymentService } from '../payments/payment-service.ts'
 import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { endTask } from '../tasks/task-ending.ts'
-import { type ActiveAttempt, createAttemptBook } from './attempt-book.ts'
+import { createAttemptBook } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
 import { createAttemptLimits } from './attempt-limits.ts'
 import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
@@ -50,11 +50,11 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const book = createAttemptBook({
     added(active) {
       shares.hold(active)
-      refreshGpuOf(active)
+      free.askedChanged(active.attempt.gpu_id)
     },
     removed(active) {
       shares.free(active)
-      refreshGpuOf(active)
+      free.askedChanged(active.attempt.gpu_id)
     },
   })
   const free = createFreeGpus(context, { registry, agents, book })
@@ -73,12 +73,6 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const limits = createAttemptLimits(context, { registry, endings })
   const reports = createAttemptReports(context, { book, registry, attempts, endings, limits })
   const { reclaimed, ...ofAgents } = createAttemptsOfAgents(context, { book, endings, offers, limits, reports })
-
-  /** Whether it can be asked depends on whether it has been asked. */
-  function refreshGpuOf({ attempt }: ActiveAttempt) {
-    const gpu = registry.get(attempt.gpu_id)
-    if (gpu) free.refresh(gpu)
-  }
 
   async function sweep() {
     const nowMs = clock.now()

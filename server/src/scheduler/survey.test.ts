@@ -3,9 +3,10 @@ import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
 import { gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { groupsOf } from './fixture-listed.ts'
 import { wanted } from './fixture-wanted.ts'
 import { countRejections, judgeFit, judgeNow, rejectionsOf, type Wanted } from './matching.ts'
-import { bestOf, countFree, rejectionCounts, surveyGpus, whyNotNow } from './survey.ts'
+import { bestOf, rejectionCounts, surveyGpus, whyNotNow } from './survey.ts'
 
 const nowMs = 1_800_000_000_000
 const anyGpu = fc.record({
@@ -47,34 +48,27 @@ const anyWanted = fc
     return wanted({ requirements, modelName: model, maxPriceMicrosPerHour: max === null ? null : micros(max) })
   })
 
-/** By what a profile is. */
-function groupsOf(gpus: readonly MarketGpu[]) {
-  const groups = new Map<string, MarketGpu[]>()
-  for (const gpu of gpus) {
-    const key = JSON.stringify([gpu.vramGb, gpu.region, gpu.taskTypes])
-    groups.set(key, [...(groups.get(key) ?? []), gpu])
-  }
-  return [...groups.values()].map((members) => ({ sample: members[0]!, gpus: members }))
-}
-
 test('a survey by profiles says of every GPU what the ranker chain says of it', () => {
   fc.assert(
     fc.property(fc.array(anyGpu, { maxLength: 20 }), anyWanted, (hardware, asked) => {
       const gpus = hardware.map(gpuOf)
-      const survey = surveyGpus(asked, groupsOf(gpus), nowMs)
+      const survey = surveyGpus(asked, groupsOf(gpus, nowMs), nowMs)
       const verdicts = gpus.map((gpu) => judgeFit(asked, gpu, nowMs))
       const fits = verdicts.filter(({ rejection }) => rejection === null)
       expect(survey.gpus).toBe(gpus.length)
-      expect(new Set(survey.fitting)).toEqual(new Set(fits.map(({ gpu }) => gpu)))
-      for (const [index, gpu] of survey.fitting.entries())
+      expect(new Set(survey.fitting.map(({ gpu }) => gpu))).toEqual(new Set(fits.map(({ gpu }) => gpu)))
+      for (const [index, { gpu }] of survey.fitting.entries())
         expect(survey.costs[index]).toBeCloseTo(-judgeFit(asked, gpu, nowMs).score)
-      const now = survey.fitting.map((gpu) => judgeNow(asked, gpu, nowMs).rejection)
+      const now = survey.fitting.map(({ gpu }) => judgeNow(asked, gpu, nowMs).rejection)
       expect(whyNotNow(survey)).toEqual(now)
-      expect(countFree(asked, survey.fitting, nowMs)).toBe(now.filter((rejection) => rejection === null).length)
-      for (const { codes, gpus: alike } of survey.rejected)
-        for (const gpu of alike) expect(rejectionsOf(asked, gpu, nowMs).map(({ code }) => code)).toEqual(codes)
+      expect(survey.free).toBe(now.filter((rejection) => rejection === null).length)
+      for (const { codes, classes } of survey.rejected)
+        for (const gpu of classes.flatMap((one) => one.gpus))
+          expect(rejectionsOf(asked, gpu, nowMs).map(({ code }) => code)).toEqual(codes)
       expect(rejectionCounts(survey)).toEqual(countRejections(verdicts.map(({ rejection }) => rejection)))
-      const costs = bestOf(survey, 3).map((gpu) => survey.costs[survey.fitting.indexOf(gpu)])
+      const costs = bestOf(survey, 3).map(
+        (gpu) => survey.costs[survey.fitting.findIndex((listed) => listed.gpu === gpu)],
+      )
       expect(costs).toEqual([...survey.costs].sort((a, b) => a - b).slice(0, 3))
     }),
     { numRuns: 1_000 },
