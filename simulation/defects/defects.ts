@@ -11,8 +11,8 @@ export const defects: readonly Defect[] = [
     changes: [
       {
         file: 'server/src/scheduler/attempt-reports.ts',
-        replace: 'await ended(active)\n    if (!isOpen(active)) return\n    if (active.status',
-        by: 'await ended(active)\n    active.standing = "open"\n    if (active.status',
+        replace: 'if (!isOpen(active)) return\n    if (active.status',
+        by: 'active.standing = "open"\n    if (active.status',
       },
       {
         file: 'server/src/scheduler/attempt-book.ts',

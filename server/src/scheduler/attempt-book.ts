@@ -35,8 +35,11 @@ export type ActiveAttempt = {
   pieces: number
   /** The files that are being written: the last chunk of each. A result waits for them. */
   readonly filesOnTheirWay: Map<string, Promise<void>>
-  /** The transaction that ends it, while it is on its way. */
-  ending: Promise<boolean> | null
+  /**
+   * While a transaction that ends it is on its way to the disk: resolves when it is there or has failed. Whoever waits for it looks
+   * again without a pause (`while`), because another may have begun.
+   */
+  ending: Promise<void> | null
   /**
    * open: the market waits for what the agent makes of it; ended: its end is written; stopped: the agent was told, and its GPU
    * waits until the agent confirms.

@@ -51,16 +51,22 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   const completionListeners = new Set<(completed: Completed) => void>()
 
   /**
-   * Runs the transaction that ends an attempt. If the database says that it has ended otherwise meanwhile (a cancel that was
+   * Runs the transaction that ends an attempt, after the one that is on its way: only once that is decided may the GPU be given
+   * away. If the database says that it has ended otherwise meanwhile (a cancel that was
    * committed first), nothing changes; if something that was reported before could not be kept, it rejects. Whoever waits for
    * `ending` finds that it has ended.
    */
   async function end(active: ActiveAttempt, work: (tx: Transaction) => Promise<boolean>): Promise<boolean> {
+    while (active.ending) await active.ending
     if (!isOpen(active)) return false
     const { attempt, status, outputLength, logLines } = active
     const known = { attempt, status, outputLength, logLines }
-    active.ending = write(active, async (tx) => (await attempts.isOpenAs(tx, known)) && work(tx))
-    return active.ending
+    const written = write(active, async (tx) => (await attempts.isOpenAs(tx, known)) && work(tx))
+    active.ending = written.then(
+      () => {},
+      () => {},
+    )
+    return written
   }
 
   async function write(active: ActiveAttempt, work: (tx: Transaction) => Promise<boolean>): Promise<boolean> {

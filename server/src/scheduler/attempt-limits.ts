@@ -22,7 +22,7 @@ export function createAttemptLimits({ clock, config }: Context, { registry, endi
   /** Ends the attempt when its time has come, if it is over then. */
   function limit(active: ActiveAttempt, { dueMs, ...what }: Limit) {
     const judge = async () => {
-      await active.ending
+      while (active.ending) await active.ending
       if (!isOpen(active) || !what.isOver()) return
       // Who is silent may have stopped it in time, or be gone: it comes back with what it has, or it is taken for dead.
       const isHeard = registry.get(active.attempt.gpu_id)?.liveness === 'alive'

@@ -154,7 +154,7 @@ export function createAttemptOffers(
   }
 
   async function noAnswer(active: ActiveAttempt, end: End) {
-    await active.ending
+    while (active.ending) await active.ending
     if (active.status !== 'offered' || !isOpen(active)) return
     await endings.failProvider(active, { status: 'refused', end })
     endings.stop(active, end.message)

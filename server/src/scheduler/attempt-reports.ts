@@ -44,7 +44,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   function whileOpen<M extends AttemptRef>(handle: (active: ActiveAttempt, message: M) => Promise<void>) {
     return async (agentId: string, message: M): Promise<void> => {
       const active = book.find(agentId, message)
-      if (active?.ending) await ended(active)
+      while (active?.ending) await active.ending
       if (isOpen(active)) await handle(active, message)
     }
   }
@@ -190,7 +190,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const active = book.find(agentId, message)
     if (!active) return
     // What came before the result and waits comes first now too: none of it may be overtaken.
-    if (active.ending) await ended(active)
+    while (active.ending) await active.ending
     const { status, outputLength, logLines } = active
     await Promise.all(active.filesOnTheirWay.values())
     await end(active, message, { status, outputLength, logLines })
@@ -200,7 +200,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   /** `heard`: how far the attempt was when the result came, by all that had been reported before. */
   async function end(active: ActiveAttempt, message: AgentMessageOf<'attempt.result'>, heard: Heard) {
     const work = isGeneration(active) && message.outcome === 'completed' ? await attempts.workOf(active) : null
-    await ended(active)
+    while (active.ending) await active.ending
     if (!isOpen(active)) return
     if (active.status !== heard.status || active.outputLength < heard.outputLength || active.logLines < heard.logLines)
       throw new NotKeptError(`not all that was reported of ${active.attempt.id} before its result is kept`)
@@ -245,9 +245,4 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     result,
     ticks,
   }
-}
-
-/** Resolves when no end of the attempt is on its way to the disk, in the order of asking, whether it got there or not. */
-async function ended(active: ActiveAttempt): Promise<void> {
-  while (active.ending) await active.ending.catch(() => {})
 }

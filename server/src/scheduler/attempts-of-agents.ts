@@ -23,7 +23,6 @@ export function createAttemptsOfAgents({ config }: Context, { book, endings, off
   }
 
   async function lose(active: ActiveAttempt, end: End) {
-    await active.ending
     await endings.failProvider(active, { status: 'lost', end })
     endings.free(active)
   }
@@ -61,7 +60,7 @@ export function createAttemptsOfAgents({ config }: Context, { book, endings, off
   }
 
   async function reclaim(active: ActiveAttempt) {
-    await active.ending
+    while (active.ending) await active.ending
     const message = 'The owner took the GPU back.'
     const end: End = { code: 'reclaimed', message, decided_by: 'provider' }
     await endings.failProvider(active, { status: active.status === 'offered' ? 'refused' : 'failed', end })
