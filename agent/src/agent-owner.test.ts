@@ -152,6 +152,20 @@ test('a GPU that the market has put into a cool-down says so, for as long as it 
   expect(agent.status().devices[0]).toMatchObject({ status: 'on trial', cool_down_ms: 0 })
 })
 
+test('what an owner takes back while the agent still looks what there is, is taken back', async () => {
+  const { market } = machine
+  const agent = machine.startOnly()
+  await agent.reclaim(null)
+  expect(agent.status().devices).toMatchObject([{ status: 'reclaimed' }, { status: 'reclaimed' }])
+  expect((await market.next('hello')).devices).toMatchObject([{ paused: true }, { paused: true }])
+})
+
+test('an agent that finds nothing to offer refuses its owner’s wishes with the reason', async () => {
+  const agent = machine.startOnly({}, { detectors: () => [] })
+  await expect(agent.drain(null)).rejects.toThrow('No GPU was found on this machine.')
+  expect(await agent.ended).toMatchObject({ reason: 'failed' })
+})
+
 test('a GPU that is not here is named with those that are', async () => {
   const agent = await machine.start()
   await expect(agent.drain('7')).rejects.toThrow(

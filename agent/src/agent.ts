@@ -75,6 +75,8 @@ class MarketAgent implements Agent {
   #welcome: ServerMessageOf<'welcome'> | null = null
   #diskFreeBytes: number | null = null
   #reported: WireDevice[] = []
+  /** Why there is nothing to start for; null once it is known which devices there are and what their owner has said of them. */
+  readonly #prepared: Promise<string | null>
   /** The last moment that the server is known to have spoken after. */
   #heardAfter: Moment
 
@@ -117,6 +119,7 @@ class MarketAgent implements Agent {
       send: (heartbeat) => this.#connection.send(heartbeat),
       onSilence: () => this.#connection.drop('The market has fallen silent.'),
     })
+    this.#prepared = this.#prepare()
     this.ended = this.#live()
   }
 
@@ -158,22 +161,29 @@ class MarketAgent implements Agent {
   }
 
   async drain(gpu: string | null): Promise<void> {
-    await this.#pause(this.#assigned.meant(this.#devices.all(), gpu), 'drained')
+    await this.#pause(await this.#meant(gpu), 'drained')
   }
 
   async resume(gpu: string | null): Promise<void> {
-    const written = this.#pauses.resume(this.#assigned.meant(this.#devices.all(), gpu))
+    const written = this.#pauses.resume(await this.#meant(gpu))
     this.#reportChanges()
     await written
   }
 
   async reclaim(gpu: string | null): Promise<void> {
-    const meant = this.#assigned.meant(this.#devices.all(), gpu)
+    const meant = await this.#meant(gpu)
     const [paused] = await Promise.allSettled([
       this.#pause(meant, 'reclaimed'),
       this.#runner.stopAll(reclaimed, (uuid) => meant.includes(uuid)),
     ])
     if (paused.status === 'rejected') throw paused.reason
+  }
+
+  /** The devices that are meant. Before it is known which there are, the answer waits: else it would be that of none. */
+  async #meant(gpu: string | null): Promise<string[]> {
+    const problem = await this.#prepared
+    if (problem !== null) throw new Error(problem)
+    return this.#assigned.meant(this.#devices.all(), gpu)
   }
 
   stop(mode: 'drain' | 'now'): void {
@@ -184,7 +194,7 @@ class MarketAgent implements Agent {
   async #live(): Promise<AgentEnd> {
     let end: AgentEnd = { reason: 'stopped', message: 'The agent has stopped.' }
     try {
-      const problem = await this.#prepare()
+      const problem = await this.#prepared
       if (problem !== null) return { reason: 'failed', message: problem }
       const refused = this.#connection.run(this.#over.signal)
       void this.#keepFresh()

@@ -13,7 +13,7 @@ const measures = ['utilization_percent', 'vram_used_gb', 'temperature_celsius', 
 type Sums = number[]
 type Minute = { readonly gpuId: string; readonly startMs: number; readonly sums: Sums }
 
-/** Of so many GPUs at once (2 ms): with ten thousand, a task would else wait for all of them. */
+/** Of so many GPUs at once, about 2 ms: with ten thousand, a task would else wait for all of them. */
 const rowsAtOnceMax = 100
 
 /**
