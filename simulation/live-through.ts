@@ -20,6 +20,8 @@ type Wish = {
 
 /** A world takes about a second. One that takes this long goes in circles. */
 const worldMsMax = 300_000
+/** A process lives through so many: the dead of a world, whose promises never resolve, stay in memory. */
+const worldsPerProcess = 50
 
 export function summaryOf({ trace: _lines, faults, ...rest }: WorldReport): Summary {
   return { ...rest, faults: [...faults] }
@@ -47,8 +49,17 @@ export async function liveThrough(wish: Wish): Promise<Summary[]> {
 async function runChild(hours: number, take: () => number | null, end: (summary: Summary) => void): Promise<void> {
   for (;;) {
     const child = fork(fileURLToPath(new URL('simulate.ts', import.meta.url)), ['--child', '--hours', String(hours)])
-    const stuck = await serve(child, take, end)
-    if (stuck === null) return
+    let left = worldsPerProcess
+    let isOver = false
+    const takeSome = () => {
+      if (left-- === 0) return null
+      const seed = take()
+      isOver ||= seed === null
+      return seed
+    }
+    const stuck = await serve(child, takeSome, end)
+    if (isOver) return
+    if (stuck === null) continue
     const violation = { promise: 'a world comes to its end', atMs: 0, message: `it ran for ${worldMsMax / 1_000} s` }
     end({ seed: stuck, steps: 0, faults: [], violations: [violation], machines: 0, tasks: 0, traceHash: '' })
   }
