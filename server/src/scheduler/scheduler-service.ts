@@ -134,7 +134,9 @@ export async function createScheduler(context: Context, { gpus, models, payments
 
   await recover()
   const stopSweeping = every(context, sweepMs, sweep)
-  const unsubscribe = [events.subscribe(hear), registry.onChange(wake), gpus.onReclaim(reclaimed)]
+  const unsubscribe = [events.subscribe(hear), registry.onChange(wake)]
+  // For good: who asks while the market stops is answered too, and only with what has happened.
+  gpus.onReclaim(reclaimed)
 
   return {
     reports,
