@@ -1,6 +1,7 @@
-import { generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { reconnectDelayMs } from '@orbyte/agent/connection/backoff.ts'
-import { agentProtocolVersion, agentSocketPath, type ServerMessage } from '@orbyte/protocol'
+import { agentSocketPath, type ServerMessage } from '@orbyte/protocol'
+import { deviceWire, helloOf, newMachine } from '@orbyte/server/agents/fixture-agent.ts'
 import { WebSocket } from 'ws'
 
 /**
@@ -34,12 +35,14 @@ export type LightAgentOptions = {
 
 const runMs = 1
 const chance = { bytes: (count: number) => randomBytes(count) }
-type Machine = { publicKey: string; privateKey: KeyObject }
 type Start = Extract<ServerMessage, { type: 'attempt.start' }>
 
 export function createLightAgent(options: LightAgentOptions): LightAgent {
-  const { privateKey, publicKey } = generateKeyPairSync('ed25519')
-  const machine: Machine = { privateKey, publicKey: publicKey.export({ format: 'jwk' }).x! }
+  const machine = newMachine(options.token)
+  const device = deviceWire({
+    ...{ uuid: `EMULATED-bench-${options.number}`, kind: 'emulated', model: 'Emulated RTX 4090' },
+    ...{ task_types: ['other'], model_formats: [] },
+  })
   const address = `${options.url.replace('http', 'ws')}${agentSocketPath}`
   let socket: WebSocket
   let closed = false
@@ -60,7 +63,7 @@ export function createLightAgent(options: LightAgentOptions): LightAgent {
       const message = JSON.parse((data as Buffer).toString()) as ServerMessage
       if (message.type === 'ack') return acknowledged(message.seq)
       if (message.type === 'attempt.start') return take(message)
-      if (message.type === 'challenge') return say(JSON.stringify(helloOf(message.nonce)))
+      if (message.type === 'challenge') return say(JSON.stringify(hello(message.nonce)))
       if (message.type !== 'welcome') return
       isIn = true
       tries = 0
@@ -115,25 +118,16 @@ export function createLightAgent(options: LightAgentOptions): LightAgent {
 
   function heartbeat() {
     const telemetry = { utilization_percent: 50, vram_used_gb: 1, temperature_celsius: 60, power_watts: 200 }
-    const devices = [{ uuid: uuidOf(options.number), telemetry }]
+    const devices = [{ uuid: device.uuid, telemetry }]
     say(JSON.stringify({ type: 'heartbeat', id: heartbeats++, last_seq: seq, devices, attempts: [...attempts] }))
   }
 
-  const helloOf = (nonce: string) => ({
-    type: 'hello',
-    protocol_version: agentProtocolVersion,
-    agent_version: '0.1.0',
-    instance: `bench-${options.number}`,
-    public_key: machine.publicKey,
-    signature: sign(null, Buffer.from(`orbyte-agent:${nonce}`), machine.privateKey).toString('base64url'),
-    agent_token: options.token,
-    acked_seq: ackedSeq,
-    hostname: `machine-${options.number}`,
-    os: 'linux',
-    region: null,
-    devices: [deviceOf(options.number)],
-    attempts: [...attempts].map((attempt) => ({ ...attempt, status: 'ended' })),
-  })
+  const hello = (nonce: string) =>
+    helloOf({ ...machine, seq, acked: ackedSeq }, nonce, {
+      hostname: `machine-${options.number}`,
+      devices: [device],
+      attempts: [...attempts].map((attempt) => ({ ...attempt, status: 'ended' })),
+    })
 
   return {
     open,
@@ -141,36 +135,6 @@ export function createLightAgent(options: LightAgentOptions): LightAgent {
       closed = true
       socket.terminate()
     },
-  }
-}
-
-const uuidOf = (number: number) => `EMULATED-bench-${number}`
-
-function deviceOf(number: number) {
-  return {
-    uuid: uuidOf(number),
-    index: 0,
-    kind: 'emulated',
-    model: 'Emulated RTX 4090',
-    vram_mib: 24_564,
-    specs: {
-      driver: '550.54',
-      compute_capability: '8.9',
-      os: 'linux',
-      cpu_model: 'AMD EPYC 7763',
-      cpu_cores: 64,
-      ram_gb: 256,
-      storage_gb: 1_000,
-    },
-    task_types: ['other'],
-    model_formats: [],
-    own_models: [],
-    loaded_models: [],
-    cached_models: [],
-    paused: false,
-    price_per_hour: '3.6',
-    name: null,
-    limits: { task_types: null, models: null, min_price_per_hour: null },
   }
 }
 
