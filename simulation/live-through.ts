@@ -33,7 +33,8 @@ export async function liveThrough(wish: Wish): Promise<Summary[]> {
   const summaries: Summary[] = []
   let next = first
   let isBroken = false
-  const take = () => (next < first + count && !(untilBroken && isBroken) ? next++ : null)
+  const isOver = () => next >= first + count || (untilBroken && isBroken)
+  const take = () => (isOver() ? null : next++)
   const end = (summary: Summary) => {
     summaries.push(summary)
     isBroken ||= summary.violations.length > 0
@@ -42,23 +43,18 @@ export async function liveThrough(wish: Wish): Promise<Summary[]> {
   const processes = Math.min(count, wish.processes)
   if (processes === 1)
     for (let seed = take(); seed !== null; seed = take()) end(summaryOf(await runWorld({ seed, hours })))
-  else await Promise.all(Array.from({ length: processes }, () => runChild(hours, take, end)))
+  else await Promise.all(Array.from({ length: processes }, () => runChildren(hours, { isOver, take, end })))
   return summaries.sort((a, b) => a.seed - b.seed)
 }
 
-async function runChild(hours: number, take: () => number | null, end: (summary: Summary) => void): Promise<void> {
-  for (;;) {
+type Seeds = { isOver: () => boolean; take: () => number | null; end: (summary: Summary) => void }
+
+/** One process after the other. */
+async function runChildren(hours: number, { isOver, take, end }: Seeds): Promise<void> {
+  while (!isOver()) {
     const child = fork(fileURLToPath(new URL('simulate.ts', import.meta.url)), ['--child', '--hours', String(hours)])
     let left = worldsPerProcess
-    let isOver = false
-    const takeSome = () => {
-      if (left-- === 0) return null
-      const seed = take()
-      isOver ||= seed === null
-      return seed
-    }
-    const stuck = await serve(child, takeSome, end)
-    if (isOver) return
+    const stuck = await serve(child, () => (left-- > 0 ? take() : null), end)
     if (stuck === null) continue
     const violation = { promise: 'a world comes to its end', atMs: 0, message: `it ran for ${worldMsMax / 1_000} s` }
     end({ seed: stuck, steps: 0, faults: [], violations: [violation], machines: 0, tasks: 0, traceHash: '' })
