@@ -18,7 +18,8 @@ export function hourCost(gpu: MarketGpu): number {
 }
 
 /** Whether a GPU has the model in memory, on its disk, or has to fetch it. */
-export type Warmth = 'loaded' | 'cached' | 'absent'
+export const warmths = ['loaded', 'cached', 'absent'] as const
+export type Warmth = (typeof warmths)[number]
 
 export function warmthOn({ modelName, gpus }: Wanted, { loadedModels, cachedModels }: MarketGpu): Warmth {
   if (modelName === null) return 'loaded'

@@ -2,7 +2,7 @@ import { type GpuIndex, type MachineSize, undivided } from './gpu-index.ts'
 import type { Machine, Slot } from './gpu-slot.ts'
 import type { Lanes } from './gpu-lane.ts'
 import type { Profile } from './gpu-profile.ts'
-import { milliOn, costFactor, type Warmth } from './expected-cost.ts'
+import { costFactor, milliOn, type Warmth, warmths } from './expected-cost.ts'
 import { canRun, type Wanted } from './matching.ts'
 import { createRoomValue, milliOf, type Room, type RoomValue, type Shape, wholeMilli } from './packing.ts'
 import { createTaskMix } from './task-mix.ts'
@@ -60,8 +60,7 @@ export class Fitting {
       const milli = milliOn(this.wanted, sample)
       this.numbers.push(number)
       this.milliEach.push(milli)
-      for (const warmth of ['loaded', 'cached', 'absent'] as const)
-        this.factors[warmth].push(costFactor(this.wanted, sample, warmth))
+      for (const warmth of warmths) this.factors[warmth].push(costFactor(this.wanted, sample, warmth))
     }
   }
 

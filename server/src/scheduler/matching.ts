@@ -122,17 +122,15 @@ export const nearEqualShare = 0.02
 
 export type RejectionCount = Rejection & { gpus: number }
 
-/** Why GPUs do not fit: each reason once, with how many, most frequent first. */
-export function countRejections(rejections: Iterable<Rejection | null>): RejectionCount[] {
+/** Why GPUs do not fit: each reason once, with how many, most frequent first. `gpus`: how many have it; 1 where it is not said. */
+export function countRejections(rejections: Iterable<(Rejection & { gpus?: number }) | null>): RejectionCount[] {
   const counts = new Map<string, RejectionCount>()
   for (const rejection of rejections) {
     if (!rejection) continue
-    const known = counts.get(rejection.code)
-    if (known) known.gpus++
-    else counts.set(rejection.code, { ...rejection, gpus: 1 })
+    const { code, gpus = 1 } = rejection
+    const known = counts.get(code)
+    if (known) known.gpus += gpus
+    else counts.set(code, { ...rejection, gpus })
   }
-  return sortCounts([...counts.values()])
+  return [...counts.values()].sort((a, b) => b.gpus - a.gpus || (a.code < b.code ? -1 : 1))
 }
-
-export const sortCounts = (counts: RejectionCount[]): RejectionCount[] =>
-  counts.sort((a, b) => b.gpus - a.gpus || (a.code < b.code ? -1 : 1))

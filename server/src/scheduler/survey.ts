@@ -1,7 +1,14 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { costFactor, milliOn, warmthOn } from './expected-cost.ts'
+import { costFactor, milliOn, warmthOn, warmths } from './expected-cost.ts'
 import type { Slot } from './gpu-slot.ts'
-import { judgeFree, rejectionBy, type Rejection, type RejectionCount, sortCounts, type Wanted } from './matching.ts'
+import {
+  countRejections,
+  judgeFree,
+  rejectionBy,
+  type Rejection,
+  type RejectionCount,
+  type Wanted,
+} from './matching.ts'
 import { wholeMilli } from './packing.ts'
 import { fitRankers, isPassedOver, type Ranker, type RejectionCode } from './rankers.ts'
 
@@ -38,8 +45,6 @@ export type RejectedClass = {
   readonly prices: readonly number[]
   readonly freePrices: readonly number[]
 }
-
-const warmths = ['loaded', 'cached', 'absent'] as const
 
 /**
  * Judges all GPUs for what is wanted. Profiles are judged once; of each GPU only what the index knows is read, and what rejects it
@@ -125,13 +130,7 @@ function rejectedGroup(bits: number, classes: readonly WritableClass[], wanted: 
 
 /** Why GPUs do not fit: the first reason of each, most frequent first. */
 export function rejectionCounts({ rejected }: Pick<Survey, 'rejected'>): RejectionCount[] {
-  const counts = new Map<RejectionCode, RejectionCount>()
-  for (const { first, gpus } of rejected) {
-    const known = counts.get(first.code)
-    if (known) known.gpus += gpus
-    else counts.set(first.code, { ...first, gpus })
-  }
-  return sortCounts([...counts.values()])
+  return countRejections(rejected.map(({ first, gpus }) => ({ ...first, gpus })))
 }
 
 /** Why those that fit cannot take the task now. Null for one: it could. */
