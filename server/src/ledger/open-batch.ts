@@ -18,7 +18,6 @@ type OpenHold = { readonly row: store.HoldRow; isChanged: boolean }
 export type EndedBatch = Pick<OpenBatch, 'batch' | 'first_seq' | 'previous_hash' | 'leaves'> & {
   readonly changedAccounts: readonly string[]
 }
-export type OpenLedger = ReturnType<typeof createOpenLedger>
 
 /**
  * The batch that is open, in memory: a commit reads a balance or a hold once and writes it once, at its end, however many

@@ -52,9 +52,8 @@ export function createAttemptEndings(context: Context, parts: Parts) {
 
   /**
    * Runs the transaction that ends an attempt, after the one that is on its way: only once that is decided may the GPU be given
-   * away. If the database says that it has ended otherwise meanwhile (a cancel that was
-   * committed first), nothing changes; if something that was reported before could not be kept, it rejects. Whoever waits for
-   * `ending` finds that it has ended.
+   * away. If the database says that it has ended otherwise meanwhile (a cancel that was committed first), nothing changes; if
+   * something that was reported before could not be kept, it rejects. Whoever waits for `ending` finds that it has ended.
    */
   async function end(active: ActiveAttempt, work: (tx: Transaction) => Promise<boolean>): Promise<boolean> {
     while (active.ending) await active.ending

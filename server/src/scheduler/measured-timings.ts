@@ -7,7 +7,6 @@ import { type Timings, usualRunMs } from './expected-cost.ts'
 import { median, type RecentDemand } from './recent-demand.ts'
 
 type Parts = { clock: Clock; speeds: Pick<SpeedService, 'usualRates'>; demand: RecentDemand }
-export type MeasuredTimings = ReturnType<typeof createMeasuredTimings>
 
 /** Speeds change slowly, and to gather them means to look at all GPUs that have run the model. */
 const keptMs = 10_000

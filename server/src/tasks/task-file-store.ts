@@ -26,7 +26,7 @@ export function filesOfAttempt(reader: Reader, taskId: string, attemptId: string
 
 type TaskWithImages = Row & Omit<TaskImages, 'images'> & { attempt_id: string }
 
-/** A renter's tasks whose current attempt has made images, newest first, ids below `before`. */
+/** A renter's tasks whose current attempt has made images, newest first, from the one before the task `before` on. */
 export function tasksWithImages(
   reader: Reader,
   query: { renterId: string; before: string; limit: number },
