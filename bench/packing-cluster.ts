@@ -1,4 +1,5 @@
-import { milliOf, type Room, roomsAfter, wholeMilli } from '@orbyte/server/scheduler/packing.ts'
+import { wholeMilli } from '@orbyte/protocol'
+import { milliOf, type Room, roomsAfter } from '@orbyte/server/scheduler/packing.ts'
 import type { PodClass, Trace } from './packing-trace.ts'
 
 /** Machines that are alike in all that counts are in the same state, so what is known of one is known of all. */

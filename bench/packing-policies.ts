@@ -1,4 +1,5 @@
-import { createRoomValue, milliOf, type MixShape, wholeMilli } from '@orbyte/server/scheduler/packing.ts'
+import { wholeMilli } from '@orbyte/protocol'
+import { createRoomValue, milliOf, type MixShape } from '@orbyte/server/scheduler/packing.ts'
 import { createTaskMix } from '@orbyte/server/scheduler/task-mix.ts'
 import type { SeededRandom } from '../simulation/seeded-random.ts'
 import type { Cluster, Place, State } from './packing-cluster.ts'

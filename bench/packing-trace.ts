@@ -1,4 +1,5 @@
-import { type MixShape, type Room, type Shape, wholeMilli } from '@orbyte/server/scheduler/packing.ts'
+import { wholeMilli } from '@orbyte/protocol'
+import { type MixShape, type Room, type Shape } from '@orbyte/server/scheduler/packing.ts'
 import { type CsvRow, readCsv } from './csv.ts'
 
 // The trace's own words: a node is a machine, a pod is a task. https://github.com/alibaba/clusterdata, cluster-trace-gpu-v2023.

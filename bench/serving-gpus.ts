@@ -1,4 +1,4 @@
-import { micros, type Model } from '@orbyte/protocol'
+import { micros, type Model, wholeMilli } from '@orbyte/protocol'
 import { agentId, gpuId, marketGpu } from '@orbyte/server/gpus/fixture-gpus.ts'
 import type { MarketGpu } from '@orbyte/server/gpus/gpu-registry.ts'
 import { GpuIndex } from '@orbyte/server/scheduler/gpu-index.ts'
@@ -7,7 +7,6 @@ import { createLoadTimes } from '@orbyte/server/scheduler/load-times.ts'
 import type { Found } from '@orbyte/server/scheduler/match-in-turns.ts'
 import type { Timings } from '@orbyte/server/scheduler/expected-cost.ts'
 import { type Wanted, wantedOf } from '@orbyte/server/scheduler/matching.ts'
-import { wholeMilli } from '@orbyte/server/scheduler/packing.ts'
 import { seededRandom } from '../simulation/seeded-random.ts'
 
 /** Name, speed, ORB an hour, how many. */
@@ -62,9 +61,10 @@ export function createServingGpus({ isWarmthKnown, seed }: { isWarmthKnown: bool
   }
 
   function find(wanted: Wanted, nowMs: number): Found | null {
-    const gpu = search.choose(wanted, { nowMs, random: random.unit })?.gpus[0]
-    if (!gpu) return null
-    return { gpu, isWarm: wanted.modelName === null || gpu.loadedModels.includes(wanted.modelName) }
+    const choice = search.choose(wanted, { nowMs, random: random.unit })
+    if (!choice) return null
+    const gpu = choice.gpus[0]!
+    return { choice, isWarm: wanted.modelName === null || gpu.loadedModels.includes(wanted.modelName) }
   }
 
   /** Says how long it takes to have the model in memory. The one that was used longest ago makes room. */

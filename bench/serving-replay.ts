@@ -55,7 +55,7 @@ export function replay(requests: readonly Request[], options: ReplayOptions): Re
     for (const match of matchInTurns({ turns: () => queue.turns(equals), find, patience, nowMs: () => nowMs })) {
       if (!match) continue
       queue.remove(match.queued.task.id)
-      begin(requests[Number(match.queued.task.id)]!, match.gpu)
+      begin(requests[Number(match.queued.task.id)]!, match.choice.gpus[0]!)
     }
   }
 

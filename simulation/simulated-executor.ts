@@ -7,7 +7,8 @@ import { never, type SimulatedProcess } from './simulated-process.ts'
 /** What a GPU really did for an attempt, by the world's own clock, whatever anybody says of it. */
 export type TrueRun = {
   readonly attemptId: string
-  readonly deviceUuid: string
+  /** What it has of which devices. */
+  readonly devices: readonly { readonly uuid: string; readonly milli: number }[]
   readonly process: SimulatedProcess
   /** How fast the machine's own clock runs. */
   readonly clockRate: number
@@ -19,7 +20,7 @@ export type TrueRun = {
 }
 
 export type TrueRuns = {
-  begin(run: Pick<TrueRun, 'attemptId' | 'deviceUuid' | 'process' | 'clockRate'>): TrueRun
+  begin(run: Pick<TrueRun, 'attemptId' | 'devices' | 'process' | 'clockRate'>): TrueRun
   of(attemptId: string): readonly TrueRun[]
   /** Those that go on now. */
   open(): TrueRun[]
@@ -61,7 +62,7 @@ export function witnessedExecutor(clock: SimulatedClock, { agentClock, clockRate
     ...fake,
     async run(attempt, report, signal) {
       if (!process.crosses()) return never()
-      const run = runs.begin({ attemptId: attempt.attemptId, deviceUuid: attempt.device.uuid, process, clockRate })
+      const run = runs.begin({ attemptId: attempt.attemptId, devices: attempt.devices, process, clockRate })
       signal.addEventListener('abort', () => (run.isTold = true), { once: true })
       const ready = () => {
         run.readyMs ??= clock.nowMs()

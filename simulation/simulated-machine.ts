@@ -138,7 +138,14 @@ export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
       if (process || isRetired) return
       const starting = (process = simulatedProcess(clock, `${name}.${++boots}`))
       trace(`${starting.name} starts`)
-      const options = { server: 'http://market', token: parts.token, name: null, region: null, pricePerHour: price }
+      const options = {
+        server: 'http://market',
+        token: parts.token,
+        name: null,
+        region: null,
+        pricePerHour: price,
+        sharing: false,
+      }
       agent = startAgent({ ...options, limits: noLimits, drainMsMax: 60_000 }, outsideOf(starting))
       const ended = agent.ended
       void ended.then(({ reason, message }) => {

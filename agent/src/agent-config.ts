@@ -18,6 +18,8 @@ export type AgentOptions = {
   readonly region: string | null
   /** ORB an hour, as on the wire; for devices that are not registered yet. */
   readonly pricePerHour: string | null
+  /** Whether tasks may have shares of a device that is not registered yet. */
+  readonly sharing: boolean
   readonly offerCpu: boolean
   /** Instead of the machine's own devices. */
   readonly emulatedGpus: readonly EmulatedGpu[]
@@ -77,6 +79,7 @@ export const agentFlags = {
   name: { value: 'NAME', says: 'name of the GPU on the market', env: 'ORBYTE_NAME' },
   region: { value: 'REGION', says: 'where the machine is, like eu-west', env: 'ORBYTE_REGION' },
   price: { value: 'ORB', says: 'ORB an hour for a GPU that is new to the market', env: 'ORBYTE_PRICE' },
+  sharing: { value: null, says: 'let tasks share a GPU that is new to the market' },
   cpu: { value: null, says: 'offer the CPU too' },
   emulate: { value: 'MODEL:GB[xN]', says: 'emulated GPUs instead of real ones, like "RTX 4090:24x4"', isMany: true },
   'allow-fake': { value: null, says: 'run tasks for the fake executor (development only)' },
@@ -115,6 +118,7 @@ export function loadAgentOptions(args: readonly string[], environment: Environme
     name: checked('name', text('name'), (name) => atMost(name, 90)),
     region: checked('region', text('region'), (region) => atMost(region, 50)),
     pricePerHour: checked('price', text('price'), (price) => amount(price, 1)),
+    sharing: settings.has('sharing'),
     offerCpu: settings.has('cpu'),
     emulatedGpus: (settings.get('emulate') ?? []).map((gpu) => checked('emulate', gpu, parseEmulatedGpu)),
     allowFake: settings.has('allow-fake'),

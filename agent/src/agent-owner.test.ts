@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Agent } from './agent.ts'
 import { noLimits } from './agent-config.ts'
-import { createMachine, type FixtureMachine } from './fixture-machine.ts'
+import { createMachine, type FixtureMachine, whole } from './fixture-machine.ts'
 import { newId } from './fixture-market.ts'
 import { askAgent, serveControl } from './owner/control.ts'
 
@@ -20,7 +20,7 @@ test('a stopping agent finishes what runs, takes nothing new, and then ends', as
   await market.next('attempt.ready')
   agent.stop('drain')
   expect((await market.next('devices')).devices).toMatchObject([{ paused: true }, { paused: true }])
-  machine.offer({ device_uuid: machine.devices()[1] })
+  machine.offer({ devices: whole(machine.devices()[1]) })
   expect(await market.next('attempt.refused')).toMatchObject({ code: 'draining' })
   await clock.advance(30_000)
   expect(await market.next('attempt.result')).toMatchObject({ outcome: 'completed', run_ms: 30_000 })
@@ -121,7 +121,7 @@ test('a drained GPU finishes what runs on it and takes nothing new', async () =>
   expect(await market.next('attempt.result')).toMatchObject({ outcome: 'completed' })
   machine.offer()
   expect(await market.next('attempt.refused')).toMatchObject({ code: 'paused' })
-  machine.offer({ device_uuid: machine.devices()[1] })
+  machine.offer({ devices: whole(machine.devices()[1]) })
   await market.next('attempt.accepted')
 })
 
@@ -144,7 +144,7 @@ test('a GPU that the market has put into a cool-down says so, for as long as it 
   const [uuid, other] = machine.devices()
   const gpu = { uuid, gpu_id: newId('gpu'), name: 'the cold one', price_per_hour: '0.5', maintenance: false }
   market.send({ type: 'gpus', gpus: [{ ...gpu, cool_down_ms: 240_000, on_trial: true }] } as never)
-  machine.offer({ device_uuid: other, input: { sleep_ms: 3_600_000 } })
+  machine.offer({ devices: whole(other), input: { sleep_ms: 3_600_000 } })
   await market.next('attempt.ready')
   expect(agent.status().devices[0]).toMatchObject({ status: 'cooling down', cool_down_ms: 240_000 })
   expect(machine.logged).toContain('the cold one has failed and cools down: the market offers it nothing for 240 s.')

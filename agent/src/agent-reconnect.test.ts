@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { agentMessageBytesMax } from '@orbyte/protocol'
 import { AttemptError } from './executors/executor.ts'
-import { createMachine, type FixtureMachine } from './fixture-machine.ts'
+import { createMachine, type FixtureMachine, whole } from './fixture-machine.ts'
 
 let machine: FixtureMachine
 beforeEach(async () => {
@@ -80,7 +80,7 @@ test('an attempt that a heartbeat’s answer does not name any more is stopped',
   market.answersHeartbeats = false
   await clock.advance(1_000)
   const { id } = await market.next('heartbeat')
-  const late = machine.offer({ device_uuid: machine.devices()[1], input: { sleep_ms: 60_000 } })
+  const late = machine.offer({ devices: whole(machine.devices()[1]), input: { sleep_ms: 60_000 } })
   await market.next('attempt.ready')
   market.send({ type: 'heartbeat.ack', id, attempts: [] })
   expect(await market.next('attempt.result')).toMatchObject({ ...attempt, outcome: 'stopped' })
@@ -218,7 +218,7 @@ test('a server that says nothing but rubbish is left', async () => {
 test('a start that overtakes the welcome is run', async () => {
   const { market } = machine
   market.onHello = ({ devices }) => {
-    machine.offer({ device_uuid: devices[0]!.uuid })
+    machine.offer({ devices: whole(devices[0]!.uuid) })
     return {}
   }
   await machine.start()
@@ -306,7 +306,7 @@ test('fetching a model is told as it goes, and is not charged', async () => {
 /** A start of which only the input is not as it should be. */
 function deepStart(): string {
   const id = '0'.repeat(26)
-  const names = `"attempt_id":"att_${id}","fencing_token":"f","task_id":"task_${id}","device_uuid":"d","task_type":"other"`
+  const names = `"attempt_id":"att_${id}","fencing_token":"f","task_id":"task_${id}","devices":[{"uuid":"d","milli":1000,"vram_mib":null}],"task_type":"other"`
   const numbers = '"model":null,"duration_ms_max":1000,"deadline_in_ms":1000,"output_bytes_max":1000'
   return `{"type":"attempt.start",${names},${numbers},"input":{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}}`
 }
@@ -331,6 +331,8 @@ function executorsOf() {
       name: 'instant',
       taskTypes: ['other' as const],
       modelFormats: null,
+      several: false,
+      shares: false,
       check: async () => null,
       run: async () => ({ text: 'done' }),
       close: async () => {},

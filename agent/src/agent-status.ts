@@ -25,7 +25,15 @@ const DeviceStatus = z.object({
     'offline',
   ]),
   cool_down_ms: z.number().describe('Nothing is offered to it for so long, because it has failed.'),
-  attempt: z.object({ id: z.string(), task_type: z.string(), status: z.string(), run_ms: z.number() }).nullable(),
+  attempts: z.array(
+    z.object({
+      id: z.string(),
+      task_type: z.string(),
+      status: z.string(),
+      run_ms: z.number(),
+      milli: z.number().describe('Thousandths of the device that it has.'),
+    }),
+  ),
 })
 export type DeviceStatus = z.output<typeof DeviceStatus>
 
@@ -61,15 +69,14 @@ export type DeviceStatusParts = {
   /** What the market calls it; null: it is not on the market. */
   readonly assigned: ServerMessageOf<'gpus'>['gpus'][number] | null
   readonly coolDownMs: number
-  readonly attempt: Attempt | null
+  readonly attempts: readonly Attempt[]
   readonly paused: DeviceStatus['status'] | null
   /** Whether the market has ever welcomed this agent process. */
   readonly isWelcome: boolean
 }
 
 export function deviceStatus(parts: DeviceStatusParts): DeviceStatus {
-  const { device, index, assigned, coolDownMs, attempt, paused } = parts
-  const held = attempt?.held()
+  const { device, index, assigned, coolDownMs, attempts, paused } = parts
   return {
     index,
     uuid: device.uuid,
@@ -79,12 +86,13 @@ export function deviceStatus(parts: DeviceStatusParts): DeviceStatus {
     kind: device.kind,
     vram_gb: device.vramMib / 1_024,
     price_per_hour: assigned === null ? null : formatOrb(assigned.price_per_hour),
-    status: attempt === null ? (paused ?? idleStatus(parts)) : 'running',
+    status: attempts.length === 0 ? (paused ?? idleStatus(parts)) : 'running',
     cool_down_ms: coolDownMs,
-    attempt:
-      attempt === null || held === undefined
-        ? null
-        : { id: held.attempt_id, task_type: attempt.start.task_type, status: held.status, run_ms: held.run_ms },
+    attempts: attempts.map((attempt) => {
+      const { attempt_id: id, status, run_ms } = attempt.held()
+      const { milli } = attempt.devices.find(({ uuid }) => uuid === device.uuid)!
+      return { id, task_type: attempt.start.task_type, status, run_ms, milli }
+    }),
   }
 }
 

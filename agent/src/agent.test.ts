@@ -2,7 +2,7 @@ import { createPublicKey, verify } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { createMachine, type FixtureMachine } from './fixture-machine.ts'
+import { createMachine, type FixtureMachine, whole } from './fixture-machine.ts'
 
 let machine: FixtureMachine
 beforeEach(async () => {
@@ -88,16 +88,16 @@ test('two GPUs run at the same time, and one GPU never runs two', async () => {
   const { market } = machine
   await machine.start()
   const [first, second] = machine.devices()
-  machine.offer({ device_uuid: first, input: { sleep_ms: 1_000 } })
-  machine.offer({ device_uuid: second, input: { sleep_ms: 1_000 } })
+  machine.offer({ devices: whole(first), input: { sleep_ms: 1_000 } })
+  machine.offer({ devices: whole(second), input: { sleep_ms: 1_000 } })
   await market.next('attempt.ready')
   await market.next('attempt.ready')
-  const late = machine.offer({ device_uuid: first })
+  const late = machine.offer({ devices: whole(first) })
   expect(await market.next('attempt.refused')).toMatchObject({ ...late, code: 'gpu_busy' })
 })
 
 test.each([
-  ['unknown_device', { device_uuid: 'elsewhere' }],
+  ['unknown_device', { devices: whole('elsewhere') }],
   ['unsupported', { task_type: 'container', input: { image: 'alpine:3' } }],
   ['invalid_input', { input: { ['x'.repeat(101)]: 1 } }],
   ['task_type_not_allowed', { task_type: 'embedding', input: { input: ['x'] } }],

@@ -22,7 +22,7 @@ import { Pauses, type PauseReason } from './owner/pauses.ts'
 /** What an agent needs to be told. */
 export type StartOptions = Pick<
   AgentOptions,
-  'server' | 'token' | 'name' | 'region' | 'pricePerHour' | 'limits' | 'drainMsMax'
+  'server' | 'token' | 'name' | 'region' | 'pricePerHour' | 'sharing' | 'limits' | 'drainMsMax'
 > &
   Partial<Pick<AgentOptions, 'timeScale'>>
 
@@ -153,7 +153,7 @@ class MarketAgent implements Agent {
         index,
         assigned: this.#assigned.of(device.uuid),
         coolDownMs: this.#assigned.coolDownMs(device.uuid),
-        attempt: this.#runner.runningOn(device.uuid),
+        attempts: this.#runner.runningOn(device.uuid),
         paused: this.#whyPaused(device.uuid),
         isWelcome: this.#welcome !== null,
       }),

@@ -6,7 +6,7 @@ import type { DetectedDevice } from './gpus/gpu-detector.ts'
 import type { Machine } from './outside.ts'
 
 export type DeviceReportParts = {
-  readonly options: Pick<AgentOptions, 'name' | 'pricePerHour' | 'limits'>
+  readonly options: Pick<AgentOptions, 'name' | 'pricePerHour' | 'sharing' | 'limits'>
   readonly machine: Machine
   readonly diskFreeBytes: number | null
   readonly devices: readonly DetectedDevice[]
@@ -17,6 +17,11 @@ export type DeviceReportParts = {
 
 /** Each device names models, and all devices together are one message. */
 const modelNamesMax = 2_000
+
+const nothing = { task_types: [], model_formats: [] }
+
+/** Only where it can be seen how much VRAM each process uses is nobody kept from theirs: see nvidia-processes.ts. */
+const isDivisible = ({ kind, uuid }: DetectedDevice) => kind === 'emulated' || uuid.startsWith('GPU-')
 
 /** What the market is told about this machine's devices. */
 export function deviceReport(parts: DeviceReportParts): WireDevice[] {
@@ -36,7 +41,10 @@ export function deviceReport(parts: DeviceReportParts): WireDevice[] {
     loaded_models: memory.loadedOn(device.uuid),
     cached_models: memory.cached().slice(-namesMax),
     paused: parts.isPaused(device.uuid),
+    several: abilities.limitedTo('several'),
+    shares: isDivisible(device) ? abilities.limitedTo('shares') : nothing,
     price_per_hour: options.pricePerHour,
+    sharing: options.sharing,
     name: options.name && (devices.length === 1 ? options.name : `${options.name} ${devices.indexOf(device)}`),
     limits: {
       task_types: taskTypes && [...taskTypes],

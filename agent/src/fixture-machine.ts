@@ -29,6 +29,9 @@ export type FixtureMachine = {
   close(): Promise<void>
 }
 
+/** All of one device, as the market offers it. */
+export const whole = (uuid: string | undefined) => [{ uuid, milli: 1_000, vram_mib: null }]
+
 export async function createMachine(): Promise<FixtureMachine> {
   const market = await startMarket()
   const clock = manualClock()
@@ -60,8 +63,8 @@ export async function createMachine(): Promise<FixtureMachine> {
         .devices.map(({ uuid }) => uuid),
     offer(changes) {
       const attempt = { attempt_id: newId('attempt'), fencing_token: 'token-1' }
-      const [device_uuid] = machine.devices()
-      market.send({ ...startMessage, task_id: newId('task'), ...attempt, device_uuid, ...changes } as never)
+      const devices = whole(machine.devices()[0])
+      market.send({ ...startMessage, task_id: newId('task'), ...attempt, devices, ...changes } as never)
       return attempt
     },
     async close() {
@@ -110,6 +113,7 @@ const startOptions: Omit<StartOptions, 'server'> = {
   name: null,
   region: 'eu-west',
   pricePerHour: '0.5',
+  sharing: false,
   limits: noLimits,
   drainMsMax: 600_000,
 }

@@ -1,7 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { AgentMessage, type AgentMessageOf, agentSocketPath, makeId, type ServerMessage } from '@orbyte/protocol'
+import {
+  AgentMessage,
+  type AgentMessageOf,
+  agentProtocolVersion,
+  agentSocketPath,
+  makeId,
+  type ServerMessage,
+} from '@orbyte/protocol'
 import { type WebSocket, WebSocketServer } from 'ws'
 
 type MessageType = AgentMessage['type']
@@ -74,7 +81,7 @@ export async function startMarket(): Promise<FixtureMarket> {
       answer(market, message)
       for (const resolve of changed.splice(0)) resolve()
     })
-    market.send({ type: 'challenge', protocol_version: 1, nonce: 'nonce' })
+    market.send({ type: 'challenge', protocol_version: agentProtocolVersion, nonce: 'nonce' })
   })
   return market
 }

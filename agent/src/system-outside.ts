@@ -9,6 +9,7 @@ import { createCpuDetector } from './gpus/cpu.ts'
 import { createEmulatedDetector } from './gpus/emulated.ts'
 import type { GpuDetector } from './gpus/gpu-detector.ts'
 import { createNvidiaDetector } from './gpus/nvidia.ts'
+import { createNvidiaVramReader } from './gpus/nvidia-processes.ts'
 import { createModelCache } from './model-cache/model-cache.ts'
 import type { Log, Machine, Outside } from './outside.ts'
 import { systemClock } from './system-clock.ts'
@@ -35,6 +36,7 @@ export function systemOutside(options: AgentOptions, environment: Environment): 
       enginesFolder: enginesFolder(dataPath),
       environment,
       clock: systemClock,
+      readVram: createNvidiaVramReader({ run: systemRun }),
       fetch,
       newSeed: () => randomBytes(4).readUInt32LE(),
       log: (line) => log.debug(`engine: ${line}`),

@@ -6,6 +6,7 @@ import { Model } from './models.ts'
 import { PositiveAmount, NonNegativeAmount } from './amounts.ts'
 import { TaskType } from './task-types.ts'
 import { TaskFileName } from './tasks.ts'
+import { gpuCountMax, wholeMilli } from './gpu-shares.ts'
 
 /**
  * The dialogue between an agent and the server: JSON messages over one WebSocket at `/api/agents/connect`, opened by the agent.
@@ -37,7 +38,7 @@ import { TaskFileName } from './tasks.ts'
  * An agent counts an attempt's deadline from the moment it sent the heartbeat that renewed it, and stops the attempt by itself
  * when it passes. The server counts from when it answered, so the agent has always stopped first.
  */
-export const agentProtocolVersion = 1
+export const agentProtocolVersion = 2
 export const agentSocketPath = '/api/agents/connect'
 /** The largest message that either side reads, in bytes: an output of the largest size, and what is around it. */
 export const agentMessageBytesMax = 16_000_000
@@ -47,6 +48,11 @@ export const fileChunkBytesMax = 256 * 1024
 const seq = z.int().positive()
 const attempt = { attempt_id: idOf('attempt'), fencing_token: z.string().min(1).max(64) }
 const runMs = z.int().nonnegative().describe('Run time since ready, by the agent’s clock.')
+
+const TaskAbilities = z.object({
+  task_types: z.array(TaskType),
+  model_formats: z.array(z.string().max(100)).max(100),
+})
 
 export const ReportedDevice = z.object({
   uuid: z.string().min(1).max(200).describe('Stable over restarts: the driver’s UUID where there is one.'),
@@ -64,7 +70,10 @@ export const ReportedDevice = z.object({
   loaded_models: z.array(z.string().max(200)).max(100).describe('Catalogue models in memory now.'),
   cached_models: z.array(z.string().max(200)).max(1_000).describe('Catalogue models on disk.'),
   paused: z.boolean().describe('The owner takes no new tasks now (drain, reclaim, hours of the day).'),
+  several: TaskAbilities.describe('What it can run on several GPUs of its machine at once.'),
+  shares: TaskAbilities.describe('What it can run on a share of a GPU, apart from what others run on the rest of it.'),
   price_per_hour: PositiveAmount.nullable().describe('For a device that is not registered yet.'),
+  sharing: z.boolean().describe('The same: whether tasks may have shares of it.'),
   name: z.string().max(100).nullable(),
   limits: z.object({
     task_types: z.array(TaskType).nullable().describe('Only these; null: all that it can run.'),
@@ -212,7 +221,17 @@ export const ServerMessage = z.discriminatedUnion('type', [
     type: z.literal('attempt.start'),
     ...attempt,
     task_id: idOf('task'),
-    device_uuid: z.string(),
+    devices: z
+      .array(
+        z.object({
+          uuid: z.string(),
+          milli: z.int().min(1).max(wholeMilli).describe('Thousandths of it: 1000 is all of it.'),
+          vram_mib: z.int().positive().nullable().describe('MiB that it may use; null: all.'),
+        }),
+      )
+      .min(1)
+      .max(gpuCountMax)
+      .describe('What it has of the machine’s devices: one or several whole ones, or a share of one.'),
     task_type: TaskType,
     input: JsonObject,
     model: Model.nullable().describe('The catalogue entry of the model to use; its URLs may be paths on this server.'),

@@ -3,13 +3,14 @@ import { GpuAudit } from './audits.ts'
 import { Done, endpoint, pageInput, pageOf, queryBoolean, Timestamp } from './endpoint.ts'
 import { idOf } from './ids.ts'
 import { NonNegativeAmount, PositiveAmount } from './amounts.ts'
+import { wholeMilli } from './gpu-shares.ts'
 import { AttemptStatus, End } from './task-status.ts'
 import { TaskType } from './task-types.ts'
 
 export const GpuStatus = z.enum(['available', 'in_use', 'maintenance', 'offline']).meta({
   id: 'GpuStatus',
   description:
-    'available: it could take a task now; in_use: a task runs on it; maintenance: its owner takes no new tasks; offline: no connected agent backs it.',
+    'available: it could take a task now; in_use: a task runs on it, or on a share of it; maintenance: its owner takes no new tasks; offline: no connected agent backs it.',
 })
 export type GpuStatus = z.infer<typeof GpuStatus>
 
@@ -74,6 +75,12 @@ export const Gpu = z
     status: GpuStatus,
     liveness: Liveness.nullable().describe('Null: no agent has ever backed it.'),
     draining: z.boolean().describe('In maintenance, and a task is still finishing.'),
+    sharing: z.boolean().describe('Its owner lets several tasks have shares of it at the same time.'),
+    free_milli: z
+      .int()
+      .min(0)
+      .max(wholeMilli)
+      .describe('Thousandths of it that no task has. A GPU that is not shared has all of it free, or nothing.'),
     task_types: z.array(TaskType).describe('What its agent can run.'),
     models: z.array(z.string()).describe('Models that it can run.'),
     agent_id: idOf('agent').nullable(),
@@ -114,18 +121,31 @@ export const gpuFilters = {
     .describe('"-": descending.'),
 }
 
+/** What an attempt has of one GPU. */
+export const AttemptGpu = z
+  .object({
+    gpu_id: idOf('gpu'),
+    gpu_name: z.string(),
+    milli: z.int().min(1).max(wholeMilli).describe('Thousandths of the GPU: 1000 is all of it.'),
+    vram_gb: z.number().positive().nullable().describe('GiB that it may use; null: all that the GPU has.'),
+    price_per_hour: NonNegativeAmount.describe('What that costs an hour: the GPU’s price times the share, rounded up.'),
+  })
+  .meta({ id: 'AttemptGpu' })
+export type AttemptGpu = z.output<typeof AttemptGpu>
+
 export const Attempt = z
   .object({
     id: idOf('attempt'),
     task_id: idOf('task'),
-    gpu_id: idOf('gpu'),
+    gpu_id: idOf('gpu').describe('The first of its GPUs.'),
     gpu_name: z.string(),
     gpu_model: z.string(),
     gpu_kind: GpuKind,
+    gpus: z.array(AttemptGpu).min(1).describe('All GPUs that it has, of one machine.'),
     number: z.int().positive().describe('1 for the first try.'),
     status: AttemptStatus,
     progress: z.string().nullable().describe('What it is doing before it is ready, like "fetching tinylm 40 %".'),
-    price_per_hour: NonNegativeAmount.describe('Frozen for this attempt.'),
+    price_per_hour: NonNegativeAmount.describe('Of all its GPUs together. Frozen for this attempt.'),
     run_ms: z.int().nonnegative().describe('Charged run time so far.'),
     cost: NonNegativeAmount,
     end: End.nullable(),
@@ -247,6 +267,10 @@ export const gpus = {
       price_per_hour: PositiveAmount.optional(),
       region: Region.nullable().optional(),
       maintenance: z.boolean().optional().describe('true: finish what runs, take nothing new.'),
+      sharing: z
+        .boolean()
+        .optional()
+        .describe('true: several tasks may have shares of it at the same time. What runs goes on.'),
     }),
     output: Gpu,
     errors: ['not_found', 'forbidden', 'gpu_backed'],

@@ -4,15 +4,30 @@ import { MarketEvent } from './events.ts'
 import { Attempt, GpuKind, GpuStatus } from './gpus.ts'
 import { idOf } from './ids.ts'
 import { NonNegativeAmount, PositiveAmount } from './amounts.ts'
+import { gpuCountMax, wholeMilli } from './gpu-shares.ts'
 import { End, TaskStatus } from './task-status.ts'
 import { durationMsMaxByType, TaskType } from './task-types.ts'
 
-/** What a GPU must be like. Everything that is left out may be anything. */
+/** What GPUs must be like, and how many or how much of one. Everything that is left out may be anything. */
 export const Requirements = z
   .strictObject({
     gpu_id: idOf('gpu').optional().describe('This GPU and no other.'),
     gpu_model: z.string().min(1).max(200).optional().describe('Part of the hardware’s name.'),
-    min_vram_gb: z.number().positive().max(16_384).optional().describe('GiB.'),
+    min_vram_gb: z
+      .number()
+      .positive()
+      .max(16_384)
+      .optional()
+      .describe('GiB, of each GPU. With `gpu_milli`: so much of the GPU’s VRAM the task gets.'),
+    gpu_count: z.int().min(1).max(gpuCountMax).optional().describe('Whole GPUs, alike and of one machine. Default: 1.'),
+    gpu_milli: z
+      .int()
+      .min(1)
+      .max(wholeMilli)
+      .optional()
+      .describe(
+        'A share of one GPU is enough: so many thousandths of its time (milli-GPU), with `min_vram_gb` of its VRAM. The larger of the two shares is what it takes and pays. 1000, or left out: all of it.',
+      ),
     region: z.string().min(1).max(50).optional(),
     min_cpu_cores: z.int().positive().max(16_384).optional().describe('Processor cores of its machine.'),
     min_ram_gb: z.number().positive().max(1_048_576).optional().describe('GiB of memory of its machine.'),
@@ -22,6 +37,18 @@ export const Requirements = z
       .min(1)
       .optional()
       .describe('Default: GPUs, and CPUs and emulated GPUs where the market admits them.'),
+  })
+  .refine(({ gpu_count = 1, gpu_milli }) => gpu_milli === undefined || gpu_count === 1, {
+    path: ['gpu_milli'],
+    error: 'A task has either several whole GPUs or a share of one: give gpu_count or gpu_milli, not both.',
+  })
+  .refine(({ gpu_milli, min_vram_gb }) => gpu_milli === undefined || min_vram_gb !== undefined, {
+    path: ['min_vram_gb'],
+    error: 'Say how much VRAM the task needs: with gpu_milli that is how much it gets.',
+  })
+  .refine(({ gpu_count = 1, gpu_id }) => gpu_id === undefined || gpu_count === 1, {
+    path: ['gpu_count'],
+    error: 'gpu_id asks for one certain GPU: leave it or gpu_count out.',
   })
   .meta({ id: 'Requirements' })
 export type Requirements = z.infer<typeof Requirements>
@@ -33,7 +60,7 @@ export const NewTask = z
     title: z.string().trim().min(1).max(200).optional(),
     requirements: Requirements.default({}),
     max_price_per_hour: PositiveAmount.optional().describe(
-      'ORB an hour. Default: the price of the dearest offer that fits now; required if none fits.',
+      'ORB an hour, for all its GPUs together or its share of one. Default: the price of the dearest offer that fits now; required if none fits.',
     ),
     max_duration_ms: z.int().min(1_000).max(604_800_000).optional().describe('Default and maximum: the task type’s.'),
     max_cost: PositiveAmount.optional().describe('Hold this much at most; the task stops when it is used up.'),
@@ -85,7 +112,7 @@ const taskFields = {
   title: z.string().nullable(),
   task_type: TaskType,
   status: TaskStatus,
-  gpu_id: idOf('gpu').nullable().describe('The GPU of the current or last attempt.'),
+  gpu_id: idOf('gpu').nullable().describe('The GPU of the current or last attempt; of several, the first.'),
   max_price_per_hour: PositiveAmount,
   max_duration_ms: z.int(),
   max_wait_ms: z.int(),
@@ -142,12 +169,14 @@ export type TaskImages = z.output<typeof TaskImages>
 
 export const Offer = z
   .object({
-    gpu_id: idOf('gpu'),
+    gpu_id: idOf('gpu').describe('Where a task wants several GPUs: one of the machine that has them.'),
     name: z.string(),
     model: z.string(),
     kind: GpuKind,
     vram_gb: z.number(),
-    price_per_hour: NonNegativeAmount,
+    price_per_hour: NonNegativeAmount.describe(
+      'What the task would pay there: for its share, or for all its GPUs together.',
+    ),
     region: z.string().nullable(),
     status: GpuStatus,
   })

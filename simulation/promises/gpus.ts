@@ -1,3 +1,4 @@
+import { wholeMilli } from '@orbyte/protocol'
 import type { TrueRun } from '../simulated-executor.ts'
 import type { Evidence, Watch } from './evidence.ts'
 
@@ -7,16 +8,35 @@ export function watchGpus({ clock, store, runs, config, current, broken }: Evide
   let overSinceMs = new Map<string, number>()
   runs.onBegin(judgeRun)
 
+  /** Of each GPU no more is given out than there is: all of it to one attempt, or shares of its time and VRAM to several. */
   function checkReservations() {
     const registry = current()?.market.gpus.registry
-    const holders = new Map<string, string>()
-    for (const { id, gpu_id, status, task_id, task_status, task_attempt_id } of store.heldAttempts()) {
-      const other = holders.get(gpu_id)
-      if (other) broken('a GPU is never sold twice', `${gpu_id} is held by ${other} and ${id}`)
-      holders.set(gpu_id, id)
-      const reserved = registry?.get(gpu_id)?.attemptId
-      if (registry && reserved !== id)
-        broken('a running attempt has its GPU', `${gpu_id} runs ${id}, and is reserved for ${reserved ?? 'nobody'}`)
+    const given = new Map<string, { ids: string; milli: number; vramGb: number }>()
+    for (const {
+      id,
+      gpu_id,
+      milli,
+      vram_gb,
+      gpu_vram_gb,
+      status,
+      task_id,
+      task_status,
+      task_attempt_id,
+    } of store.heldAttempts()) {
+      const others = given.get(gpu_id) ?? { ids: '', milli: 0, vramGb: 0 }
+      const all = { ids: `${others.ids} ${id}`, milli: others.milli + milli, vramGb: others.vramGb + vram_gb }
+      given.set(gpu_id, all)
+      if (all.milli > wholeMilli || all.vramGb > gpu_vram_gb)
+        broken(
+          'a GPU is never sold twice',
+          `${all.milli} thousandths and ${all.vramGb} GiB of ${gpu_id} are held by${all.ids}`,
+        )
+      const reserved = registry?.get(gpu_id)?.holders.find(({ attemptId }) => attemptId === id)?.milli ?? 0
+      if (registry && reserved !== milli)
+        broken(
+          'a running attempt has its GPU',
+          `${id} has ${milli} thousandths of ${gpu_id}, and ${reserved} are reserved for it`,
+        )
       if (task_status !== 'running' || task_attempt_id !== id)
         broken(
           'a task has one attempt at a time',
@@ -27,8 +47,15 @@ export function watchGpus({ clock, store, runs, config, current, broken }: Evide
 
   /** A GPU has taken up an attempt: it does nothing else, and nobody else does that. */
   function judgeRun(run: TrueRun, others: readonly TrueRun[]) {
-    const same = others.find((other) => other.deviceUuid === run.deviceUuid)
-    if (same) broken('no GPU runs two attempts', `${run.deviceUuid} began ${run.attemptId} during ${same.attemptId}`)
+    for (const { uuid } of run.devices) {
+      const sharing = [run, ...others].filter(({ devices }) => devices.some((device) => device.uuid === uuid))
+      const milli = sharing.reduce((sum, { devices }) => sum + devices.find((device) => device.uuid === uuid)!.milli, 0)
+      if (milli > wholeMilli)
+        broken(
+          'a GPU runs no more than it has room for',
+          `${uuid} began ${run.attemptId}, and gives ${milli} thousandths to ${sharing.map(({ attemptId }) => attemptId).join(' ')}`,
+        )
+    }
     const own = store.attempt(run.attemptId)
     // Not written yet, or given up already: its agent is about to be told so.
     if (!own || own.ended_at !== null) return
@@ -51,21 +78,23 @@ export function watchGpus({ clock, store, runs, config, current, broken }: Evide
     const before = overSinceMs
     overSinceMs = new Map()
     if (!generation || generation.process.isFrozen()) return
-    for (const { id, attemptId } of generation.market.gpus.registry.all()) {
-      if (attemptId === null || store.attempt(attemptId)?.ended_at === null) continue
-      const sinceMs = before.get(attemptId) ?? clock.nowMs()
-      overSinceMs.set(attemptId, sinceMs)
-      if (clock.nowMs() - sinceMs > 2 * config.timing.deadMs)
-        broken('reservations have owners', `${id} is still reserved for ${attemptId}, which ended long ago`)
-    }
+    for (const { id, holders } of generation.market.gpus.registry.all())
+      for (const { attemptId } of holders) {
+        if (store.attempt(attemptId)?.ended_at === null) continue
+        const sinceMs = before.get(attemptId) ?? clock.nowMs()
+        overSinceMs.set(attemptId, sinceMs)
+        if (clock.nowMs() - sinceMs > 2 * config.timing.deadMs)
+          broken('reservations have owners', `${id} is still reserved for ${attemptId}, which ended long ago`)
+      }
   }
 
   return {
     afterCommit: checkReservations,
     everyHour: checkOwners,
     atTheEnd() {
-      for (const { id, attemptId } of current()?.market.gpus.registry.all() ?? [])
-        if (attemptId !== null) broken('reservations have owners', `${id} is reserved for ${attemptId} at the end`)
+      for (const { id, holders } of current()?.market.gpus.registry.all() ?? [])
+        for (const { attemptId } of holders)
+          broken('reservations have owners', `${id} is reserved for ${attemptId} at the end`)
     },
   }
 }

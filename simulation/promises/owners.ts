@@ -19,10 +19,12 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
   const endingsOf = (ownerId: string) => endings.get(ownerId) ?? { asked: 0, unanswered: 0 }
   const isBroken = (message: string) => broken('a GPU is its owner’s', message)
 
-  runs.onBegin(({ process, attemptId, deviceUuid }) => {
+  runs.onBegin(({ process, attemptId, devices }) => {
     const machine = process.name.split('.')[0]!
     if (pauses.get(machine)?.isTold)
-      isBroken(`${deviceUuid} of ${machine} begins ${attemptId}, and its owner has paused it`)
+      isBroken(
+        `${devices.map(({ uuid }) => uuid).join(' ')} of ${machine} begins ${attemptId}, and its owner has paused it`,
+      )
   })
 
   function hear({ type, attempt_id }: CommittedEvent) {

@@ -44,7 +44,12 @@ export type AttemptFacts = Row & {
   ready_at: string | null
   ended_at: string | null
 }
+/** What an attempt has of a GPU. */
 export type HeldFacts = Pick<AttemptFacts, 'id' | 'gpu_id' | 'status' | 'task_id'> & {
+  milli: number
+  /** What it may use; 0: no more is said than that it has all of the GPU. */
+  vram_gb: number
+  gpu_vram_gb: number
   task_status: string
   task_attempt_id: string | null
 }
@@ -179,8 +184,10 @@ export function createPromiseStore({ look }: Pick<MarketDisk, 'look'>) {
     /** Those that have a GPU, each with what its task says. */
     heldAttempts: () =>
       look<HeldFacts>(
-        `SELECT a.id, a.gpu_id, a.status, t.id AS task_id, t.status AS task_status, t.attempt_id AS task_attempt_id
-         FROM attempts a JOIN tasks t ON t.id = a.task_id
+        `SELECT a.id, coalesce(s.gpu_id, a.gpu_id) AS gpu_id, coalesce(s.milli, 1000) AS milli, coalesce(s.vram_gb, 0) AS vram_gb,
+           g.vram_gb AS gpu_vram_gb, a.status, t.id AS task_id, t.status AS task_status, t.attempt_id AS task_attempt_id
+         FROM attempts a JOIN tasks t ON t.id = a.task_id LEFT JOIN attempt_gpus s ON s.attempt_id = a.id
+         JOIN gpus g ON g.id = coalesce(s.gpu_id, a.gpu_id)
          WHERE a.ended_at IS NULL AND a.status IN ('accepted', 'preparing', 'running')`,
       ),
     openAttempts: () => look<AttemptFacts>(`SELECT ${attemptColumns} FROM attempts WHERE ended_at IS NULL`),

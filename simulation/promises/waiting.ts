@@ -80,7 +80,7 @@ export function watchWaiting({ clock, store, config, current, wellMs, broken }: 
     store.unsettledPayments().length === 0 &&
     current()
       ?.market.gpus.registry.all()
-      .every(({ attemptId }) => attemptId === null) === true
+      .every(({ takenMilli }) => takenMilli === 0) === true
 
   return {
     isAtRest,

@@ -58,7 +58,26 @@ test.each([
     executor('openai', { models: async () => ['qwen'] }),
     executor('llama', { modelFormats: ['gguf'] }),
   ])
-  expect(abilities.executorFor({ taskType: 'text_generation', model, input })?.name ?? null).toBe(expected)
+  expect(abilities.executorFor({ taskType: 'text_generation', model, input, use: 'whole' })?.name ?? null).toBe(
+    expected,
+  )
+})
+
+test('several GPUs, and a share of one, go only to who can use them, and the market hears who that is', async () => {
+  const abilities = await abilitiesOf([
+    executor('openai', { models: async () => ['tiny'] }),
+    executor('llama', { modelFormats: ['gguf'], several: true, shares: true }),
+    executor('onnx', { taskTypes: ['image_generation'], modelFormats: ['onnx'], shares: true }),
+  ])
+  const wanted = { taskType: 'text_generation' as const, model: gguf, input: {} }
+  expect(abilities.executorFor({ ...wanted, use: 'several' })?.name).toBe('llama')
+  expect(abilities.executorFor({ ...wanted, model: { ...gguf, format: 'exl2' }, use: 'shares' })).toBeNull()
+  expect(abilities.executorFor({ ...wanted, model: null, use: 'shares' })).toBeNull()
+  expect(abilities.limitedTo('several')).toEqual({ task_types: ['text_generation'], model_formats: ['gguf'] })
+  expect(abilities.limitedTo('shares')).toEqual({
+    task_types: ['text_generation', 'image_generation'],
+    model_formats: ['gguf', 'onnx'],
+  })
 })
 
 function executor(name: string, changes: Partial<Executor>): Executor {
@@ -66,6 +85,8 @@ function executor(name: string, changes: Partial<Executor>): Executor {
     name,
     taskTypes: ['text_generation'],
     modelFormats: null,
+    several: false,
+    shares: false,
     check: async () => null,
     run: async () => ({}),
     close: async () => {},

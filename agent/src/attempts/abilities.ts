@@ -1,11 +1,12 @@
 import type { Model, TaskType } from '@orbyte/protocol'
-import type { Executor, ExecutorProblem } from '../executors/executor.ts'
+import type { Executor, ExecutorProblem, Use } from '../executors/executor.ts'
 import type { Log } from '../outside.ts'
 
 export type Wanted = {
   readonly taskType: TaskType
   readonly model: Pick<Model, 'name' | 'format'> | null
   readonly input: Readonly<Record<string, unknown>>
+  readonly use: Use
 }
 
 /** What this machine can do: its executors, of those the ones that work, and the models that they bring. */
@@ -34,6 +35,15 @@ export class Abilities {
     return [...new Set([...this.#working].flatMap(({ modelFormats }) => modelFormats ?? []))]
   }
 
+  /** Of that, what can be done on several GPUs at once, or on a share of one. */
+  limitedTo(use: Exclude<Use, 'whole'>): { task_types: TaskType[]; model_formats: string[] } {
+    const able = [...this.#working].filter((executor) => executor[use])
+    return {
+      task_types: [...new Set(able.flatMap(({ taskTypes }) => taskTypes))],
+      model_formats: [...new Set(able.flatMap(({ modelFormats }) => modelFormats ?? []))],
+    }
+  }
+
   ownModels(): string[] {
     return [...new Set([...this.#models.values()].flat())].filter((name) => name.length <= 200)
   }
@@ -43,9 +53,10 @@ export class Abilities {
     return [...this.#problems].map(([{ name }, { message, remedy }]) => `${name}: ${message} ${remedy}`)
   }
 
-  executorFor({ taskType, model, input }: Wanted): Executor | null {
+  executorFor({ taskType, model, input, use }: Wanted): Executor | null {
     const candidates = this.#executors.filter(
-      (executor) => this.#working.has(executor) && executor.taskTypes.includes(taskType),
+      (executor) =>
+        this.#working.has(executor) && executor.taskTypes.includes(taskType) && (use === 'whole' || executor[use]),
     )
     const name = model?.name ?? input['model']
     const loader = candidates.find(({ modelFormats }) => model !== null && modelFormats?.includes(model.format))

@@ -1,6 +1,6 @@
 import { formatOrb, type Micros, parseOrb, type ServerMessageOf, taskInputs } from '@orbyte/protocol'
 import type { OwnerLimits } from '../agent-config.ts'
-import type { Executor } from '../executors/executor.ts'
+import type { Executor, Use } from '../executors/executor.ts'
 import { isWithinHours } from '../owner/hours.ts'
 
 export type AttemptStart = ServerMessageOf<'attempt.start'>
@@ -8,11 +8,14 @@ export type AttemptStart = ServerMessageOf<'attempt.start'>
 /** What the agent knows when it is asked to run an attempt. */
 export type Situation = {
   readonly isStopping: boolean
-  readonly isDeviceHere: boolean
+  /** Of all devices that it is to have. */
+  readonly areDevicesHere: boolean
+  /** Others have so much of one that what it is to have is not free. */
   readonly isDeviceBusy: boolean
   readonly isDevicePaused: boolean
-  /** What the market sells the device at; null: it has not said. */
+  /** The least that the market sells one of the devices at, as a whole; null: it has not said. */
   readonly priceMicrosPerHour: Micros | null
+  readonly use: Use
   readonly executor: Executor | null
   readonly remainingMs: number
   readonly nowMs: number
@@ -24,15 +27,16 @@ export type AttemptRefusal = { readonly code: string; readonly message: string }
 /** Why the agent does not run an attempt; null: it does. The market then asks the next GPU. */
 export function refusalOf(start: AttemptStart, situation: Situation): AttemptRefusal | null {
   if (situation.isStopping) return refusal('draining', 'The agent is stopping.')
-  if (!situation.isDeviceHere) return refusal('unknown_device', 'This machine has no such device any more.')
+  if (!situation.areDevicesHere) return refusal('unknown_device', 'This machine has no such device any more.')
   if (situation.isDevicePaused) return refusal('paused', 'The owner takes no tasks on this GPU now.')
-  if (situation.isDeviceBusy) return refusal('gpu_busy', 'The GPU is still held by another attempt.')
+  if (situation.isDeviceBusy) return refusal('gpu_busy', 'Other attempts still hold too much of the GPU.')
   if (situation.remainingMs <= 0) return refusal('deadline_passed', 'It arrived after its deadline.')
   const limited = limitOf(start, situation)
   if (limited !== null) return limited
   if (situation.executor === null) {
     const what = start.model === null ? '' : ` with the model ${start.model.name} (${start.model.format})`
-    return refusal('unsupported', `No executor of this machine can do ${start.task_type}${what}.`)
+    const where = { whole: '', several: ' on several GPUs', shares: ' on a share of a GPU' }[situation.use]
+    return refusal('unsupported', `No executor of this machine can do ${start.task_type}${what}${where}.`)
   }
   const input = taskInputs[start.task_type].safeParse(start.input)
   if (!input.success) return refusal('invalid_input', 'The input does not fit this agent’s version of the task type.')

@@ -1,10 +1,10 @@
-import type { Micros, ServerMessageOf } from '@orbyte/protocol'
+import { type Micros, type ServerMessageOf, wholeMilli } from '@orbyte/protocol'
 import type { OwnerLimits } from '../agent-config.ts'
 import { elapsedMsAtLeast, type Moment } from '../clock.ts'
 import type { AnsweredHeartbeat } from '../connection/heartbeats.ts'
 import type { Outbox } from '../connection/outbox.ts'
 import type { HeldAttempt, ReliableMessage } from '../connection/wire-messages.ts'
-import type { ExecutorDevice } from '../executors/executor.ts'
+import { type ExecutorDevice, useOf } from '../executors/executor.ts'
 import type { Outside } from '../outside.ts'
 import type { Abilities } from './abilities.ts'
 import { type AttemptStart, refusalOf } from './admission.ts'
@@ -26,7 +26,7 @@ export type AttemptRunnerOptions = {
 }
 
 export type RunnableDevice = {
-  readonly device: ExecutorDevice
+  readonly device: Pick<ExecutorDevice, 'uuid' | 'kind' | 'index'>
   readonly isPaused: boolean
   readonly priceMicrosPerHour: Micros | null
 }
@@ -40,8 +40,8 @@ const endedIdsMax = 1_000
 export class AttemptRunner {
   readonly #options: AttemptRunnerOptions
   readonly #attempts = new Map<string, Attempt>()
-  /** Devices that an executor still holds, by uuid. */
-  readonly #held = new Map<string, Attempt>()
+  /** Those whose executors still hold devices, which may be after their end. */
+  readonly #holding = new Set<Attempt>()
   /** Ended, and the server does not know it for sure. */
   readonly #kept = new Map<string, HeldAttempt>()
   readonly #endedIds = new Set<string>()
@@ -65,33 +65,36 @@ export class AttemptRunner {
     const { attempt_id, fencing_token } = start
     if (this.#attempts.has(attempt_id) || this.#endedIds.has(attempt_id)) return
     const { abilities, limits, outside, outbox, journal, memory } = this.#options
-    const found = this.#options.deviceOf(start.device_uuid)
-    const wanted = { taskType: start.task_type, model: start.model, input: start.input }
+    const found = start.devices.flatMap(({ uuid }) => this.#options.deviceOf(uuid) ?? [])
+    const devices = found.map(({ device }, index) => executorDevice(device, start.devices[index]!))
+    const use = useOf(devices)
+    const wanted = { taskType: start.task_type, model: start.model, input: start.input, use }
     const executor = abilities.executorFor(wanted)
     const refusal = refusalOf(start, {
       isStopping: this.#isStopping,
-      isDeviceHere: found !== null,
-      isDeviceBusy: this.#held.has(start.device_uuid),
-      isDevicePaused: found?.isPaused ?? false,
-      priceMicrosPerHour: found?.priceMicrosPerHour ?? null,
+      areDevicesHere: found.length === start.devices.length,
+      isDeviceBusy: devices.some(({ uuid, milli }) => this.#heldMilli(uuid) + milli > wholeMilli),
+      isDevicePaused: found.some(({ isPaused }) => isPaused),
+      priceMicrosPerHour: leastOf(found),
+      use,
       executor,
       remainingMs: start.deadline_in_ms - elapsedMsAtLeast(outside.clock, since),
       nowMs: outside.clock.now(),
       limits,
     })
-    if (refusal !== null || executor === null || found === null) {
+    if (refusal !== null || executor === null) {
       outside.log.info(`Refused ${attempt_id}: ${refusal?.message}`)
       outbox.add({ type: 'attempt.refused', attempt_id, fencing_token, code: 'unsupported', message: '', ...refusal })
       return
     }
     const { clock, models } = outside
     const send = (message: ReliableMessage) => outbox.add(message)
-    const attempt = new Attempt({ start, device: found.device, executor, models, clock, since, send })
+    const attempt = new Attempt({ start, devices, executor, models, clock, since, send })
     this.#attempts.set(attempt_id, attempt)
-    this.#held.set(start.device_uuid, attempt)
+    this.#holding.add(attempt)
     journal.started(attempt.name)
     outbox.add({ type: 'attempt.accepted', ...attempt.name })
-    if (start.model !== null) memory.unloaded(start.device_uuid)
+    if (start.model !== null) for (const { uuid } of devices) memory.unloaded(uuid)
     void this.#run(attempt)
     this.#options.onChange()
   }
@@ -131,8 +134,13 @@ export class AttemptRunner {
     return this.#kept.size
   }
 
-  runningOn(deviceUuid: string): Attempt | null {
-    return [...this.#attempts.values()].find(({ device }) => device.uuid === deviceUuid) ?? null
+  runningOn(deviceUuid: string): Attempt[] {
+    return [...this.#attempts.values()].filter(({ devices }) => devices.some(({ uuid }) => uuid === deviceUuid))
+  }
+
+  #heldMilli(deviceUuid: string): number {
+    const held = [...this.#holding].flatMap(({ devices }) => devices.filter(({ uuid }) => uuid === deviceUuid))
+    return held.reduce((sum, { milli }) => sum + milli, 0)
   }
 
   /** From now on nothing new is taken. */
@@ -140,10 +148,11 @@ export class AttemptRunner {
     this.#isStopping = true
   }
 
-  /** Stops what runs, on one device or on all. Resolves when all of it has ended. */
+  /** Stops what runs, all of it or what has any of some devices. Resolves when all of it has ended. */
   async stopAll(end: AttemptEnd, isMeant: (deviceUuid: string) => boolean = () => true): Promise<void> {
-    for (const attempt of this.#attempts.values()) if (isMeant(attempt.device.uuid)) attempt.stop(end)
-    while ([...this.#attempts.values()].some(({ device }) => isMeant(device.uuid))) await this.#oneEnded()
+    const meant = () => [...this.#attempts.values()].filter(({ devices }) => devices.some(({ uuid }) => isMeant(uuid)))
+    for (const attempt of meant()) attempt.stop(end)
+    while (meant().length > 0) await this.#oneEnded()
   }
 
   /** Resolves when nothing runs. */
@@ -157,12 +166,14 @@ export class AttemptRunner {
 
   async #run(attempt: Attempt): Promise<void> {
     void attempt.released.then(() => {
-      this.#held.delete(attempt.device.uuid)
+      this.#holding.delete(attempt)
       this.#options.onChange()
     })
     const end = await attempt.run()
-    const { name, start, device } = attempt
-    if (start.model !== null && end.outcome === 'completed') this.#options.memory.ran(device.uuid, start.model.name)
+    const { name, start, devices } = attempt
+    // Only the engine of a whole GPU is kept warm.
+    if (start.model !== null && end.outcome === 'completed' && useOf(devices) === 'whole')
+      this.#options.memory.ran(devices[0]!.uuid, start.model.name)
     this.#options.outside.log.info(`${name.attempt_id} ended: ${end.code}, ${attempt.runMs()} ms.`)
     this.#attempts.delete(name.attempt_id)
     this.#ended(name, attempt.runMs(), end)
@@ -196,4 +207,16 @@ export class AttemptRunner {
 
 function stoppedBy(reason: string): AttemptEnd {
   return { outcome: 'stopped', output_data: null, code: 'stopped', message: reason.slice(0, 2_000), fault: null }
+}
+
+function executorDevice(
+  { uuid, kind, index }: RunnableDevice['device'],
+  { milli, vram_mib: vramMib }: AttemptStart['devices'][number],
+): ExecutorDevice {
+  return { uuid, kind, index, milli, vramMib }
+}
+
+function leastOf(devices: readonly RunnableDevice[]): Micros | null {
+  const prices = devices.flatMap(({ priceMicrosPerHour }) => priceMicrosPerHour ?? [])
+  return prices.length === 0 ? null : (Math.min(...prices) as Micros)
 }

@@ -9,7 +9,7 @@ import type { AttemptName } from './result-journal.ts'
 
 export type AttemptOptions = {
   readonly start: AttemptStart
-  readonly device: ExecutorDevice
+  readonly devices: readonly ExecutorDevice[]
   readonly executor: Executor
   readonly models: ModelCache
   readonly clock: MonotonicClock
@@ -35,9 +35,9 @@ const resultBytesMax = agentMessageBytesMax - 10_000
 export class Attempt {
   readonly name: AttemptName
   readonly start: AttemptStart
-  readonly device: ExecutorDevice
+  readonly devices: readonly ExecutorDevice[]
   readonly executor: Executor
-  /** Resolves when the executor has let go of the device, which may be after the end. */
+  /** Resolves when the executor has let go of the devices, which may be after the end. */
   readonly released: Promise<void>
   readonly #options: AttemptOptions
   readonly #output: AttemptOutput
@@ -55,7 +55,7 @@ export class Attempt {
     const { start, clock, send } = options
     this.#options = options
     this.start = start
-    this.device = options.device
+    this.devices = options.devices
     this.executor = options.executor
     this.name = { attempt_id: start.attempt_id, fencing_token: start.fencing_token }
     this.#deadline = { since: options.since, inMs: start.deadline_in_ms }
@@ -137,7 +137,7 @@ export class Attempt {
   }
 
   async #execute(model: LocalModel | null): Promise<Record<string, unknown>> {
-    const { start, device, executor } = this.#options
+    const { start, devices, executor } = this.#options
     const { signal } = this.#abort
     signal.throwIfAborted()
     const loading = model === null ? 'loading' : `loading ${model.name}`
@@ -147,7 +147,7 @@ export class Attempt {
         taskType: start.task_type,
         input: taskInputs[start.task_type].parse(start.input) as TaskInput & Record<string, unknown>,
         model,
-        device,
+        devices,
         durationMsMax: start.duration_ms_max,
         remainingMs: () => this.remainingMs(),
       },

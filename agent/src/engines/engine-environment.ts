@@ -18,15 +18,39 @@ const certificateVariables = ['NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE', 'SSL_CERT_
 
 /**
  * What an engine's process sees of the agent's environment: what finds programs and drivers, and none of the secrets.
- * A rented GPU is the only one that is visible to it.
+ * The rented GPUs are the only ones that are visible to it. `mpsFolder`: where NVIDIA's MPS listens, which keeps a process to its
+ * share of a GPU's time and VRAM; null: it does not run, and the driver lets all processes take turns.
  */
-export function engineEnvironment(host: Environment, device: ExecutorDevice | null): Record<string, string> {
+export function engineEnvironment(
+  host: Environment,
+  devices: readonly ExecutorDevice[],
+  mpsFolder: string | null = null,
+): Record<string, string> {
   const environment = pick(host, [...systemVariables, ...driverVariables])
-  if (device?.kind !== 'gpu') return environment
-  const index = String(device.index)
+  const gpus = devices.filter(({ kind }) => kind === 'gpu')
+  const [first] = gpus
+  if (first === undefined) return environment
+  const indexes = gpus.map(({ index }) => index).join(',')
   // CUDA takes NVIDIA's own uuids, which say which card is meant even when the numbering differs; the others count.
-  if (/^(GPU|MIG)-/.test(device.uuid)) environment['CUDA_VISIBLE_DEVICES'] = device.uuid
-  return { ...environment, HIP_VISIBLE_DEVICES: index, GGML_VK_VISIBLE_DEVICES: index }
+  const isNvidia = gpus.every(({ uuid }) => /^(GPU|MIG)-/.test(uuid))
+  if (isNvidia) environment['CUDA_VISIBLE_DEVICES'] = gpus.map(({ uuid }) => uuid).join(',')
+  const mps = isNvidia && first.vramMib !== null && mpsFolder !== null ? mpsVariables(first, mpsFolder) : {}
+  return { ...environment, HIP_VISIBLE_DEVICES: indexes, GGML_VK_VISIBLE_DEVICES: indexes, ...mps }
+}
+
+/** "0": the process sees one device. */
+function mpsVariables({ milli, vramMib }: ExecutorDevice, mpsFolder: string): Record<string, string> {
+  return {
+    CUDA_MPS_PIPE_DIRECTORY: mpsFolder,
+    CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: String(Math.ceil(milli / 10)),
+    CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: `0=${vramMib}M`,
+  }
+}
+
+/** Where the control daemon of MPS listens, if it runs. `exists`: whether there is such a file. */
+export function mpsFolderOf(host: Environment, exists: (path: string) => boolean): string | null {
+  const folder = host['CUDA_MPS_PIPE_DIRECTORY'] ?? '/tmp/nvidia-mps'
+  return exists(`${folder}/control`) ? folder : null
 }
 
 /** What npm sees when it installs engines: its own settings, the way to the network, and none of the secrets. */

@@ -1,7 +1,15 @@
+import { existsSync } from 'node:fs'
 import type { Clock } from '../clock.ts'
-import type { ExecutorDevice, ExecutorProblem } from '../executors/executor.ts'
-import { type Environment, engineEnvironment } from './engine-environment.ts'
-import { EngineProcess } from './engine-process.ts'
+import {
+  AttemptError,
+  type AttemptInput,
+  type ExecutorDevice,
+  type ExecutorProblem,
+  useOf,
+} from '../executors/executor.ts'
+import type { ReadVram } from '../gpus/nvidia-processes.ts'
+import { type Environment, engineEnvironment, mpsFolderOf } from './engine-environment.ts'
+import { EngineProcess, type EngineRun } from './engine-process.ts'
 
 export type EnginePoolOptions = {
   readonly entry: URL
@@ -9,11 +17,17 @@ export type EnginePoolOptions = {
   /** The agent's own environment; an engine sees a small part of it. */
   readonly environment: Environment
   readonly clock: Clock
+  readonly readVram: ReadVram
   log(line: string): void
 }
 
+/** How often it is looked how much VRAM an engine uses that has a share of a GPU. */
+const vramCheckMs = 1_000
+
 /** One warm engine process for each device: GPUs work at the same time, and one of them crashes alone. */
 export interface EnginePool {
+  /** With the warm engine of a GPU for whoever has all of it; for others in a process of their own, which ends with the attempt. */
+  run(attempt: AttemptInput, run: Omit<EngineRun, 'attempt'>): Promise<Record<string, unknown>>
   engineOf(device: ExecutorDevice): EngineProcess
   /** What is wrong with the engine on this machine, or null. Tries it in a process that ends afterwards. */
   problem(): Promise<ExecutorProblem | null>
@@ -23,17 +37,44 @@ export interface EnginePool {
 
 export function createEnginePool(options: EnginePoolOptions): EnginePool {
   const engines = new Map<string, EngineProcess>()
-  const create = (device: ExecutorDevice | null) =>
-    new EngineProcess({ ...options, environment: engineEnvironment(options.environment, device) })
+  /** Of attempts with several GPUs or with a share. */
+  const own = new Set<EngineProcess>()
+  const create = (devices: readonly ExecutorDevice[]) => {
+    const environment = engineEnvironment(options.environment, devices, mpsFolderOf(options.environment, existsSync))
+    return new EngineProcess({ ...options, environment })
+  }
+
+  function engineOf(device: ExecutorDevice): EngineProcess {
+    const engine = engines.get(device.uuid) ?? create([device])
+    engines.set(device.uuid, engine)
+    return engine
+  }
+
+  async function runApart(attempt: AttemptInput, run: Omit<EngineRun, 'attempt'>) {
+    const { devices } = attempt
+    // What is kept warm there has VRAM that is this attempt's now.
+    for (const { uuid } of devices) await engines.get(uuid)?.close()
+    const engine = create(devices)
+    own.add(engine)
+    const over = new AbortController()
+    const exceeded = watchVram(engine, devices[0]!.vramMib, { ...options, over: over.signal })
+    try {
+      return await engine.run({ ...run, attempt, signal: AbortSignal.any([run.signal, exceeded]) })
+    } finally {
+      over.abort()
+      await engine.close()
+      own.delete(engine)
+    }
+  }
 
   return {
-    engineOf(device) {
-      const engine = engines.get(device.uuid) ?? create(device)
-      engines.set(device.uuid, engine)
-      return engine
-    },
+    run: (attempt, run) =>
+      useOf(attempt.devices) === 'whole'
+        ? engineOf(attempt.devices[0]!).run({ ...run, attempt })
+        : runApart(attempt, run),
+    engineOf,
     async problem() {
-      const trial = create(null)
+      const trial = create([])
       try {
         await trial.check()
         return null
@@ -47,9 +88,28 @@ export function createEnginePool(options: EnginePoolOptions): EnginePool {
         await trial.close()
       }
     },
-    pids: () => [...engines.values()].flatMap((engine) => engine.pid() ?? []),
+    pids: () => [...engines.values(), ...own].flatMap((engine) => engine.pid() ?? []),
     async close() {
-      await Promise.all([...engines.values()].map((engine) => engine.close()))
+      await Promise.all([...engines.values(), ...own].map((engine) => engine.close()))
     },
   }
+}
+
+type Watching = Pick<EnginePoolOptions, 'clock' | 'readVram'> & { readonly over: AbortSignal }
+
+/** Aborts once the engine uses more VRAM than it may. */
+function watchVram(engine: EngineProcess, vramMibMax: number | null, { clock, readVram, over }: Watching): AbortSignal {
+  const exceeded = new AbortController()
+  const watch = async (most: number) => {
+    while (!over.aborted) {
+      await clock.sleep(vramCheckMs, over).catch(() => {})
+      if (over.aborted) return
+      const usedMib = (await readVram()).get(engine.pid() ?? -1) ?? 0
+      if (usedMib <= most) continue
+      const message = `It used ${usedMib} MiB of VRAM, and its share of the GPU has ${most} MiB. Ask for more with min_vram_gb.`
+      return exceeded.abort(new AttemptError('vram_exceeded', message, 'renter'))
+    }
+  }
+  if (vramMibMax !== null) watch(vramMibMax).catch(() => {})
+  return exceeded.signal
 }

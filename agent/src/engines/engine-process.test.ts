@@ -6,7 +6,7 @@ import { afterEach, expect, test, vi } from 'vitest'
 import type { Clock } from '../clock.ts'
 import type { AttemptReport } from '../executors/executor.ts'
 import { systemClock } from '../system-clock.ts'
-import { engineEnvironment } from './engine-environment.ts'
+import { engineEnvironment, mpsFolderOf } from './engine-environment.ts'
 import { EngineProcess, type EngineRun, engineEntry } from './engine-process.ts'
 import type { FixtureParams } from './fixture-engine.ts'
 
@@ -100,21 +100,42 @@ test.each(['SIGSTOP', 'SIGKILL'] as const)('an engine ends by itself when its ag
 
 test('an engine sees nothing of the environment but what finds programs and drivers', async () => {
   const secrets = { ORBYTE_TOKEN: 'secret', AWS_SECRET_ACCESS_KEY: 'secret', NODE_OPTIONS: '--no-warnings' }
-  const environment = engineEnvironment({ ...process.env, ...secrets, CUDA_HOME: '/cuda' }, null)
+  const environment = engineEnvironment({ ...process.env, ...secrets, CUDA_HOME: '/cuda' }, [])
   const seen = await start({ environment }).run(runOf('environment'))
   expect(Object.values(seen)).not.toContain('secret')
   expect(seen).not.toHaveProperty('NODE_OPTIONS')
   expect(seen).toMatchObject({ CUDA_HOME: '/cuda', PATH: process.env['PATH'] })
 })
 
-test('an engine sees only the GPU that was rented', () => {
-  const device = { uuid: 'GPU-6f1d', kind: 'gpu', index: 1 } as const
-  expect(engineEnvironment({}, device)).toEqual({
+test('an engine sees only the GPUs that were rented', () => {
+  const device = { uuid: 'GPU-6f1d', kind: 'gpu', index: 1, milli: 1_000, vramMib: null } as const
+  expect(engineEnvironment({}, [device])).toEqual({
     CUDA_VISIBLE_DEVICES: 'GPU-6f1d',
     HIP_VISIBLE_DEVICES: '1',
     GGML_VK_VISIBLE_DEVICES: '1',
   })
-  expect(engineEnvironment({}, { ...device, kind: 'emulated' })).toEqual({})
+  expect(engineEnvironment({}, [device, { ...device, uuid: 'GPU-7a2e', index: 3 }])).toEqual({
+    CUDA_VISIBLE_DEVICES: 'GPU-6f1d,GPU-7a2e',
+    HIP_VISIBLE_DEVICES: '1,3',
+    GGML_VK_VISIBLE_DEVICES: '1,3',
+  })
+  expect(engineEnvironment({}, [{ ...device, kind: 'emulated' }])).toEqual({})
+})
+
+test('where MPS runs, an engine with a share of a GPU is kept to that share, and one that has all of it is not', () => {
+  const device = { uuid: 'GPU-6f1d', kind: 'gpu', index: 0, milli: 1_000, vramMib: null } as const
+  const mps = (milli: number, vramMib: number | null) => {
+    const environment = engineEnvironment({}, [{ ...device, milli, vramMib }], '/run/mps')
+    return Object.entries(environment).filter(([name]) => name.startsWith('CUDA_MPS'))
+  }
+  expect(mps(1_000, null)).toEqual([])
+  expect(mps(255, 6_144)).toEqual([
+    ['CUDA_MPS_PIPE_DIRECTORY', '/run/mps'],
+    ['CUDA_MPS_ACTIVE_THREAD_PERCENTAGE', '26'],
+    ['CUDA_MPS_PINNED_DEVICE_MEM_LIMIT', '0=6144M'],
+  ])
+  expect(mpsFolderOf({}, (path) => path === '/tmp/nvidia-mps/control')).toBe('/tmp/nvidia-mps')
+  expect(mpsFolderOf({ CUDA_MPS_PIPE_DIRECTORY: '/run/mps' }, () => false)).toBeNull()
 })
 
 test('a program that does not exist is a crash of the engine, told by its path', async () => {
@@ -133,7 +154,7 @@ function start({
   const engine = new EngineProcess({
     entry,
     enginesFolder: null,
-    environment: environment ?? engineEnvironment(process.env, null),
+    environment: environment ?? engineEnvironment(process.env, []),
     clock,
     log: () => {},
     leaseMs,

@@ -16,6 +16,9 @@ export function createEmbeddingExecutor({ clock }: { readonly clock: Clock }): E
     name: 'embedding',
     taskTypes: ['embedding'],
     modelFormats: ['wordvec'],
+    // All of it is computed in the agent's own process.
+    several: false,
+    shares: false,
     check: async () => null,
     async run({ input, model }, report, signal) {
       signal.throwIfAborted()

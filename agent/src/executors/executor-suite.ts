@@ -93,7 +93,7 @@ export function attemptOf(subject: SuiteSubject, input: Record<string, unknown>)
     taskType,
     input: taskInputs[taskType].parse(input) as Record<string, unknown>,
     model,
-    device: { uuid: 'cpu-0', kind: 'cpu', index: 0 },
+    devices: [{ uuid: 'cpu-0', kind: 'cpu', index: 0, milli: 1_000, vramMib: null }],
     durationMsMax: 60_000,
   }
 }

@@ -20,13 +20,18 @@ import type { TaskType } from '@orbyte/protocol'
  *  - A native engine lives in a child process that the executor keeps warm: a crash in it rejects the attempt with
  *    `engine_crashed` and leaves the agent standing. The next attempt starts the engine again.
  *  - It keeps nothing of a task's input or output once `run` has ended.
- *  - Different GPUs may call `run` at the same time; one GPU never does.
+ *  - Attempts run at the same time on different GPUs, and on shares of one. Each that has several GPUs, or a share, runs in a
+ *    process of its own: no two renters' data are ever in one, and nothing that is kept warm is in their way.
  */
 export interface Executor {
   readonly name: string
   readonly taskTypes: readonly TaskType[]
   /** Whether this executor can load a model of this format ("gguf", "onnx-diffusion", …); null: it needs no model file. */
   readonly modelFormats: readonly string[] | null
+  /** Whether it can use several GPUs of this machine for one attempt. */
+  readonly several: boolean
+  /** Whether it can run attempts on shares of a GPU: see above. */
+  readonly shares: boolean
   /** Why it cannot run on this machine now, or null if it can. Called at start and by `orbyte agent doctor`. */
   check(): Promise<ExecutorProblem | null>
   /** Names of the models that it brings itself (a server that the owner runs has its own). Absent: it brings none. */
@@ -49,7 +54,8 @@ export type AttemptInput = {
   /** Already parsed by the task type's schema: defaults are filled in. */
   readonly input: Record<string, unknown>
   readonly model: LocalModel | null
-  readonly device: ExecutorDevice
+  /** One or several whole ones, or a share of one. */
+  readonly devices: readonly ExecutorDevice[]
   readonly durationMsMax: number
   /**
    * Milliseconds until this attempt must have stopped, as last renewed by the market. A child process asks every few
@@ -58,11 +64,23 @@ export type AttemptInput = {
   readonly remainingMs?: () => number
 }
 
-/** The GPU (or CPU) that was rented for the attempt. */
+/** A GPU (or CPU) that was rented for the attempt, or a share of it. */
 export type ExecutorDevice = {
   readonly uuid: string
   readonly kind: 'gpu' | 'cpu' | 'emulated'
   readonly index: number
+  /** Thousandths of its time. */
+  readonly milli: number
+  /** MiB that may be used, where it is a share; null: all. */
+  readonly vramMib: number | null
+}
+
+/** What an attempt has of the machine. */
+export type Use = 'whole' | 'several' | 'shares'
+
+export function useOf(devices: readonly Pick<ExecutorDevice, 'vramMib'>[]): Use {
+  if (devices.length > 1) return 'several'
+  return devices.some(({ vramMib }) => vramMib !== null) ? 'shares' : 'whole'
 }
 
 /** A model that the cache has fetched and checked. */

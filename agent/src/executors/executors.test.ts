@@ -9,6 +9,7 @@ const options: ExecutorsOptions = {
   enginesFolder: null,
   environment: {},
   clock: systemClock,
+  readVram: async () => new Map(),
   fetch,
   newSeed: () => 1,
   log: () => {},

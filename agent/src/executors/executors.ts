@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { Environment } from '../engines/engine-environment.ts'
+import type { ReadVram } from '../gpus/nvidia-processes.ts'
 import { createEnginePool } from '../engines/engine-pool.ts'
 import { engineEntry } from '../engines/engine-process.ts'
 import { createEmbeddingExecutor } from './embedding-executor.ts'
@@ -19,6 +20,7 @@ export type ExecutorsOptions = {
   /** The agent's own environment; an engine sees a small part of it. */
   readonly environment: Environment
   readonly clock: Clock
+  readonly readVram: ReadVram
   readonly fetch: typeof fetch
   /** A random number from 0 to 2³² - 1. */
   newSeed(): number

@@ -35,6 +35,8 @@ export function createFakeExecutor({ clock }: { readonly clock: Clock }): Execut
     name: 'fake',
     taskTypes: ['other'],
     modelFormats: null,
+    several: true,
+    shares: true,
     check: async () => null,
     async run({ input }, report, signal) {
       signal.throwIfAborted()

@@ -43,6 +43,7 @@ export function enginesForTest(name: 'llama-engine' | 'onnx-engine'): EnginePool
     enginesFolder: null,
     environment: process.env,
     clock: systemClock,
+    readVram: async () => new Map(),
     log: () => {},
   })
 }

@@ -88,11 +88,11 @@ test('a text is cancelled between two tokens', async () => {
   expect(report.events.filter((event) => event === 'output')).toHaveLength(1)
 })
 
-const gpu = { uuid: 'gpu-0', kind: 'gpu', index: 0 } as const
+const gpu = { uuid: 'gpu-0', kind: 'gpu', index: 0, milli: 1_000, vramMib: null } as const
 const { gpu: usableGpu } = await engines.engineOf(gpu).check()
 
 test.skipIf(usableGpu !== false)('a GPU that the engine cannot use is not replaced by the CPU', async () => {
-  const attempt = { ...attemptOf(subject, { prompt: 'Hello' }), device: gpu }
+  const attempt = { ...attemptOf(subject, { prompt: 'Hello' }), devices: [gpu] }
   const run = subject.executor.run(attempt, recordReport(), new AbortController().signal)
   await expect(run).rejects.toMatchObject({ code: 'engine_unavailable', fault: 'provider' })
 })

@@ -2,15 +2,17 @@ import type { EnginePool } from '../engines/engine-pool.ts'
 import type { LlamaParams } from '../engines/llama-engine.ts'
 import { AttemptError, type Executor } from './executor.ts'
 
-/** Text generation with GGUF models, by llama.cpp in a child process for each device. */
+/** Text generation with GGUF models, by llama.cpp in child processes, which spread a model over all GPUs that they see. */
 export function createLlamaExecutor({ engines }: { readonly engines: EnginePool }): Executor {
   return {
     name: 'llama',
     taskTypes: ['text_generation'],
     modelFormats: ['gguf'],
+    several: true,
+    shares: true,
     check: () => engines.problem(),
     async run(attempt, report, signal) {
-      const { input, model, device } = attempt
+      const { input, model, devices } = attempt
       const modelFile = model?.files['weights']
       if (model === null || modelFile === undefined) {
         throw new AttemptError('model_unavailable', 'Text generation needs a model with a file "weights".', 'provider')
@@ -21,9 +23,9 @@ export function createLlamaExecutor({ engines }: { readonly engines: EnginePool 
         modelFile,
         promptStyle: model.promptStyle ?? 'chat_template',
         contextTokens: model.contextTokens,
-        onGpu: device.kind === 'gpu',
+        onGpu: devices[0]!.kind === 'gpu',
       }
-      return await engines.engineOf(device).run({ params, report, signal, attempt })
+      return await engines.run(attempt, { params, report, signal })
     },
     close: () => engines.close(),
   }

@@ -14,9 +14,11 @@ export function createOnnxExecutor({ engines, newSeed }: OnnxExecutorOptions): E
     name: 'onnx',
     taskTypes: ['image_generation'],
     modelFormats: ['tinyimg-onnx'],
+    several: false,
+    shares: true,
     check: () => engines.problem(),
     async run(attempt, report, signal) {
-      const { model, device } = attempt
+      const { model } = attempt
       const input = attempt.input as OnnxParams['input']
       const params: OnnxParams = {
         input,
@@ -24,7 +26,7 @@ export function createOnnxExecutor({ engines, newSeed }: OnnxExecutorOptions): E
         files: modelFiles(model),
         seed: input.seed ?? newSeed(),
       }
-      return await engines.engineOf(device).run({ params, report, signal, attempt })
+      return await engines.run(attempt, { params, report, signal })
     },
     close: () => engines.close(),
   }

@@ -22,6 +22,9 @@ export function createOpenaiExecutor({ newSeed, ...options }: OpenaiExecutorOpti
     name: 'openai',
     taskTypes: ['text_generation', 'embedding', 'image_generation'],
     modelFormats: null,
+    // Which GPUs its server uses, and how much of them, is that server's alone.
+    several: false,
+    shares: false,
     models: () => server.models(),
     async check() {
       try {

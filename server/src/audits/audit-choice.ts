@@ -92,7 +92,7 @@ export function createAuditChoice(context: Context, parts: Parts) {
   function peersOf({ deviceClass, question, owners, renters }: Peers): MarketGpu[] {
     const ranked = registry
       .all()
-      .filter((gpu) => gpu.attemptId === null && !owners.has(gpu.ownerId) && classOf(gpu) === deviceClass)
+      .filter((gpu) => gpu.takenMilli === 0 && !owners.has(gpu.ownerId) && classOf(gpu) === deviceClass)
       .filter((gpu) => canAnswer(gpu, question) && !isWantedBy(renters, gpu))
       .map((gpu) => ({ gpu, rank: chance() + (gpu.auditsInARow >= agreementsUntilTrusted ? 1 : 0) }))
     return ranked.sort((a, b) => b.rank - a.rank).map(({ gpu }) => gpu)
@@ -132,7 +132,7 @@ export function createAuditChoice(context: Context, parts: Parts) {
     next(): { gpu: MarketGpu; peer: MarketGpu; question: Question } | null {
       const rested = registry
         .all()
-        .filter((gpu) => gpu.connected && gpu.attemptId === null && mayBeDue(gpu))
+        .filter((gpu) => gpu.connected && gpu.takenMilli === 0 && mayBeDue(gpu))
         .filter(({ auditedAtMs }) => clock.now() - auditedAtMs >= config.timing.auditGapMs)
         .sort((a, b) => a.auditedAtMs - b.auditedAtMs)
       if (rested.length === 0) return null

@@ -190,6 +190,14 @@ export const migrations: readonly string[][] = [
     `ALTER TABLE lean_holds RENAME TO holds`,
   ],
   [`CREATE INDEX tasks_of_images_by_renter ON tasks (${shortOf('renter_id')}) WHERE task_type = 'image_generation'`],
+  // What attempts have of GPUs, but for those that have one whole GPU: docs/decisions/0021-several-gpus-and-shares.md.
+  [
+    `ALTER TABLE gpus ADD COLUMN sharing INTEGER NOT NULL DEFAULT 0`,
+    `CREATE TABLE attempt_gpus (
+      attempt_id TEXT NOT NULL, place INTEGER NOT NULL, gpu_id TEXT NOT NULL, milli INTEGER NOT NULL CHECK (milli BETWEEN 1 AND 1000),
+      vram_gb REAL, price_micros_per_hour INTEGER NOT NULL, PRIMARY KEY (attempt_id, place)) STRICT, WITHOUT ROWID`,
+    `CREATE INDEX attempt_gpus_by_gpu ON attempt_gpus (gpu_id, attempt_id)`,
+  ],
 ]
 
 /** A file that a newer version of the market has written. */

@@ -1,5 +1,5 @@
-import { makeId, type Micros, micros, type ReportedDevice } from '@orbyte/protocol'
-import type { MarketGpu } from './gpu-registry.ts'
+import { makeId, type Micros, micros, type ReportedDevice, wholeMilli } from '@orbyte/protocol'
+import type { MarketGpu, Taken } from './gpu-registry.ts'
 import type { GpuRecord } from './gpu-store.ts'
 
 /** The same id for the same number. */
@@ -10,6 +10,12 @@ export const gpuId = (number: number) => idOf('gpu', number)
 export const agentId = (number: number) => idOf('agent', number)
 export const attemptId = (number: number) => idOf('attempt', number)
 export const orb = (amount: number): Micros => micros(Math.round(amount * 1_000_000))
+
+/** The same object for all, as lists are that an agent has reported once. */
+const able: ReportedDevice['several'] = {
+  task_types: ['text_generation', 'embedding', 'other'],
+  model_formats: ['gguf', 'wordvec'],
+}
 
 export function reportedDevice(fields: Partial<ReportedDevice> = {}): ReportedDevice {
   return {
@@ -33,7 +39,10 @@ export function reportedDevice(fields: Partial<ReportedDevice> = {}): ReportedDe
     loaded_models: [],
     cached_models: [],
     paused: false,
+    several: able,
+    shares: able,
     price_per_hour: null,
+    sharing: false,
     name: null,
     limits: { task_types: null, models: null, min_price_per_hour: null },
     ...fields,
@@ -56,6 +65,7 @@ export function gpuRecord(fields: Partial<GpuRecord> = {}): GpuRecord {
     priceMicrosPerHour: orb(0.34),
     region: null,
     maintenance: false,
+    sharing: false,
     specs: null,
     differences: [],
     tasksCompleted: 0,
@@ -82,9 +92,12 @@ export function marketGpu(fields: Partial<MarketGpu> = {}): MarketGpu {
     liveness: 'alive',
     suspended: false,
     agentVersion: '0.1.0',
-    attemptId: null,
+    holders: [],
+    takenMilli: 0,
     taskTypes: ['text_generation', 'embedding'],
     modelFormats: ['gguf', 'wordvec'],
+    several: able,
+    shares: able,
     ownModels: [],
     loadedModels: [],
     cachedModels: [],
@@ -93,3 +106,11 @@ export function marketGpu(fields: Partial<MarketGpu> = {}): MarketGpu {
     ...fields,
   }
 }
+
+/** All of a GPU. */
+export const whole = (id: string): Taken[] => [{ gpuId: id, milli: wholeMilli }]
+/** Of a GPU that an attempt has, all of it or less. */
+export const heldBy = (attempt: string, milli = wholeMilli) => ({
+  holders: [{ attemptId: attempt, milli }],
+  takenMilli: milli,
+})

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { ProblemError } from '@orbyte/protocol'
-import { gpuId, marketGpu, orb, userId } from './fixture-gpus.ts'
+import { gpuId, heldBy, marketGpu, orb, userId } from './fixture-gpus.ts'
 import { type GpuQuery, listGpus, matchesFilters } from './gpu-listing.ts'
 import type { MarketGpu } from './gpu-registry.ts'
 
@@ -102,8 +102,8 @@ test('each filter takes what it says and nothing else', () => {
   expect(takes({ task_type: 'embedding' })).toBe(true)
   expect(takes({ task_type: 'container' })).toBe(false)
   expect(takes({ available: true, status: 'available' })).toBe(true)
-  expect(matchesFilters({ ...gpu, attemptId: 'held' }, { available: true })).toBe(false)
-  expect(matchesFilters({ ...gpu, attemptId: 'held' }, { status: 'in_use' })).toBe(true)
+  expect(matchesFilters({ ...gpu, ...heldBy('held') }, { available: true })).toBe(false)
+  expect(matchesFilters({ ...gpu, ...heldBy('held') }, { status: 'in_use' })).toBe(true)
 })
 
 test.each([

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '../manual-clock.ts'
-import { agentId, gpuId, gpuRecord, marketGpu, reportedDevice, userId } from './fixture-gpus.ts'
+import { agentId, gpuId, gpuRecord, heldBy, marketGpu, reportedDevice, userId, whole } from './fixture-gpus.ts'
 import { GpuRegistry, type MarketGpu } from './gpu-registry.ts'
 import { gpuStatus, isDraining } from './gpu-status.ts'
 
@@ -20,10 +20,10 @@ describe('status', () => {
     ['its agent is not connected', { connected: false }, 'offline'],
     ['its agent has not been heard for 15 s', { liveness: 'suspect' }, 'available'],
     ['its agent has not been heard for 30 s', { liveness: 'unknown' }, 'offline'],
-    ['its agent is dead, while an attempt holds it', { liveness: 'dead', attemptId: 'att' }, 'offline'],
+    ['its agent is dead, while an attempt holds it', { liveness: 'dead', ...heldBy('att') }, 'offline'],
     ['its owner is suspended', { suspended: true }, 'offline'],
-    ['an attempt holds it', { attemptId: 'att' }, 'in_use'],
-    ['an attempt holds it, and its owner takes nothing new', { attemptId: 'att', maintenance: true }, 'in_use'],
+    ['an attempt holds it', { ...heldBy('att') }, 'in_use'],
+    ['an attempt holds it, and its owner takes nothing new', { ...heldBy('att'), maintenance: true }, 'in_use'],
     ['its owner takes nothing new', { maintenance: true }, 'maintenance'],
     ['its agent says that the owner takes nothing now', { paused: true }, 'maintenance'],
     ['it cools down after a failure', { coolDownUntilMs: Number.MAX_SAFE_INTEGER }, 'available'],
@@ -34,32 +34,43 @@ describe('status', () => {
   })
 
   test('it drains while an attempt holds it in maintenance', () => {
-    expect(isDraining(marketGpu({ maintenance: true, attemptId: 'att' }))).toBe(true)
+    expect(isDraining(marketGpu({ maintenance: true, ...heldBy('att') }))).toBe(true)
     expect(isDraining(marketGpu({ maintenance: true }))).toBe(false)
-    expect(isDraining(marketGpu({ attemptId: 'att' }))).toBe(false)
+    expect(isDraining(marketGpu({ ...heldBy('att') }))).toBe(false)
   })
 })
 
-test('whatever is asked, a GPU is held by at most one attempt, and only its holder gives it back', () => {
+test('whatever is asked, no more of a GPU is given out than there is, all of what was asked for or nothing, and only holders give back', () => {
+  const part = fc.record({
+    gpuId: fc.integer({ min: 0, max: 3 }).map(gpuId),
+    milli: fc.constantFrom(1, 300, 500, 700, 1_000),
+  })
   const step = fc.record({
     do: fc.constantFrom('reserve' as const, 'release' as const),
-    gpu: fc.integer({ min: 0, max: 2 }).map(gpuId),
+    taken: fc.uniqueArray(part, { minLength: 1, maxLength: 3, selector: (one) => one.gpuId }),
     attempt: fc.constantFrom('att_1', 'att_2', 'att_3'),
   })
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-      const { registry } = registryWith(gpuRecord({ id: gpuId(0) }), gpuRecord({ id: gpuId(1) }))
-      const holders = new Map<string, string>()
-      for (const { do: what, gpu, attempt } of steps) {
+      const { registry } = registryWith(...[0, 1, 2].map((number) => gpuRecord({ id: gpuId(number) })))
+      const held = new Map([0, 1, 2].map((number) => [gpuId(number), new Map<string, number>()]))
+      const sum = (id: string) => [...held.get(id)!.values()].reduce((total, milli) => total + milli, 0)
+      for (const { do: what, taken, attempt } of steps) {
         if (what === 'reserve') {
-          const free = gpu !== gpuId(2) && !holders.has(gpu)
-          expect(registry.reserve(gpu, attempt)).toBe(free)
-          if (free) holders.set(gpu, attempt)
+          const isFree = taken.every(
+            ({ gpuId: id, milli }) => held.has(id) && !held.get(id)!.has(attempt) && sum(id) + milli <= 1_000,
+          )
+          expect(registry.reserve(attempt, taken)).toBe(isFree)
+          if (isFree) for (const { gpuId: id, milli } of taken) held.get(id)!.set(attempt, milli)
         } else {
-          registry.release(gpu, attempt)
-          if (holders.get(gpu) === attempt) holders.delete(gpu)
+          registry.release(attempt, taken)
+          for (const { gpuId: id } of taken) held.get(id)?.delete(attempt)
         }
-        for (const { id, attemptId } of registry.all()) expect(attemptId).toBe(holders.get(id) ?? null)
+        for (const { id, holders, takenMilli } of registry.all()) {
+          expect(new Map(holders.map(({ attemptId, milli }) => [attemptId, milli]))).toEqual(held.get(id))
+          expect(takenMilli).toBe(sum(id))
+          expect(takenMilli).toBeLessThanOrEqual(1_000)
+        }
       }
     }),
   )
@@ -67,13 +78,13 @@ test('whatever is asked, a GPU is held by at most one attempt, and only its hold
 
 test('a GPU that is being deleted cannot be reserved, and one that is held cannot be withdrawn', () => {
   const { registry } = registryWith(gpuRecord({ id: gpuId(1) }))
-  registry.reserve(gpuId(1), 'att_1')
+  registry.reserve('att_1', whole(gpuId(1)))
   expect(registry.withdraw(gpuId(1))).toBe(false)
-  registry.release(gpuId(1), 'att_1')
+  registry.release('att_1', whole(gpuId(1)))
   expect(registry.withdraw(gpuId(1))).toBe(true)
-  expect(registry.reserve(gpuId(1), 'att_2')).toBe(false)
+  expect(registry.reserve('att_2', whole(gpuId(1)))).toBe(false)
   registry.undoWithdraw(gpuId(1))
-  expect(registry.reserve(gpuId(1), 'att_2')).toBe(true)
+  expect(registry.reserve('att_2', whole(gpuId(1)))).toBe(true)
 })
 
 test('an agent backs the devices of its last report, and no others of its GPUs', () => {
@@ -130,9 +141,9 @@ test('listeners hear of what matters to matching, of a removed GPU a last time, 
   clock.advance(5_000)
   registry.setLiveness(agentId(1), 'alive', true)
   registry.setTelemetry(gpuId(1), { utilization_percent: 5, vram_used_gb: 1, temperature_celsius: 40, power_watts: 30 })
-  registry.reserve(gpuId(1), 'att_1')
-  registry.release(gpuId(1), 'att_2')
-  registry.release(gpuId(1), 'att_1')
+  registry.reserve('att_1', whole(gpuId(1)))
+  registry.release('att_2', whole(gpuId(1)))
+  registry.release('att_1', whole(gpuId(1)))
   expect(heard).toEqual(['available', 'in_use', 'available'])
   expect(registry.get(gpuId(1))?.lastSeenAt).toBe('2026-03-01T12:00:05.000Z')
   registry.remove(gpuId(1))

@@ -1,4 +1,4 @@
-import type { Liveness, ReportedDevice, TaskType, Telemetry } from '@orbyte/protocol'
+import { type Liveness, type ReportedDevice, type TaskType, type Telemetry, wholeMilli } from '@orbyte/protocol'
 import { type Clock, isoFromMs } from '../context.ts'
 import type { GpuRecord } from './gpu-store.ts'
 
@@ -13,17 +13,26 @@ export type MarketGpu = GpuRecord & {
   readonly suspended: boolean
   /** Of the agent that reported it last; null: none has since the start. */
   readonly agentVersion: string | null
-  /** The attempt that holds it. A GPU is never held by two. */
-  readonly attemptId: string | null
+  /** The attempts that have it: one has all of it, or several have shares. */
+  readonly holders: readonly Holder[]
+  /** How many thousandths of it they have together: never more than there are. */
+  readonly takenMilli: number
   /** What its agent can run and the owner's limits allow. */
   readonly taskTypes: readonly TaskType[]
   readonly modelFormats: readonly string[]
+  /** Of that, what it can run on several GPUs of its machine, and on a share of one. */
+  readonly several: ReportedDevice['several']
+  readonly shares: ReportedDevice['shares']
   readonly ownModels: readonly string[]
   readonly loadedModels: readonly string[]
   readonly cachedModels: readonly string[]
   readonly limits: ReportedDevice['limits']
   readonly telemetry: Telemetry | null
 }
+
+export type Holder = { readonly attemptId: string; readonly milli: number }
+/** What an attempt has of a GPU. */
+export type Taken = { readonly gpuId: string; readonly milli: number }
 
 type LiveGpu = { -readonly [Field in keyof MarketGpu]: MarketGpu[Field] }
 export type ConnectedDevice = { readonly gpuId: string; readonly device: ReportedDevice }
@@ -66,20 +75,30 @@ export class GpuRegistry {
     return [...(this.#byOwner.get(ownerId) ?? [])]
   }
 
-  /** False, and nothing changed: it is held already, even by the same attempt, or is not there. */
-  reserve(gpuId: string, attemptId: string): boolean {
-    const gpu = this.#gpus.get(gpuId)
-    if (!gpu || gpu.attemptId !== null || this.#withdrawn.has(gpuId)) return false
-    gpu.attemptId = attemptId
-    this.#changed(gpu)
+  /** All of it or nothing. False, and nothing changed: so much is not free, the attempt has some of it, or a GPU is not there. */
+  reserve(attemptId: string, taken: readonly Taken[]): boolean {
+    if (!taken.every((one) => this.#isFree(attemptId, one))) return false
+    for (const { gpuId, milli } of taken) this.#hold(gpuId, (holders) => [...holders, { attemptId, milli }])
     return true
   }
 
-  /** Does nothing unless `attemptId` holds it. */
-  release(gpuId: string, attemptId: string) {
+  #isFree(attemptId: string, { gpuId, milli }: Taken): boolean {
     const gpu = this.#gpus.get(gpuId)
-    if (gpu?.attemptId !== attemptId) return
-    gpu.attemptId = null
+    if (!gpu || this.#withdrawn.has(gpuId) || gpu.takenMilli + milli > wholeMilli) return false
+    return !gpu.holders.some((holder) => holder.attemptId === attemptId)
+  }
+
+  /** Does nothing to GPUs that `attemptId` has nothing of. */
+  release(attemptId: string, taken: readonly Pick<Taken, 'gpuId'>[]) {
+    for (const { gpuId } of taken)
+      if (this.#gpus.get(gpuId)?.holders.some((holder) => holder.attemptId === attemptId))
+        this.#hold(gpuId, (holders) => holders.filter((holder) => holder.attemptId !== attemptId))
+  }
+
+  #hold(gpuId: string, change: (holders: readonly Holder[]) => readonly Holder[]) {
+    const gpu = this.#gpus.get(gpuId)!
+    gpu.holders = kept(change(gpu.holders))
+    gpu.takenMilli = gpu.holders.reduce((sum, { milli }) => sum + milli, 0)
     this.#changed(gpu)
   }
 
@@ -167,7 +186,7 @@ export class GpuRegistry {
 
   /** From here on it cannot be reserved. False, and nothing changed: it is held. */
   withdraw(gpuId: string): boolean {
-    if ((this.#gpus.get(gpuId)?.attemptId ?? null) !== null) return false
+    if ((this.#gpus.get(gpuId)?.takenMilli ?? 0) > 0) return false
     this.#withdrawn.add(gpuId)
     return true
   }
@@ -228,6 +247,7 @@ function neverReported(record: GpuRecord): LiveGpu {
     priceMicrosPerHour: record.priceMicrosPerHour,
     region: record.region,
     maintenance: record.maintenance,
+    sharing: record.sharing,
     specs: record.specs,
     differences: record.differences,
     tasksCompleted: record.tasksCompleted,
@@ -247,9 +267,12 @@ function neverReported(record: GpuRecord): LiveGpu {
     liveness: record.agentId === null ? null : 'unknown',
     suspended: false,
     agentVersion: null,
-    attemptId: null,
+    holders: nothing,
+    takenMilli: 0,
     taskTypes: nothing,
     modelFormats: nothing,
+    several: unable,
+    shares: unable,
     ownModels: nothing,
     loadedModels: nothing,
     cachedModels: nothing,
@@ -260,6 +283,7 @@ function neverReported(record: GpuRecord): LiveGpu {
 
 /** Most lists are empty, and there are many. */
 const nothing: readonly never[] = []
+const unable: ReportedDevice['several'] = { task_types: [], model_formats: [] }
 const kept = <T>(list: readonly T[]): readonly T[] => (list.length === 0 ? nothing : list)
 
 function reportedFields(device: ReportedDevice) {
@@ -268,6 +292,8 @@ function reportedFields(device: ReportedDevice) {
     paused: device.paused,
     taskTypes: allowed === null ? device.task_types : device.task_types.filter((type) => allowed.includes(type)),
     modelFormats: kept(device.model_formats),
+    several: device.several,
+    shares: device.shares,
     ownModels: kept(device.own_models),
     loadedModels: kept(device.loaded_models),
     cachedModels: kept(device.cached_models),

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { agentId, gpuId } from './fixture-gpus.ts'
+import { agentId, gpuId, whole } from './fixture-gpus.ts'
 import { type GpuMarket, type Person, startGpuMarket } from './fixture-market.ts'
 
 let market: GpuMarket
@@ -31,6 +31,8 @@ test('an owner registers a GPU by hand, and everybody sees it, offline', async (
     status: 'offline',
     liveness: null,
     draining: false,
+    sharing: false,
+    free_milli: 1_000,
     task_types: [],
     models: [],
     agent_id: null,
@@ -117,10 +119,10 @@ describe('an owner changes a GPU', () => {
 
   test('maintenance takes it from the market; while an attempt holds it, it drains', async () => {
     const id = await connected()
-    market.registry.reserve(id, 'att_1')
+    market.registry.reserve('att_1', whole(id))
     const drain = await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body: { maintenance: true } })
     expect(drain.body).toMatchObject({ status: 'in_use', draining: true })
-    market.registry.release(id, 'att_1')
+    market.registry.release('att_1', whole(id))
     expect((await market.call(`GET /api/gpus/${id}`)).body).toMatchObject({ status: 'maintenance', draining: false })
     await market.call(`PUT /api/gpus/${id}`, { as: 'bob', body: { maintenance: false } })
     expect((await market.call(`GET /api/gpus/${id}`)).body).toMatchObject({ status: 'available' })
@@ -160,8 +162,8 @@ describe('deleting', () => {
       status: 409,
       body: { code: 'gpu_connected', detail: expect.stringContaining('Stop that agent') },
     })
-    expect(market.registry.reserve(id, 'att_1')).toBe(true)
-    market.registry.release(id, 'att_1')
+    expect(market.registry.reserve('att_1', whole(id))).toBe(true)
+    market.registry.release('att_1', whole(id))
     market.registry.setLiveness(agentId(1), 'unknown', false)
     expect(await market.call(`DELETE /api/gpus/${id}`, { as: 'bob' })).toMatchObject({
       status: 200,
@@ -176,22 +178,22 @@ describe('deleting', () => {
 
   test('a GPU that an attempt holds is refused, and can still be used', async () => {
     const id = await connected()
-    market.registry.reserve(id, 'att_1')
+    market.registry.reserve('att_1', whole(id))
     expect(await market.call(`DELETE /api/gpus/${id}`, { as: 'bob' })).toMatchObject({
       status: 409,
       body: { code: 'gpu_in_use' },
     })
-    market.registry.release(id, 'att_1')
-    expect(market.registry.reserve(id, 'att_2')).toBe(true)
+    market.registry.release('att_1', whole(id))
+    expect(market.registry.reserve('att_2', whole(id))).toBe(true)
   })
 })
 
 describe('reclaiming', () => {
   test('puts a GPU into maintenance and tells the scheduler that what has it is to stop', async () => {
     const id = await connected()
-    const stopped: [string, string | null][] = []
-    market.gpus.onReclaim(async (gpu) => void stopped.push([gpu.id, gpu.attemptId]))
-    market.registry.reserve(id, 'att_1')
+    const stopped: [string, string | undefined][] = []
+    market.gpus.onReclaim(async (gpu) => void stopped.push([gpu.id, gpu.holders[0]?.attemptId]))
+    market.registry.reserve('att_1', whole(id))
     const { body } = await market.call(`POST /api/gpus/${id}/reclaim`, { as: 'bob' })
     expect(body).toMatchObject({ status: 'in_use', draining: true })
     expect(stopped).toEqual([[id, 'att_1']])

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { openSqlite } from '../db/sqlite-database.ts'
-import { agentId, orb } from './fixture-gpus.ts'
+import { agentId, orb, whole } from './fixture-gpus.ts'
+import { readGpu } from './gpu-store.ts'
 import { createGpuService } from './gpu-service.ts'
 import { type GpuMarket, type Person, password, startGpuMarket, startMs } from './fixture-market.ts'
 
@@ -77,7 +78,9 @@ describe('how attempts end', () => {
     const waitsS: number[] = []
     for (let failure = 1; failure <= 9; failure++) {
       await end(id, 'provider_failed')
-      waitsS.push((market.registry.get(id)!.coolDownUntilMs - startMs) / 1_000)
+      const waitMs = market.registry.get(id)!.coolDownUntilMs - market.clock.now()
+      waitsS.push(waitMs / 1_000)
+      market.clock.advance(waitMs)
     }
     expect(waitsS).toEqual([30, 60, 120, 240, 480, 960, 1_920, 3_600, 3_600])
     await end(id, 'completed')
@@ -88,7 +91,15 @@ describe('how attempts end', () => {
       coolDownUntilMs: 0,
     })
     await end(id, 'provider_failed')
-    expect(market.registry.get(id)).toMatchObject({ failuresInARow: 1, coolDownUntilMs: startMs + 30_000 })
+    expect(market.registry.get(id)).toMatchObject({ failuresInARow: 1, coolDownUntilMs: market.clock.now() + 30_000 })
+  })
+
+  test('what fails together, on shares of one GPU, is one failure in a row', async () => {
+    const id = await connected()
+    for (let share = 1; share <= 3; share++) await end(id, 'provider_failed')
+    const counted = { tasksFailed: 3, failuresInARow: 1, coolDownUntilMs: startMs + 30_000 }
+    expect(market.registry.get(id)).toMatchObject(counted)
+    expect(await market.database.read((reader) => readGpu(reader, id))).toMatchObject(counted)
   })
 
   test('an end that does not commit counts nothing', async () => {
@@ -116,7 +127,7 @@ describe('when an account closes', () => {
 
   test('it stays open while an attempt holds one of its GPUs', async () => {
     const id = await connected()
-    market.registry.reserve(id, 'att_1')
+    market.registry.reserve('att_1', whole(id))
     const { status, body } = await close()
     expect({ status, body }).toMatchObject({
       status: 409,

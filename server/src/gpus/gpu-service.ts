@@ -150,7 +150,7 @@ export type GpuChanges = ParsedInputOf<typeof api.gpus.update>
 async function changeGpu(market: Market, caller: Owner, { gpu_id: gpuId, ...changes }: GpuChanges): Promise<Gpu> {
   await market.database.transaction(async (tx) => {
     const before = await readOwnGpu(tx, gpuId, caller)
-    const { name, model, vram_gb: vramGb, price_per_hour: priceMicrosPerHour, region, maintenance } = changes
+    const { name, model, vram_gb: vramGb, price_per_hour: priceMicrosPerHour, region } = changes
     const hardware = { model: model ?? before.model, vramGb: vramGb ?? before.vramGb }
     const isSameHardware = hardware.model === before.model && hardware.vramGb === before.vramGb
     if (before.agentId !== null && !isSameHardware)
@@ -167,7 +167,8 @@ async function changeGpu(market: Market, caller: Owner, { gpu_id: gpuId, ...chan
       name: name ?? before.name,
       priceMicrosPerHour: priceMicrosPerHour ?? before.priceMicrosPerHour,
       region: region === undefined ? before.region : region,
-      maintenance: maintenance ?? before.maintenance,
+      maintenance: changes.maintenance ?? before.maintenance,
+      sharing: changes.sharing ?? before.sharing,
     }
     await store.updateGpu(tx, after)
     if (after.priceMicrosPerHour !== before.priceMicrosPerHour) await history.insertPrice(tx, after, nowIso(market))
@@ -227,7 +228,7 @@ async function removeGpu(market: Market, caller: Owner, gpuId: string): Promise<
 /** When an account closes. An attempt that begins in the same moment is stopped like one on a GPU that is reclaimed. */
 async function removeGpusOfOwner(market: Market, tx: Transaction, ownerId: string) {
   const { registry } = market
-  const inUse = registry.ofOwner(ownerId).filter(({ attemptId }) => attemptId !== null)
+  const inUse = registry.ofOwner(ownerId).filter(({ takenMilli }) => takenMilli > 0)
   if (inUse.length > 0)
     throw problem(
       'account_has_obligations',
@@ -286,7 +287,7 @@ async function recordAttemptEnd(market: Market, tx: Transaction, { gpuId, outcom
     tx.afterCommit(() => market.registry.countCompleted(gpuId))
     return
   }
-  const counted = await store.countFailure(tx, gpuId, { isTask: outcome === 'provider_failed' })
+  const counted = await store.countFailure(tx, gpuId, { isTask: outcome === 'provider_failed', nowMs })
   if (!counted) return
   const { coolDownMs, coolDownMaxMs } = market.config.timing
   const coolDownUntilMs = nowMs + Math.min(coolDownMs * 2 ** (counted.failuresInARow - 1), coolDownMaxMs)

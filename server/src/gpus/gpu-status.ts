@@ -1,18 +1,25 @@
 import type { GpuHealth, GpuStatus } from '@orbyte/protocol'
 import type { MarketGpu } from './gpu-registry.ts'
 
-type Standing = Pick<MarketGpu, 'liveness' | 'connected' | 'suspended' | 'attemptId' | 'maintenance' | 'paused'>
+type Standing = Pick<MarketGpu, 'liveness' | 'connected' | 'suspended' | 'takenMilli' | 'maintenance' | 'paused'>
 
 /**
  * What a GPU is to the market now, the first of these that is true. A cool-down after failures does not show here: the GPU is
  * available, and matching passes it over with that reason. An agent that is suspended is disconnected, so its GPUs are offline.
  */
 export function gpuStatus(gpu: Standing): GpuStatus {
-  const heard = gpu.liveness === 'alive' || gpu.liveness === 'suspect'
-  if (!heard || !gpu.connected || gpu.suspended) return 'offline'
-  if (gpu.attemptId !== null) return 'in_use'
-  if (gpu.maintenance || gpu.paused) return 'maintenance'
-  return 'available'
+  if (isOffline(gpu)) return 'offline'
+  if (gpu.takenMilli > 0) return 'in_use'
+  return gpu.maintenance || gpu.paused ? 'maintenance' : 'available'
+}
+
+function isOffline({ liveness, connected, suspended }: Standing): boolean {
+  return !connected || suspended || !(liveness === 'alive' || liveness === 'suspect')
+}
+
+/** Whether it takes new tasks, as far as nothing has it. */
+export function takesTasks(gpu: Standing): boolean {
+  return !gpu.maintenance && !gpu.paused && !isOffline(gpu)
 }
 
 /** Failures in a row after which it is no longer trusted with whatever comes. */
@@ -34,6 +41,6 @@ export function isOnTrial({ failuresInARow }: Pick<Failures, 'failuresInARow'>):
 }
 
 /** It finishes what runs on it and takes nothing new. */
-export function isDraining(gpu: Pick<MarketGpu, 'attemptId' | 'maintenance'>): boolean {
-  return gpu.maintenance && gpu.attemptId !== null
+export function isDraining(gpu: Pick<MarketGpu, 'takenMilli' | 'maintenance'>): boolean {
+  return gpu.maintenance && gpu.takenMilli > 0
 }

@@ -19,6 +19,8 @@ export type GpuRecord = {
   readonly priceMicrosPerHour: Micros
   readonly region: string | null
   readonly maintenance: boolean
+  /** Its owner lets several tasks have shares of it. */
+  readonly sharing: boolean
   readonly specs: DeviceSpecs | null
   readonly differences: readonly string[]
   readonly tasksCompleted: number
@@ -51,6 +53,7 @@ type GpuRow = Row & {
   price_micros_per_hour: number
   region: string | null
   maintenance: number
+  sharing: number
   specs: string | null
   differences: string
   tasks_completed: number
@@ -80,6 +83,7 @@ function gpuOf(row: GpuRow): GpuRecord {
     priceMicrosPerHour: row.price_micros_per_hour as Micros,
     region: row.region,
     maintenance: row.maintenance === 1,
+    sharing: row.sharing === 1,
     specs: row.specs === null ? null : (JSON.parse(row.specs) as DeviceSpecs),
     differences: JSON.parse(row.differences) as string[],
     tasksCompleted: row.tasks_completed,
@@ -149,10 +153,11 @@ export async function readGpuOfDevice(reader: Reader, deviceUuid: string): Promi
 export async function insertGpu(tx: Transaction, gpu: GpuRecord) {
   await tx.run(
     `INSERT INTO gpus (id, owner_id, agent_id, device_uuid, kind, name, model, vram_gb, registered_model, registered_vram_gb,
-       price_micros_per_hour, region, maintenance, specs, differences, created_at, last_seen_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       price_micros_per_hour, region, maintenance, sharing, specs, differences, created_at, last_seen_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ...[gpu.id, gpu.ownerId, gpu.agentId, gpu.deviceUuid, gpu.kind, gpu.name, gpu.model, gpu.vramGb],
-    ...[gpu.registered.model, gpu.registered.vramGb, gpu.priceMicrosPerHour, gpu.region, flag(gpu.maintenance)],
+    ...[gpu.registered.model, gpu.registered.vramGb, gpu.priceMicrosPerHour, gpu.region],
+    ...[flag(gpu.maintenance), flag(gpu.sharing)],
     ...[gpu.specs && JSON.stringify(gpu.specs), JSON.stringify(gpu.differences), gpu.createdAt, gpu.lastSeenAt],
   )
 }
@@ -161,7 +166,7 @@ export async function insertGpu(tx: Transaction, gpu: GpuRecord) {
 export async function updateGpu(tx: Transaction, gpu: GpuRecord) {
   await tx.run(
     `UPDATE gpus SET agent_id = ?, device_uuid = ?, kind = ?, name = ?, model = ?, vram_gb = ?, registered_model = ?,
-       registered_vram_gb = ?, price_micros_per_hour = ?, region = ?, maintenance = ?, specs = ?, differences = ?, last_seen_at = ?
+       registered_vram_gb = ?, price_micros_per_hour = ?, region = ?, maintenance = ?, sharing = ?, specs = ?, differences = ?, last_seen_at = ?
      WHERE id = ?`,
     ...[
       gpu.agentId,
@@ -173,7 +178,8 @@ export async function updateGpu(tx: Transaction, gpu: GpuRecord) {
       gpu.registered.model,
       gpu.registered.vramGb,
     ],
-    ...[gpu.priceMicrosPerHour, gpu.region, flag(gpu.maintenance), gpu.specs && JSON.stringify(gpu.specs)],
+    ...[gpu.priceMicrosPerHour, gpu.region, flag(gpu.maintenance), flag(gpu.sharing)],
+    ...[gpu.specs && JSON.stringify(gpu.specs)],
     ...[JSON.stringify(gpu.differences), gpu.lastSeenAt, gpu.id],
   )
 }
@@ -189,16 +195,20 @@ export async function countCompletedAttempt(tx: Transaction, gpuId: string) {
   )
 }
 
-/** `isTask`: it had taken a task. Null: there never was such a GPU. */
+/**
+ * `isTask`: it had taken a task. What fails while it cools down failed together with what was before it, on another share, and is
+ * no failure more in a row. Null: there never was such a GPU.
+ */
 export async function countFailure(
   tx: Transaction,
   gpuId: string,
-  { isTask }: { isTask: boolean },
+  { isTask, nowMs }: { isTask: boolean; nowMs: number },
 ): Promise<Pick<GpuRecord, 'tasksFailed' | 'failuresInARow'> | null> {
   const row = await tx.get<{ tasks_failed: number; failures_in_a_row: number }>(
-    `UPDATE gpus SET tasks_failed = tasks_failed + ?, failures_in_a_row = failures_in_a_row + 1 WHERE id = ?
-     RETURNING tasks_failed, failures_in_a_row`,
-    ...[flag(isTask), gpuId],
+    `UPDATE gpus SET tasks_failed = tasks_failed + ?,
+       failures_in_a_row = failures_in_a_row + CASE WHEN cool_down_until > ? THEN 0 ELSE 1 END
+     WHERE id = ? RETURNING tasks_failed, failures_in_a_row`,
+    ...[flag(isTask), isoFromMs(nowMs), gpuId],
   )
   return row ? { tasksFailed: row.tasks_failed, failuresInARow: row.failures_in_a_row } : null
 }

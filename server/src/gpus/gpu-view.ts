@@ -1,4 +1,4 @@
-import type { Gpu, ServerMessageOf } from '@orbyte/protocol'
+import { type Gpu, type ServerMessageOf, wholeMilli } from '@orbyte/protocol'
 import { isoFromMs } from '../context.ts'
 import type { MarketGpu } from './gpu-registry.ts'
 import { gpuHealth, gpuStatus, isDraining, isOnTrial } from './gpu-status.ts'
@@ -34,6 +34,8 @@ export function viewGpu(gpu: MarketGpu, { models, nowMs }: { models: string[]; n
     status: gpuStatus(gpu),
     liveness: gpu.liveness,
     draining: isDraining(gpu),
+    sharing: gpu.sharing,
+    free_milli: wholeMilli - gpu.takenMilli,
     task_types: [...gpu.taskTypes],
     models,
     agent_id: gpu.agentId,

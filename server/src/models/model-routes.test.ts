@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { loadConfig } from '../config.ts'
-import { agentId, gpuId, gpuRecord, reportedDevice } from '../gpus/fixture-gpus.ts'
+import { agentId, gpuId, gpuRecord, reportedDevice, whole } from '../gpus/fixture-gpus.ts'
 import { GpuRegistry } from '../gpus/gpu-registry.ts'
 import { manualClock } from '../manual-clock.ts'
 import { type Server, startServer } from '../server.ts'
@@ -41,7 +41,7 @@ describe('the catalogue', () => {
     registry.put(gpuRecord({ id: gpuId(1) }))
     registry.put(gpuRecord({ id: gpuId(2), agentId: null, deviceUuid: null }))
     registry.connect(agentId(1), [{ gpuId: gpuId(1), device: reportedDevice() }])
-    registry.reserve(gpuId(1), 'att_1')
+    registry.reserve('att_1', whole(gpuId(1)))
     expect(counts()).toEqual({ tinylm: 1, tinyimg: 0, 'wordvec-100': 1 })
     registry.setLiveness(agentId(1), 'dead', false)
     expect(counts()).toEqual({ tinylm: 0, tinyimg: 0, 'wordvec-100': 0 })

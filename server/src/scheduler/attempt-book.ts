@@ -1,4 +1,5 @@
-import type { AttemptStatus, TaskType } from '@orbyte/protocol'
+import { type AttemptStatus, type TaskType, wholeMilli } from '@orbyte/protocol'
+import type { Taken } from '../gpus/gpu-registry.ts'
 import type { StoredAttempt } from '../tasks/attempt-store.ts'
 import type { Timing } from '../config.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
@@ -10,8 +11,10 @@ export type ActiveAttempt = {
   readonly attempt: StoredAttempt
   readonly task: OpenTask
   readonly queued: QueuedTask
+  /** What it has of which GPUs, once it is accepted. */
+  readonly taken: readonly Taken[]
   readonly durationMsMax: number
-  /** When its GPU was asked, in milliseconds since 1970. */
+  /** When its agent was asked, in milliseconds since 1970. */
   readonly askedAtMs: number
   /** Whether the GPU had the model at hand then. Null: that was before the market was started. */
   readonly warmth: Warmth | null
@@ -41,8 +44,8 @@ export type ActiveAttempt = {
    */
   ending: Promise<void> | null
   /**
-   * open: the market waits for what the agent makes of it; ended: its end is written; stopped: the agent was told, and its GPU
-   * waits until the agent confirms.
+   * open: the market waits for what the agent makes of it; ended: its end is written; stopped: the agent was told, and its GPUs
+   * wait until the agent confirms.
    */
   standing: 'open' | 'ended' | 'stopped'
   /** What ends the phase that it is in. */
@@ -60,9 +63,9 @@ type Listeners = { added(active: ActiveAttempt): void; removed(active: ActiveAtt
 
 export function createAttemptBook({ added, removed }: Listeners) {
   const byId = new Map<string, ActiveAttempt>()
-  const byAgent = createIndex(({ attempt }) => attempt.agent_id)
-  const byGpu = createIndex(({ attempt }) => attempt.gpu_id)
-  const byTask = createIndex(({ task }) => task.id)
+  const byAgent = createIndex(({ attempt }) => [attempt.agent_id])
+  const byGpu = createIndex(({ taken }) => taken.map(({ gpuId }) => gpuId))
+  const byTask = createIndex(({ task }) => [task.id])
   const indexes = [byAgent, byGpu, byTask]
   return {
     add(active: ActiveAttempt) {
@@ -86,8 +89,13 @@ export function createAttemptBook({ added, removed }: Listeners) {
     ofAgent: byAgent.of,
     ofTask: byTask.of,
     ofGpu: byGpu.of,
-    /** Whether the GPU has been asked and has not answered. */
-    offersTo: (gpuId: string) => byGpu.of(gpuId).some(({ status }) => status === 'offered'),
+    /** Thousandths of the GPU that its agent has been asked for, and has not answered. */
+    offeredMilli(gpuId: string): number {
+      let milli = 0
+      for (const { status, taken } of byGpu.of(gpuId))
+        if (status === 'offered') milli += taken.find((one) => one.gpuId === gpuId)!.milli
+      return milli
+    },
     countOpen: () => [...byId.values()].filter(({ standing }) => standing === 'open').length,
 
     /** Nothing that is still on its way has an effect on it any more. */
@@ -105,21 +113,35 @@ export function createAttemptBook({ added, removed }: Listeners) {
   }
 }
 
-function createIndex(keyOf: (active: ActiveAttempt) => string) {
+function createIndex(keysOf: (active: ActiveAttempt) => readonly string[]) {
   const groups = new Map<string, Set<ActiveAttempt>>()
   return {
     add(active: ActiveAttempt) {
-      const group = groups.get(keyOf(active))
-      if (group) group.add(active)
-      else groups.set(keyOf(active), new Set([active]))
+      for (const key of keysOf(active)) {
+        const group = groups.get(key)
+        if (group) group.add(active)
+        else groups.set(key, new Set([active]))
+      }
     },
     delete(active: ActiveAttempt) {
-      const group = groups.get(keyOf(active))
-      group?.delete(active)
-      if (group?.size === 0) groups.delete(keyOf(active))
+      for (const key of keysOf(active)) {
+        const group = groups.get(key)
+        group?.delete(active)
+        if (group?.size === 0) groups.delete(key)
+      }
     },
     of: (key: string) => [...(groups.get(key) ?? [])],
   }
+}
+
+/** GPUs that it has, where it has shares in parts of one. */
+export function gpusOf({ taken }: Pick<ActiveAttempt, 'taken'>): number {
+  return taken.reduce((sum, { milli }) => sum + milli, 0) / wholeMilli
+}
+
+/** Whether it has one GPU, all of it: only that says something of the GPU's speed. */
+export function hasWholeGpu({ taken }: Pick<ActiveAttempt, 'taken'>): boolean {
+  return taken.length === 1 && taken[0]!.milli === wholeMilli
 }
 
 /** How long an agent may go on from now without hearing from the market: it has stopped before it counts as dead. */

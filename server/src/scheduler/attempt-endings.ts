@@ -2,14 +2,14 @@ import type { End, Model, Task } from '@orbyte/protocol'
 import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
-import type { GpuService } from '../gpus/gpu-service.ts'
+import type { AttemptEnd, GpuService } from '../gpus/gpu-service.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import { chargedMs } from '../payments/pricing.ts'
 import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
 import { type AttemptFailure, endTask, type Ending } from '../tasks/task-ending.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
-import { type ActiveAttempt, type AttemptBook, hasShownWork, isOpen, stopTimers } from './attempt-book.ts'
+import { type ActiveAttempt, type AttemptBook, hasShownWork, hasWholeGpu, isOpen, stopTimers } from './attempt-book.ts'
 import type { Matchmaker } from './matchmaker.ts'
 import type { SendToAgent } from './scheduler-service.ts'
 
@@ -97,14 +97,14 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   /** The same, where nobody waits for it. */
   const persist = (active: ActiveAttempt, work: () => Promise<void>) => void insist(active, work).catch(() => {})
 
-  /** The GPU is free: nothing of the attempt runs on it any more. */
+  /** The GPUs are free: nothing of the attempt runs on them any more. */
   function free(active: ActiveAttempt) {
     book.remove(active)
-    registry.release(active.attempt.gpu_id, active.attempt.id)
+    registry.release(active.attempt.id, active.taken)
     wake()
   }
 
-  /** The attempt is over for the market. Its GPU is kept until the agent confirms, or has been silent for too long. */
+  /** The attempt is over for the market. Its GPUs are kept until the agent confirms, or has been silent for too long. */
   function stop(active: ActiveAttempt, reason: string) {
     if (active.standing === 'stopped') return
     stopTimers(active)
@@ -132,10 +132,16 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   const settle = (tx: Transaction, { task, attempt }: ActiveAttempt, ending: Ending) =>
     endTask(context, tx, { payments, task, attempt, ending })
 
-  /** The run, as it is measured: only of the catalogue's models, which are the same on all GPUs. */
-  function measure({ attempt, task, queued }: ActiveAttempt, done: { work: number | null; runMs: number }) {
+  async function recordEnd(tx: Transaction, { taken }: ActiveAttempt, outcome: AttemptEnd['outcome']) {
+    const nowMs = context.clock.now()
+    for (const { gpuId } of taken) await gpus.recordAttemptEnd(tx, gpuId, { outcome, nowMs })
+  }
+
+  /** The run, as it is measured: only of the catalogue's models, which are the same on all GPUs, and only on one whole GPU. */
+  function measure(active: ActiveAttempt, done: { work: number | null; runMs: number }) {
+    const { attempt, task, queued } = active
     const { model } = queued.wanted
-    if (model === null || done.work === null) return null
+    if (model === null || done.work === null || !hasWholeGpu(active)) return null
     return { gpuId: attempt.gpu_id, model: model.name, taskType: task.task_type, work: done.work, runMs: done.runMs }
   }
 
@@ -160,7 +166,7 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     await end(active, async (tx) => {
       const ending: Ending = { status: 'completed', end: outcome, runMs, outputData: result.outputData }
       if (!(await settle(tx, active, ending))) return false
-      await gpus.recordAttemptEnd(tx, active.attempt.gpu_id, { outcome: 'completed', nowMs: context.clock.now() })
+      await recordEnd(tx, active, 'completed')
       const run = measure(active, { work: result.work, runMs })
       const isSlow = run !== null && (await noteSpeed(tx, active, run))
       if (run) await speeds.record(tx, run)
@@ -206,7 +212,7 @@ export function createAttemptEndings(context: Context, parts: Parts) {
       if (!changed) return false
       const isSilent = failure.end.code === 'accept_timeout'
       const outcome = hadBegun ? 'provider_failed' : isSilent ? 'unanswered' : null
-      if (outcome) await gpus.recordAttemptEnd(tx, attempt.gpu_id, { outcome, nowMs: context.clock.now() })
+      if (outcome) await recordEnd(tx, active, outcome)
       // In the place of this commit, so that a cancel which is committed after it finds the task in the queue.
       const failedAt = hadBegun || failure.status === 'refused' ? nowIso(context) : null
       if (again) tx.afterCommit(() => requeue(active, { failedAt, hadBegun }))

@@ -1,13 +1,15 @@
-import type { End, Micros, ServerMessageOf, Task } from '@orbyte/protocol'
+import { type End, type Micros, micros, type ServerMessageOf, type Task, wholeMilli } from '@orbyte/protocol'
 import { type Context, newId, nowIso } from '../context.ts'
-import type { GpuRegistry, MarketGpu } from '../gpus/gpu-registry.ts'
+import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import { isOnTrial } from '../gpus/gpu-status.ts'
 import { runMsFor } from '../payments/pricing.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
-import type { StoredAttempt } from '../tasks/attempt-store.ts'
+import type { StoredAttempt, StoredAttemptGpu } from '../tasks/attempt-store.ts'
 import { type ActiveAttempt, type AttemptBook, deadlineInMs, isOpen, stopTimers } from './attempt-book.ts'
 import type { AttemptEndings } from './attempt-endings.ts'
-import { warmthOn } from './expected-cost.ts'
+import { priceOn, warmthOn } from './expected-cost.ts'
+import type { Choice } from './gpu-search.ts'
+import type { Wanted } from './matching.ts'
 import type { Matchmaker } from './matchmaker.ts'
 import type { SendToAgent } from './scheduler-service.ts'
 import type { QueuedTask } from './task-queue.ts'
@@ -20,8 +22,16 @@ type Parts = {
   send: SendToAgent
   requeueLater: Matchmaker['requeueLater']
 }
-/** What the database knows of an attempt: with the size of each file that has begun to arrive, and which are not whole. */
-type Known = { attempt: StoredAttempt; fileBytes: Map<string, number>; unfinishedFiles: Set<string> }
+/**
+ * What the database knows of an attempt: with the size of each file that has begun to arrive, and which are not whole. `gpus`: what
+ * it has of which; none: all of its one.
+ */
+type Known = {
+  attempt: StoredAttempt
+  gpus: readonly StoredAttemptGpu[]
+  fileBytes: Map<string, number>
+  unfinishedFiles: Set<string>
+}
 export type AttemptOffers = ReturnType<typeof createAttemptOffers>
 
 /** How an attempt begins: it is sent to its agent, who has a few seconds to take it. */
@@ -35,13 +45,11 @@ export function createAttemptOffers(
    * Sends the attempt at once and writes it with the next commit: one that a crash forgot is fenced off by its token. Where the
    * task has ended meanwhile, neither happens.
    */
-  function offer(queued: QueuedTask, gpu: MarketGpu) {
-    const active = activate(queued, {
-      attempt: newAttempt(queued, gpu),
-      fileBytes: new Map(),
-      unfinishedFiles: new Set(),
-    })
-    attempts.offer(active).then(
+  function offer(queued: QueuedTask, choice: Choice) {
+    const gpus = gpusOf(queued.wanted, choice)
+    const attempt = newAttempt(queued, choice)
+    const active = activate(queued, { attempt, gpus, fileBytes: new Map(), unfinishedFiles: new Set() })
+    attempts.offer(active, gpus).then(
       (isWritten) => !isWritten && endings.stop(active, 'the task has ended'),
       (error: unknown) => notWritten(active, error),
     )
@@ -55,7 +63,7 @@ export function createAttemptOffers(
     const input = await attempts.inputOf(active.task.id)
     if (input === null || !isOpen(active)) return
     const start = startMessage(active, input)
-    if (start === null) return unanswered(active, 'The GPU was removed from the market.')
+    if (start === null) return unanswered(active, 'A GPU of it was removed from the market.')
     if (!send(active.attempt.agent_id, start)) return unanswered(active, 'The agent is not connected.')
     expectAnswer(active)
   }
@@ -71,7 +79,8 @@ export function createAttemptOffers(
   const unanswered = (active: ActiveAttempt, message: string, code = 'not_asked') =>
     endings.persist(active, () => noAnswer(active, { code, message, decided_by: 'platform' }))
 
-  function newAttempt({ task, offers }: QueuedTask, gpu: MarketGpu): StoredAttempt {
+  function newAttempt({ task, offers, wanted }: QueuedTask, { gpus }: Choice): StoredAttempt {
+    const gpu = gpus[0]!
     return {
       id: newId(context, 'attempt'),
       task_id: task.id,
@@ -82,14 +91,14 @@ export function createAttemptOffers(
       fencing_token: Buffer.from(context.random.bytes(16)).toString('hex'),
       status: 'offered',
       progress: null,
-      price_per_hour: gpu.priceMicrosPerHour,
+      price_per_hour: micros(gpus.reduce((sum, each) => sum + priceOn(wanted, each), 0)),
       run_ms: 0,
       cost: 0 as Micros,
       output_length: 0,
       output_bytes: 0,
       log_lines: 0,
       end: null,
-      trial: isOnTrial(gpu),
+      trial: gpus.some(isOnTrial),
       expected_run_ms: null,
       slow: false,
       offered_at: nowIso(context),
@@ -100,13 +109,14 @@ export function createAttemptOffers(
   }
 
   /** Takes an attempt into the book: a new one, or one that the database had. */
-  function activate(queued: QueuedTask, { attempt, fileBytes, unfinishedFiles }: Known): ActiveAttempt {
+  function activate(queued: QueuedTask, { attempt, gpus, fileBytes, unfinishedFiles }: Known): ActiveAttempt {
     const { task, wanted } = queued
     const gpu = registry.get(attempt.gpu_id)
     const active: ActiveAttempt = {
       attempt,
       task,
       queued,
+      taken: takenBy(attempt, gpus),
       durationMsMax: Math.max(1, Math.min(task.max_duration_ms, runMsFor(attempt.price_per_hour, task.hold))),
       askedAtMs: Date.parse(attempt.offered_at),
       warmth: attempt.status === 'offered' && gpu ? warmthOn(wanted, gpu) : null,
@@ -131,19 +141,24 @@ export function createAttemptOffers(
     return active
   }
 
-  /** Null: the GPU is not there any more. */
+  /** Null: one of its GPUs is not there any more. */
   function startMessage(
-    { attempt, task, queued, durationMsMax }: ActiveAttempt,
+    { attempt, task, queued, taken, durationMsMax }: ActiveAttempt,
     input: NonNullable<Task['input_data']>,
   ): ServerMessageOf<'attempt.start'> | null {
-    const device_uuid = registry.get(attempt.gpu_id)?.deviceUuid ?? null
-    if (device_uuid === null) return null
+    const { part } = queued.wanted
+    const vram_mib = part === null ? null : Math.max(1, Math.floor(part.vramGb * 1_024))
+    const devices = taken.flatMap(({ gpuId, milli }) => {
+      const uuid = registry.get(gpuId)?.deviceUuid ?? null
+      return uuid === null ? [] : [{ uuid, milli, vram_mib }]
+    })
+    if (devices.length < taken.length) return null
     return {
       type: 'attempt.start',
       attempt_id: attempt.id,
       fencing_token: attempt.fencing_token,
       task_id: task.id,
-      device_uuid,
+      devices,
       task_type: task.task_type,
       input,
       model: queued.wanted.model,
@@ -168,4 +183,20 @@ export function createAttemptOffers(
   }
 
   return { offer, activate, expectAnswer }
+}
+
+/** What is stored of them: nothing of one whole GPU, which the attempt names. */
+function gpusOf(wanted: Wanted, { gpus, milliEach }: Choice): StoredAttemptGpu[] {
+  if (wanted.gpus === 1 && wanted.part === null) return []
+  return gpus.map((gpu) => ({
+    gpu_id: gpu.id,
+    milli: milliEach,
+    vram_gb: wanted.part?.vramGb ?? null,
+    price_per_hour: priceOn(wanted, gpu),
+  }))
+}
+
+function takenBy({ gpu_id }: StoredAttempt, gpus: readonly StoredAttemptGpu[]): ActiveAttempt['taken'] {
+  if (gpus.length === 0) return [{ gpuId: gpu_id, milli: wholeMilli }]
+  return gpus.map(({ gpu_id: gpuId, milli }) => ({ gpuId, milli }))
 }

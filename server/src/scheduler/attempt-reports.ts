@@ -1,4 +1,4 @@
-import type { AgentMessageOf, End } from '@orbyte/protocol'
+import { type AgentMessageOf, type End, wholeMilli } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import { workOf } from '../speeds/speed-work.ts'
@@ -51,10 +51,10 @@ export function createAttemptReports(context: Context, { book, registry, attempt
 
   async function accepted(active: ActiveAttempt) {
     if (active.status !== 'offered') return
-    const { attempt } = active
+    const { attempt, taken } = active
     stopTimers(active)
-    if (!registry.reserve(attempt.gpu_id, attempt.id)) {
-      const isHeld = (registry.get(attempt.gpu_id)?.attemptId ?? null) !== null
+    if (!registry.reserve(attempt.id, taken)) {
+      const isHeld = taken.some(({ gpuId, milli }) => (registry.get(gpuId)?.takenMilli ?? 0) + milli > wholeMilli)
       const end: End = isHeld
         ? { code: 'gpu_in_use', message: 'Another attempt had taken the GPU meanwhile.', decided_by: 'platform' }
         : { code: 'gpu_removed', message: 'The GPU was removed from the market meanwhile.', decided_by: 'provider' }
@@ -69,7 +69,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     } catch (error) {
       stopTimers(active)
       active.status = 'offered'
-      registry.release(attempt.gpu_id, attempt.id)
+      registry.release(attempt.id, taken)
       throw error
     }
   }

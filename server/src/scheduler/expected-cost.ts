@@ -1,7 +1,7 @@
+import { type Micros, priceOfShare, wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { standingFactor } from '../gpus/gpu-standing.ts'
 import type { Wanted } from './matching.ts'
-import { wholeMilli } from './packing.ts'
 
 /*
  * What a task is expected to cost on a GPU is what an hour of the GPU counts (`hourCost`), which is the same for all tasks, times
@@ -21,11 +21,12 @@ export function hourCost(gpu: MarketGpu): number {
 export const warmths = ['loaded', 'cached', 'absent'] as const
 export type Warmth = (typeof warmths)[number]
 
-export function warmthOn({ modelName, gpus }: Wanted, { loadedModels, cachedModels }: MarketGpu): Warmth {
+export function warmthOn({ modelName, gpus, part }: Wanted, { loadedModels, cachedModels }: MarketGpu): Warmth {
   if (modelName === null) return 'loaded'
   // A model that is spread over several GPUs is loaded anew.
   if (gpus > 1) return 'absent'
-  if (loadedModels.includes(modelName)) return 'loaded'
+  // So it is for a share, which has an engine of its own.
+  if (loadedModels.includes(modelName)) return part === null ? 'loaded' : 'cached'
   return cachedModels.includes(modelName) ? 'cached' : 'absent'
 }
 
@@ -58,7 +59,7 @@ export function milliOn({ part }: Pick<Wanted, 'part'>, { vramGb }: Pick<MarketG
   return part === null ? wholeMilli : Math.max(1, part.milli, Math.ceil((wholeMilli * part.vramGb) / vramGb))
 }
 
-/** What an hour of what the task takes of the GPU costs. */
-export function priceOn(wanted: Pick<Wanted, 'part'>, gpu: MarketGpu): number {
-  return (gpu.priceMicrosPerHour * milliOn(wanted, gpu)) / wholeMilli
+/** What an hour of what the task takes of the GPU costs: what an attempt there freezes as its price. */
+export function priceOn(wanted: Pick<Wanted, 'part'>, gpu: MarketGpu): Micros {
+  return priceOfShare(gpu.priceMicrosPerHour, milliOn(wanted, gpu))
 }

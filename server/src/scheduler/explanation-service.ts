@@ -10,7 +10,7 @@ import { explainGpu } from './gpu-explanation.ts'
 import { countRejections, judgeFree, type Wanted } from './matching.ts'
 import { type Relaxation, relaxationSentence, relaxationsOf } from './relaxations.ts'
 import type { Scheduler } from './scheduler-service.ts'
-import { bestOf, rejectionCounts, type Survey, surveyGpus, whyNotNow } from './survey.ts'
+import { type Best, bestOf, rejectionCounts, type Survey, surveyGpus, whyNotNow } from './survey.ts'
 
 type Parts = { gpus: GpuService; scheduler: Scheduler }
 export type ExplanationService = ReturnType<typeof createExplanationService>
@@ -37,13 +37,14 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
     }
   }
 
-  function expectedCost(wanted: Wanted, best: MarketGpu | null) {
+  function expectedCost(wanted: Wanted, best: Best | null) {
     const typical = demand.typicalRun(wanted)
     if (!best) return { amount: null, basis: 'No GPU fits.' }
-    const price = `${formatOrb(micros(best.priceMicrosPerHour))} ORB an hour on ${best.name}`
+    const { gpu, price: bestPrice } = best
+    const price = `${formatOrb(micros(bestPrice))} ORB an hour on ${placeOf(wanted, gpu)}`
     if (!typical) return { amount: null, basis: `${price}; nothing of this kind has run since the market was started.` }
     const basis = `${price}, for ${seconds(typical.ms)}: the middle of the last ${typical.tasks} that completed.`
-    return { amount: costOf(best.priceMicrosPerHour, typical.ms), basis }
+    return { amount: costOf(bestPrice, typical.ms), basis }
   }
 
   /** `ahead`: how many tasks go first. */
@@ -116,7 +117,7 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
       const ahead = scheduler.queue.aheadOfNew(renterId)
       return {
         ...outlook(surveyed),
-        offers: bestOf(surveyed, offersShown).map(viewOffer),
+        offers: bestOf(surveyed, offersShown).map(({ gpu, price }) => viewOffer(gpu, price)),
         expected_wait: expectedWait(surveyed, ahead),
       }
     },
@@ -129,12 +130,14 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
       const wanted = queued?.wanted ?? scheduler.wantedOf(stored)
       const surveyed = survey(wanted)
       const ahead = queued ? scheduler.queue.aheadOf(queued) : null
-      const fitting = bestOf(surveyed, limit).map((gpu) => {
-        return { ...viewOffer(gpu), fits: true, rejection: judgeFree(wanted, gpu, surveyed.nowMs) }
+      const fitting = bestOf(surveyed, limit).map(({ gpu, price }) => {
+        return { ...viewOffer(gpu, price), fits: true, rejection: judgeFree(wanted, gpu, surveyed.nowMs) }
       })
       const rejected = surveyed.rejected.flatMap(({ first, classes }) => {
-        const alike = classes.flatMap(({ gpus: ofProfile }) => ofProfile.slice(0, limit))
-        return alike.map((gpu) => ({ ...viewOffer(gpu), fits: false, rejection: first }))
+        const alike = classes.flatMap(({ gpus: ofProfile, prices }) =>
+          ofProfile.slice(0, limit).map((gpu, index) => viewOffer(gpu, prices[index]!)),
+        )
+        return alike.map((offer) => ({ ...offer, fits: false, rejection: first }))
       })
       const offers = [...fitting, ...rejected].slice(0, limit)
       return {
@@ -165,14 +168,20 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   }
 }
 
-function viewOffer(gpu: MarketGpu) {
+/** What the task would have of it, for a person. */
+function placeOf({ gpus, part }: Wanted, { name }: MarketGpu): string {
+  if (gpus > 1) return `${gpus} GPUs like ${name} of its machine`
+  return part === null ? name : `a share of ${name}`
+}
+
+function viewOffer(gpu: MarketGpu, price: number) {
   return {
     gpu_id: gpu.id,
     name: gpu.name,
     model: gpu.model,
     kind: gpu.kind,
     vram_gb: gpu.vramGb,
-    price_per_hour: gpu.priceMicrosPerHour,
+    price_per_hour: micros(price),
     region: gpu.region,
     status: gpuStatus(gpu),
   }

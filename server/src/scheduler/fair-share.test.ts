@@ -8,10 +8,10 @@ const newShare = () => createFairShare({ halfLifeMs, quantumMs })
 
 test('whoever has had less stands before whoever has had more', () => {
   const share = newShare()
-  share.hold('alice', 0)
-  share.free('alice', 0, 60_000)
-  share.hold('bob', 0)
-  share.free('bob', 0, 30_000)
+  share.hold('alice', { gpus: 1, sinceMs: 0 })
+  share.free('alice', { gpus: 1, sinceMs: 0 }, 60_000)
+  share.hold('bob', { gpus: 1, sinceMs: 0 })
+  share.free('bob', { gpus: 1, sinceMs: 0 }, 30_000)
   expect(share.standingOf('bob', 60_000)).toBeLessThan(share.standingOf('alice', 60_000))
   expect(share.standingOf('carol', 60_000)).toBe(0)
 })
@@ -44,11 +44,11 @@ test('it makes no difference in which order past use becomes known', () => {
 
 test('what is held counts from when it was got, and a GPU counts for something at once', () => {
   const share = newShare()
-  share.hold('alice', 1_000)
+  share.hold('alice', { gpus: 1, sinceMs: 1_000 })
   expect(share.standingOf('alice', 1_000)).toBe(quantumMs)
   expect(share.standingOf('alice', 31_000)).toBe(quantumMs + 30_000)
   expect(share.of('alice', 31_000)).toEqual({ weight: 1, gpuMs: 30_000, held: 1 })
-  share.hold('alice', 31_000)
+  share.hold('alice', { gpus: 1, sinceMs: 31_000 })
   expect(share.standingOf('alice', 31_000)).toBe(2 * quantumMs + 30_000)
 })
 

@@ -1,3 +1,5 @@
+import { wholeMilli } from '@orbyte/protocol'
+
 /**
  * Who has had how much of the market's GPUs lately, so that those who have had least go first. Pure: no clock, no database.
  *
@@ -8,6 +10,9 @@
 export type FairShareConfig = { readonly halfLifeMs: number; readonly quantumMs: number }
 export type Share = { readonly weight: number; readonly gpuMs: number; readonly held: number }
 export type FairShare = ReturnType<typeof createFairShare>
+
+/** GPUs, or a part of one, from `sinceMs` on. */
+export type Held = { readonly gpus: number; readonly sinceMs: number }
 
 type Use = { pastMs: number; pastAtMs: number; held: number; heldSinceMsSum: number }
 
@@ -36,19 +41,19 @@ export function createFairShare({ halfLifeMs, quantumMs }: FairShareConfig) {
   }
 
   return {
-    /** The renter holds a GPU from `sinceMs` on. */
-    hold(renterId: string, sinceMs: number) {
+    hold(renterId: string, { gpus, sinceMs }: Held) {
       const use = useOf(renterId)
-      use.held++
-      use.heldSinceMsSum += sinceMs
+      use.held += gpus
+      use.heldSinceMsSum += gpus * sinceMs
     },
 
-    /** Ends what `hold` began with the same `sinceMs`. */
-    free(renterId: string, sinceMs: number, nowMs: number) {
+    /** Ends what `hold` began with the same. */
+    free(renterId: string, { gpus, sinceMs }: Held, nowMs: number) {
       const use = useOf(renterId)
-      use.held--
-      use.heldSinceMsSum -= sinceMs
-      addPast(use, nowMs - sinceMs, nowMs)
+      // Thousandths add up to what they were only if they are rounded.
+      use.held = Math.round((use.held - gpus) * wholeMilli) / wholeMilli
+      use.heldSinceMsSum = use.held === 0 ? 0 : use.heldSinceMsSum - gpus * sinceMs
+      addPast(use, gpus * (nowMs - sinceMs), nowMs)
     },
 
     /** Use from before this process, which ended at `endedMs`. */

@@ -1,10 +1,11 @@
+import { wholeMilli } from '@orbyte/protocol'
 import { type GpuIndex, type MachineSize, undivided } from './gpu-index.ts'
 import type { Machine, Slot } from './gpu-slot.ts'
 import type { Lanes } from './gpu-lane.ts'
 import type { Profile } from './gpu-profile.ts'
 import { costFactor, milliOn, type Warmth, warmths } from './expected-cost.ts'
 import { canRun, type Wanted } from './matching.ts'
-import { createRoomValue, milliOf, type Room, type RoomValue, type Shape, wholeMilli } from './packing.ts'
+import { createRoomValue, milliOf, type Room, type RoomValue, type Shape } from './packing.ts'
 import { createTaskMix } from './task-mix.ts'
 
 /** Where in the index a task is looked for. */
@@ -23,7 +24,8 @@ function placesFor(index: GpuIndex, { gpus, part, modelName }: Wanted): Place[] 
   const others = part === null ? [index.whole] : index.parts(part.milli)
   const { loaded, cached } = modelName === null ? {} : index.warm(modelName)
   return [
-    ...(loaded ? [{ lanes: loaded, warmth: 'loaded' as const, ...free }] : []),
+    // An engine that is warm is nobody's who has a share: see `warmthOn`.
+    ...(loaded ? [{ lanes: loaded, warmth: part === null ? ('loaded' as const) : ('cached' as const), ...free }] : []),
     ...(cached ? [{ lanes: cached, warmth: 'cached' as const, ...free }] : []),
     ...others.map((lanes) => ({ lanes, warmth: cold, ...free }) as const),
   ]

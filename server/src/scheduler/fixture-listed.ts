@@ -1,7 +1,7 @@
+import { wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { gpuStatus } from '../gpus/gpu-status.ts'
 import { GpuIndex } from './gpu-index.ts'
-import { wholeMilli } from './packing.ts'
 import type { ProfileGroup } from './survey.ts'
 
 /** As the market's index has them. */
@@ -9,8 +9,9 @@ export function groupsOf(gpus: readonly MarketGpu[], nowMs: number): ProfileGrou
   const index = new GpuIndex()
   for (const gpu of gpus) {
     const isThere = ['available', 'in_use'].includes(gpuStatus(gpu))
-    const isFree = gpu.attemptId === null && gpu.coolDownUntilMs <= nowMs
-    index.put(gpu, { isThere, freeMilli: isThere && isFree ? wholeMilli : 0, isShared: false })
+    const freeMilli = gpu.coolDownUntilMs <= nowMs ? wholeMilli - gpu.takenMilli : 0
+    const isDivisible = gpu.sharing || freeMilli === wholeMilli
+    index.put(gpu, { isThere, freeMilli: isThere && isDivisible ? freeMilli : 0, isShared: gpu.sharing })
   }
   return index.profiles.map(({ number, sample }) => ({ sample, listed: index.slotsOf(number) }))
 }

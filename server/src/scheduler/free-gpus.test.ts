@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
-import { agentId, attemptId, gpuId, gpuRecord, reportedDevice } from '../gpus/fixture-gpus.ts'
+import { agentId, attemptId, gpuId, gpuRecord, reportedDevice, whole } from '../gpus/fixture-gpus.ts'
 import { GpuRegistry } from '../gpus/gpu-registry.ts'
 import { manualClock } from '../manual-clock.ts'
 import { wanted } from './fixture-wanted.ts'
@@ -16,7 +16,7 @@ function freeGpusOf(prices: readonly number[]) {
   const free = createFreeGpus({ clock, random } as unknown as Parameters<typeof createFreeGpus>[0], {
     registry,
     agents: { isConnected: (id) => connected.has(id) },
-    book: { offersTo: (id) => offered.has(id) },
+    book: { offeredMilli: (id) => (offered.has(id) ? 1_000 : 0) },
   })
   for (const [index, price] of prices.entries()) {
     const agent = agentId(index)
@@ -25,7 +25,7 @@ function freeGpusOf(prices: readonly number[]) {
     connected.add(agent)
   }
   free.catchUp()
-  const find = (fields: Partial<Wanted> = {}) => free.find(wanted(fields))?.gpu.id ?? null
+  const find = (fields: Partial<Wanted> = {}) => free.find(wanted(fields))?.choice.gpus[0]!.id ?? null
   return { clock, registry, connected, offered, free, find }
 }
 
@@ -49,9 +49,9 @@ test('a GPU whose agent has just gone is not found, though the registry has not 
 test('what is held, asked, in maintenance, cooling down or removed is not found; what is free again is', () => {
   const { clock, registry, offered, free, find } = freeGpusOf([100])
   const gpu = registry.get(gpuId(0))!
-  registry.reserve(gpu.id, attemptId(1))
+  registry.reserve(attemptId(1), whole(gpu.id))
   expect(find()).toBeNull()
-  registry.release(gpu.id, attemptId(1))
+  registry.release(attemptId(1), whole(gpu.id))
   expect(find()).toBe(gpu.id)
   offered.add(gpu.id)
   free.askedChanged(gpu.id)
@@ -76,12 +76,12 @@ test('what is held, asked, in maintenance, cooling down or removed is not found;
 test('a GPU that has failed the task is asked again once its time has come, where no other could run it, free or busy', () => {
   const { clock, registry, find } = freeGpusOf([100, 200])
   const failedGpus = new Map([[gpuId(0), clock.now() + 1_000]])
-  registry.reserve(gpuId(1), attemptId(1))
+  registry.reserve(attemptId(1), whole(gpuId(1)))
   expect(find({ failedGpus })).toBeNull()
   clock.advance(1_000)
   expect(find({ failedGpus })).toBeNull()
   expect(find({ failedGpus, maxPriceMicrosPerHour: micros(150) })).toBe(gpuId(0))
-  registry.release(gpuId(1), attemptId(1))
+  registry.release(attemptId(1), whole(gpuId(1)))
   expect(find({ failedGpus })).toBe(gpuId(1))
 })
 
@@ -106,8 +106,8 @@ test('whatever happens to the GPUs, the one that is found is one that the ranker
       const { clock, registry, free } = freeGpusOf([100, 101, 102, 150, 200, 250])
       for (const { gpu, what, amount } of events) {
         const [id, agent] = [gpuId(gpu), agentId(gpu)]
-        if (what === 'reserve') registry.reserve(id, attemptId(gpu))
-        if (what === 'release') registry.release(id, attemptId(gpu))
+        if (what === 'reserve') registry.reserve(attemptId(gpu), whole(id))
+        if (what === 'release') registry.release(attemptId(gpu), whole(id))
         if (what === 'maintenance') registry.patch(id, { maintenance: amount > 150 })
         if (what === 'cool') registry.patch(id, { coolDownUntilMs: clock.now() + amount * 100 })
         if (what === 'price') registry.patch(id, { priceMicrosPerHour: micros(amount) })
@@ -123,8 +123,8 @@ test('whatever happens to the GPUs, the one that is found is one that the ranker
         const found = free.find(asked)
         expect(found === null).toBe(costs.length === 0)
         if (!found) continue
-        const verdict = judgeNow(asked, found.gpu, clock.now())
-        expect(verdict.rejection ?? judgeFit(asked, found.gpu, clock.now()).rejection).toBeNull()
+        const verdict = judgeNow(asked, found.choice.gpus[0]!, clock.now())
+        expect(verdict.rejection ?? judgeFit(asked, found.choice.gpus[0]!, clock.now()).rejection).toBeNull()
         expect(-verdict.score).toBeLessThanOrEqual(Math.min(...costs) * (1 + nearEqualShare))
       }
     }),

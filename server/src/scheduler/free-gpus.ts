@@ -1,19 +1,18 @@
-import { type Micros, micros } from '@orbyte/protocol'
+import { type Micros, micros, wholeMilli } from '@orbyte/protocol'
 import TinyQueue from 'tinyqueue'
 import type { Context } from '../context.ts'
 import type { GpuRegistry, MarketGpu } from '../gpus/gpu-registry.ts'
-import { gpuStatus } from '../gpus/gpu-status.ts'
+import { gpuStatus, isOnTrial, takesTasks } from '../gpus/gpu-status.ts'
 import type { AttemptBook } from './attempt-book.ts'
 import { GpuIndex } from './gpu-index.ts'
-import { GpuSearch } from './gpu-search.ts'
+import { type Choice, GpuSearch } from './gpu-search.ts'
 import type { Found } from './match-in-turns.ts'
 import { warmthOn } from './expected-cost.ts'
 import type { Wanted } from './matching.ts'
-import { wholeMilli } from './packing.ts'
 import type { ProfileGroup } from './survey.ts'
 import type { AgentLink } from './scheduler-service.ts'
 
-type Parts = { registry: GpuRegistry; agents: Pick<AgentLink, 'isConnected'>; book: Pick<AttemptBook, 'offersTo'> }
+type Parts = { registry: GpuRegistry; agents: Pick<AgentLink, 'isConnected'>; book: Pick<AttemptBook, 'offeredMilli'> }
 export type FreeGpus = ReturnType<typeof createFreeGpus>
 
 /** Which GPUs may be asked now, kept up with the registry and the book of attempts. */
@@ -38,16 +37,19 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
     }
     const status = gpuStatus(gpu)
     const isThere = status === 'available' || status === 'in_use'
-    index.put(gpu, { isThere, freeMilli: canBeAsked(gpu) ? wholeMilli : 0, isShared: false })
+    index.put(gpu, { isThere, freeMilli: freeMilliOf(gpu), isShared: gpu.sharing })
   }
 
-  function canBeAsked(gpu: MarketGpu): boolean {
+  /** Thousandths of it that can be asked for now. One on trial is given to one task at a time. */
+  function freeMilliOf(gpu: MarketGpu): number {
     notLetIn.delete(gpu)
-    if (gpuStatus(gpu) !== 'available' || gpu.agentId === null || book.offersTo(gpu.id)) return false
+    const freeMilli = wholeMilli - gpu.takenMilli - book.offeredMilli(gpu.id)
+    const isDivided = gpu.sharing && !isOnTrial(gpu)
+    if (!takesTasks(gpu) || gpu.agentId === null || freeMilli < (isDivided ? 1 : wholeMilli)) return 0
     if (gpu.coolDownUntilMs > clock.now()) awaitCoolDown(gpu)
     else if (!agents.isConnected(gpu.agentId)) notLetIn.add(gpu)
-    else return true
-    return false
+    else return freeMilli
+    return 0
   }
 
   function awaitCoolDown(gpu: MarketGpu) {
@@ -76,22 +78,21 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
    * GPU could run it.
    */
   function find(wanted: Wanted): Found | null {
-    const gpu = choose(wanted) ?? chooseAgain(wanted)
-    return gpu && { gpu, isWarm: warmthOn(wanted, gpu) === 'loaded' }
+    const choice = choose(wanted) ?? chooseAgain(wanted)
+    return choice && { choice, isWarm: warmthOn(wanted, choice.gpus[0]!) === 'loaded' }
   }
 
-  function chooseAgain(wanted: Wanted): MarketGpu | null {
+  function chooseAgain(wanted: Wanted): Choice | null {
     if (wanted.failedGpus.size === 0 || search.fitsAnother(wanted, clock.now())) return null
     return choose({ ...wanted, retryFailed: true })
   }
 
-  function choose(wanted: Wanted): MarketGpu | null {
+  function choose(wanted: Wanted): Choice | null {
     for (;;) {
       const choice = search.choose(wanted, { nowMs: clock.now(), random })
-      const gpu = choice?.gpus[0] ?? null
-      if (gpu === null || canBeAsked(gpu)) return gpu
+      if (choice === null || choice.gpus.every((gpu) => freeMilliOf(gpu) >= choice.milliEach)) return choice
       // Its agent has gone this moment, and the registry has not heard of it.
-      refresh(gpu)
+      for (const gpu of choice.gpus) refresh(gpu)
     }
   }
 
@@ -103,7 +104,7 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
 
   return {
     profiles,
-    /** The highest price of those that fit, free or busy. Null: none fits. */
+    /** The highest price of what fits, free or busy. Null: nothing does. */
     dearestFitting(wanted: Wanted): Micros | null {
       const price = search.dearestFitting(wanted, clock.now())
       return price === null ? null : micros(price)
@@ -112,7 +113,7 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
     /** Whether it has been asked has changed, and nothing else. */
     askedChanged(gpuId: string) {
       const gpu = registry.get(gpuId)
-      if (gpu) index.setFree(gpuId, canBeAsked(gpu) ? wholeMilli : 0)
+      if (gpu) index.setFree(gpuId, freeMilliOf(gpu))
     },
     catchUp,
     arrived: (wanted: Wanted) => search.arrived(wanted),

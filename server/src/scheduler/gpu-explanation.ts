@@ -25,6 +25,10 @@ const reasonOf: Partial<Record<RejectionCode, string>> = {
   storage_too_small: 'they need more free disk',
   task_type_not_offered: 'its agent does not run that type of task, or your limits forbid it',
   model_not_available: 'it cannot run the model that they need',
+  sharing_not_allowed: 'they want a share of a GPU, and yours is offered only as a whole',
+  share_not_possible: 'they want a share of a GPU, and its agent cannot run that type of task on one',
+  several_not_possible: 'they want several GPUs, and its agent cannot run that type of task on several',
+  gpus_too_few: 'they want more GPUs of one machine than its machine has',
   price_above_maximum: 'they pay less than it costs',
   below_owners_minimum_price: 'its price is below the minimum that its agent was given',
 }
@@ -41,11 +45,13 @@ export function explainGpu(gpu: MarketGpu, { all, demands, nowMs }: Surroundings
     if (known) known.tasks++
     else lost.set(code, { code, message, tasks: 1 })
   }
+  const alike = all.filter((other) => isBeside(gpu, other)).length
   const wonByOthers: Demand[] = []
   let won = 0
   for (const demand of demands) {
     const codes = rejectionsOf(demand.wanted, gpu, nowMs).flatMap(({ code }) => (code in reasonOf ? [code] : []))
-    if (demand.gpuId === gpu.id) won++
+    if (demand.wanted.gpus > alike) codes.push('gpus_too_few')
+    if (demand.gpuIds.includes(gpu.id)) won++
     else if (codes.length > 0) for (const code of codes) lose(code, reasonOf[code]!)
     else {
       wonByOthers.push(demand)
@@ -68,6 +74,11 @@ export function explainGpu(gpu: MarketGpu, { all, demands, nowMs }: Surroundings
     others_price_per_hour: taken.length === 0 ? null : micros(median(taken)),
     price,
   }
+}
+
+/** A task that wants several GPUs could have both, or it is the same. */
+function isBeside(gpu: MarketGpu, other: MarketGpu): boolean {
+  return other.id === gpu.id || (gpu.agentId !== null && other.agentId === gpu.agentId && other.model === gpu.model)
 }
 
 type Found = { nowMs: number; seen: number; won: number; fitted: number; reasons: readonly Lost[] }

@@ -1,10 +1,10 @@
+import { wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { Lanes, stepOf } from './gpu-lane.ts'
 import { createProfiles, hasFields, type Profile, profileFieldsOf } from './gpu-profile.ts'
 import { Machine, Slot, type WarmLanes } from './gpu-slot.ts'
 import { hourCost } from './expected-cost.ts'
 import { isBelowOwnMinimum } from './rankers.ts'
-import { wholeMilli } from './packing.ts'
 
 /** What can be had of a GPU now. */
 export type Availability = {

@@ -13,12 +13,22 @@ export type Profile = {
 /** What the ranker chain (rankers.ts) reads of a GPU that is not its price, its record, its machine or what it does now. */
 export type ProfileFields = Pick<
   MarketGpu,
-  'kind' | 'model' | 'vramGb' | 'region' | 'taskTypes' | 'modelFormats' | 'ownModels' | 'limits'
+  | 'kind'
+  | 'model'
+  | 'vramGb'
+  | 'region'
+  | 'sharing'
+  | 'taskTypes'
+  | 'modelFormats'
+  | 'several'
+  | 'shares'
+  | 'ownModels'
+  | 'limits'
 >
 
 export function profileFieldsOf(gpu: MarketGpu): ProfileFields {
-  const { kind, model, vramGb, region, taskTypes, modelFormats, ownModels, limits } = gpu
-  return { kind, model, vramGb, region, taskTypes, modelFormats, ownModels, limits }
+  const { kind, model, vramGb, region, sharing, taskTypes, modelFormats, several, shares, ownModels, limits } = gpu
+  return { kind, model, vramGb, region, sharing, taskTypes, modelFormats, several, shares, ownModels, limits }
 }
 
 /** Lists are the same objects until they are reported anew, so this is quick. */
@@ -27,8 +37,11 @@ export function hasFields(gpu: MarketGpu, fields: ProfileFields): boolean {
     gpu.limits === fields.limits &&
     gpu.taskTypes === fields.taskTypes &&
     gpu.modelFormats === fields.modelFormats &&
+    gpu.several === fields.several &&
+    gpu.shares === fields.shares &&
     gpu.ownModels === fields.ownModels &&
     gpu.region === fields.region &&
+    gpu.sharing === fields.sharing &&
     gpu.vramGb === fields.vramGb &&
     gpu.model === fields.model &&
     gpu.kind === fields.kind

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { micros } from '@orbyte/protocol'
+import { micros, type Model, wholeMilli } from '@orbyte/protocol'
 import { agentId, gpuId, marketGpu, orb, reportedDevice } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { wanted } from './fixture-wanted.ts'
@@ -8,7 +8,6 @@ import { GpuIndex } from './gpu-index.ts'
 import { type Choice, GpuSearch } from './gpu-search.ts'
 import { milliOn, priceOn } from './expected-cost.ts'
 import { judgeNow, nearEqualShare, type Wanted } from './matching.ts'
-import { wholeMilli } from './packing.ts'
 
 const nowMs = 1_800_000_000_000
 
@@ -22,6 +21,7 @@ const anyGpu = fc.record({
   failed: fc.nat(5),
   models: fc.constantFrom<'none' | 'cached' | 'loaded'>('none', 'cached', 'loaded'),
   isShared: fc.boolean(),
+  canDoAll: fc.constantFrom(true, true, false),
   freeMilli: fc.constantFrom(0, 100, 300, 650, 1_000, 1_000, 1_000),
   minPrice: fc.constantFrom(null, null, null, 120_000),
   ramGb: fc.constantFrom(16, 64),
@@ -32,6 +32,8 @@ type Placed = { readonly gpu: MarketGpu; readonly freeMilli: number; readonly is
 function placed(any: Any, number: number): Placed {
   const gpu = marketGpu({
     id: gpuId(number),
+    sharing: any.isShared,
+    ...(!any.canDoAll && { several: unable, shares: unable }),
     agentId: agentId(any.agent),
     model: any.model,
     vramGb: any.vramGb,
@@ -56,13 +58,17 @@ function specsWith(ramGb: number) {
   return specs
 }
 
+const unable = { task_types: [], model_formats: [] }
+/** One that an executor loads. */
+const model = { name: 'm', format: 'gguf', vram_gb: 0.01, task_types: ['text_generation'] } as unknown as Model
+
 const anyWanted = fc
   .record({
     minVram: fc.constantFrom(undefined, 10, 24),
     region: fc.constantFrom(undefined, undefined, 'EU'),
     minRam: fc.constantFrom(undefined, undefined, undefined, 32),
     max: fc.constantFrom(null, null, 60_000, 101_000, 250_000),
-    model: fc.constantFrom(null, null, 'm'),
+    isModelNeeded: fc.constantFrom(false, false, true),
     failed: fc.array(fc.integer({ min: 1, max: 30 }), { maxLength: 8 }),
     size: fc.constantFrom<{ gpus: number; part: Wanted['part'] }>(
       { gpus: 1, part: null },
@@ -73,17 +79,17 @@ const anyWanted = fc
       { gpus: 1, part: { milli: 300, vramGb: 8 } },
     ),
   })
-  .map(({ minVram, region, minRam, max, model, failed, size }): Wanted => {
+  .map(({ minVram, region, minRam, max, isModelNeeded, failed, size }): Wanted => {
     const requirements = {
       ...(minVram && { min_vram_gb: minVram }),
       ...(region && { region }),
       ...(minRam && { min_ram_gb: minRam }),
     }
     return wanted({
-      key: JSON.stringify([requirements, model, size]),
+      key: JSON.stringify([requirements, isModelNeeded, size]),
       requirements,
       ...size,
-      modelName: model,
+      ...(isModelNeeded && { model, modelName: 'm' }),
       maxPriceMicrosPerHour: max === null ? null : micros(max),
       failedGpus: new Map(failed.map((number) => [gpuId(number), nowMs + 1])),
     })
@@ -101,12 +107,13 @@ function allChoices(gpus: readonly Placed[], asked: Wanted) {
     asked.gpus,
   )
   return sets.filter((set) => {
-    const of = ({ agentId, model, vramGb, region, limits }: MarketGpu) => [
+    const of = ({ agentId, model: hardware, vramGb, region, sharing, several }: MarketGpu) => [
       agentId,
-      model,
+      hardware,
       vramGb,
       region,
-      limits.models,
+      sharing,
+      several,
     ]
     const isOneMachine = new Set(set.map((gpu) => JSON.stringify(of(gpu)))).size === 1
     return isOneMachine && (max === null || set.reduce((sum, gpu) => sum + priceOn(asked, gpu), 0) <= max)

@@ -1,13 +1,13 @@
+import { priceOfShare, wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { type Fitting, Fittings } from './fitting.ts'
 import type { GpuIndex } from './gpu-index.ts'
 import { type Machine, Slot } from './gpu-slot.ts'
 import { costFrom } from './gpu-lane.ts'
 import { type AnyPool, type Drawn, LaneSearch } from './lane-search.ts'
-import { milliOn, warmthOn } from './expected-cost.ts'
+import { milliOn, priceOn, warmthOn } from './expected-cost.ts'
 import { judgeFit, type Wanted } from './matching.ts'
 import { isLargeEnough, isPassedOver } from './rankers.ts'
-import { wholeMilli } from './packing.ts'
 
 /** What a task gets: one GPU or part of it, or several GPUs of one machine. */
 export type Choice = { readonly gpus: readonly MarketGpu[]; readonly milliEach: number }
@@ -136,21 +136,26 @@ export class GpuSearch {
     return best?.choice ?? null
   }
 
-  /** The highest price of a GPU that fits, free or busy. Null: none fits. Of one GPU at a time. */
+  /** The highest price of what fits, free or busy: of a GPU, of a share, of several of a machine. Null: nothing fits. */
   dearestFitting(wanted: Wanted, nowMs: number): number | null {
     const { gpu_id } = wanted.requirements
     if (gpu_id !== undefined) {
       const gpu = this.#index.slotOf(gpu_id)?.gpu
-      return gpu && judgeFit(wanted, gpu, nowMs).rejection === null ? gpu.priceMicrosPerHour : null
+      return gpu && judgeFit(wanted, gpu, nowMs).rejection === null ? priceOn(wanted, gpu) : null
     }
     const { numbers, milliEach, machineSize } = this.#fittings.of(wanted, nowMs)
     const most = (wanted.maxPriceMicrosPerHour ?? Infinity) * wholeMilli
     let dearest: number | null = null
     for (const [entry, number] of numbers.entries()) {
-      const found = machineSize
-        ? this.#dearestOnMachine(number, wanted, nowMs)
-        : this.#index.dearestUpTo(most / milliEach[entry]!, number)
-      if (found !== null && (dearest === null || found > dearest)) dearest = found
+      const found =
+        wanted.gpus > 1
+          ? this.#dearestTogether(number, wanted)
+          : machineSize
+            ? this.#dearestOnMachine(number, wanted, nowMs)
+            : this.#index.dearestUpTo(most / milliEach[entry]!, number)
+      if (found === null) continue
+      const price = wanted.gpus > 1 ? found : priceOfShare(found, milliEach[entry]!)
+      if (dearest === null || price > dearest) dearest = price
     }
     return dearest
   }
@@ -163,22 +168,61 @@ export class GpuSearch {
     return dearest
   }
 
-  /** Whether a GPU fits, free or busy, that has not failed the task. */
+  /** Of so many neighbours in price, on any machine, that are not too dear together. */
+  #dearestTogether(number: number, wanted: Wanted): number | null {
+    const most = wanted.maxPriceMicrosPerHour ?? Infinity
+    let dearest: number | null = null
+    for (const machine of this.#machinesOf(number)) {
+      const prices = slotsThatFit(machine, wanted)
+        .map(({ price }) => price)
+        .sort((a, b) => a - b)
+      for (let first = 0; first + wanted.gpus <= prices.length; first++) {
+        const price = prices.slice(first, first + wanted.gpus).reduce((sum, each) => sum + each, 0)
+        if (price <= most && (dearest === null || price > dearest)) dearest = price
+      }
+    }
+    return dearest
+  }
+
+  #machinesOf(number: number): Set<Machine> {
+    const machines = new Set<Machine>()
+    for (const { machine } of this.#index.slotsOf(number)) machines.add(machine)
+    return machines
+  }
+
+  /** Whether the task fits elsewhere, on what is free or busy, than where it has failed. */
   fitsAnother(wanted: Wanted, nowMs: number): boolean {
-    for (const number of this.#fittings.of(wanted, nowMs).numbers)
-      for (const { gpu } of this.#index.slotsOf(number))
-        if (!wanted.failedGpus.has(gpu.id) && judgeFit(wanted, gpu, nowMs).rejection === null) return true
+    const hasNotFailed = ({ gpu }: Slot) => !wanted.failedGpus.has(gpu.id)
+    for (const number of this.#fittings.of(wanted, nowMs).numbers) {
+      if (wanted.gpus > 1) {
+        for (const machine of this.#machinesOf(number)) {
+          const slots = slotsThatFit(machine, wanted).filter(hasNotFailed)
+          const prices = slots.map(({ price }) => price).sort((a, b) => a - b)
+          if (isAffordable(prices.slice(0, wanted.gpus), wanted)) return true
+        }
+        continue
+      }
+      for (const slot of this.#index.slotsOf(number))
+        if (hasNotFailed(slot) && judgeFit(wanted, slot.gpu, nowMs).rejection === null) return true
+    }
     return false
   }
 
   #chooseNamed(wanted: Wanted, at: At): Choice | null {
     const slot = this.#index.slotOf(wanted.requirements.gpu_id!)
     if (!slot || !this.#fittings.of(wanted, at.nowMs).numbers.includes(slot.profile.number)) return null
-    if (wanted.gpus > 1) return cheapestOf(slot.machine, wanted, at)?.choice ?? null
     return isFree(slot, wanted) && isTakable(slot, milliOn(wanted, slot.gpu), { wanted, at })
       ? choiceOf([slot], wanted)
       : null
   }
+}
+
+/** Free or busy. */
+const slotsThatFit = (machine: Machine, wanted: Wanted) =>
+  machine.slots.filter((slot) => slot.isThere && isLargeEnough(wanted, slot.gpu))
+
+function isAffordable(prices: readonly number[], { gpus, maxPriceMicrosPerHour: max }: Wanted): boolean {
+  return prices.length === gpus && (max === null || prices.reduce((sum, price) => sum + price, 0) <= max)
 }
 
 function isFree(slot: Slot, wanted: Wanted): boolean {

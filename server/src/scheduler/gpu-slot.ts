@@ -1,7 +1,7 @@
+import { wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { Lanes, Seat } from './gpu-lane.ts'
 import type { Profile, ProfileFields } from './gpu-profile.ts'
-import { wholeMilli } from './packing.ts'
 
 /** Of those that have a certain model at hand. `holders`: how many GPUs that are, free or busy. */
 export type WarmLanes = { readonly loaded: Lanes<Slot>; readonly cached: Lanes<Slot>; holders: number }

@@ -1,9 +1,9 @@
+import { wholeMilli } from '@orbyte/protocol'
 import type { Fitting, Place } from './fitting.ts'
 import type { GpuIndex } from './gpu-index.ts'
 import type { Machine, Slot } from './gpu-slot.ts'
 import { costFrom, type Pool, stepShare } from './gpu-lane.ts'
 import { nearEqualShare } from './matching.ts'
-import { wholeMilli } from './packing.ts'
 
 export type AnyPool = Pool<Slot> | Pool<Machine>
 /** A member of a pool that may be chosen from. */

@@ -44,6 +44,8 @@ function queueOf(tasks: readonly QueuedTask[]) {
   return queue
 }
 
+const whole = (gpu: MarketGpu) => ({ gpus: [gpu], milliEach: 1_000 })
+
 /** The first GPU that could take it, of those that are free; `looks` counts how often one was looked for. */
 function freeGpus(gpus: readonly MarketGpu[]) {
   const free = new Set(gpus)
@@ -51,7 +53,7 @@ function freeGpus(gpus: readonly MarketGpu[]) {
   function find(wanted: Wanted): Found | null {
     counts.looks++
     const gpu = [...free].find((each) => judgeNow(wanted, each, nowMs).rejection === null)
-    return gpu ? { gpu, isWarm: warmthOn(wanted, gpu) === 'loaded' } : null
+    return gpu ? { choice: whole(gpu), isWarm: warmthOn(wanted, gpu) === 'loaded' } : null
   }
   return { free, find, counts }
 }
@@ -70,10 +72,10 @@ function matchOneByOne(tasks: readonly QueuedTask[], gpus: readonly MarketGpu[])
       hopeless.add(task.id)
       continue
     }
-    free.delete(match.gpu)
+    free.delete(match.choice.gpus[0]!)
     queue.remove(task.id)
-    turns.taken()
-    found.push([task.id, match.gpu.id])
+    turns.taken(1)
+    found.push([task.id, match.choice.gpus[0]!.id])
   }
   return found
 }
@@ -93,7 +95,7 @@ function matchAll(
   for (const found of matchInTurns({ turns, find, patience, nowMs: () => nowMs })) {
     if (found) {
       queue.remove(found.queued.task.id)
-      free.delete(found.gpu)
+      free.delete(found.choice.gpus[0]!)
     }
     onFound(found, { queue, looks: counts.looks })
     all.push(found)
@@ -124,7 +126,7 @@ test('looking once for a group finds the same GPUs for the same tasks as looking
         return marketGpu({ id: gpuId(index + 1), priceMicrosPerHour: micros(price), vramGb, coolDownUntilMs })
       })
       const tasks = given.map(queuedOf)
-      const found = matchAll(tasks, gpus).all.map((match) => match && [match.queued.task.id, match.gpu.id])
+      const found = matchAll(tasks, gpus).all.map((match) => match && [match.queued.task.id, match.choice.gpus[0]!.id])
       expect(found).toEqual(matchOneByOne(tasks, gpus))
     }),
     { numRuns: 300 },
@@ -172,7 +174,7 @@ function modelMarket({ patienceMs, models }: { patienceMs: number; models: reado
   function find(wanted: Wanted): Found | null {
     const fitting = [...free].filter((gpu) => judgeNow(wanted, gpu, atMs).rejection === null)
     const gpu = fitting.find((each) => warmthOn(wanted, each) === 'loaded') ?? fitting[0]
-    return gpu ? { gpu, isWarm: warmthOn(wanted, gpu) === 'loaded' } : null
+    return gpu ? { choice: whole(gpu), isWarm: warmthOn(wanted, gpu) === 'loaded' } : null
   }
   return {
     gpus,
@@ -191,7 +193,8 @@ function modelMarket({ patienceMs, models }: { patienceMs: number; models: reado
       const look = { turns: () => queue.turns(equals), find, patience, nowMs: () => atMs }
       for (const match of matchInTurns(look)) {
         if (!match) continue
-        const { queued, gpu } = match
+        const { queued, choice } = match
+        const gpu = choice.gpus[0]!
         queue.remove(queued.task.id)
         free.delete(gpu)
         Object.assign(gpu, { loadedModels: [queued.task.model] })

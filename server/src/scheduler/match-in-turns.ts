@@ -1,10 +1,11 @@
-import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { wholeMilli } from '@orbyte/protocol'
+import type { Choice } from './gpu-search.ts'
 import type { Wanted } from './matching.ts'
 import type { QueuedTask, Turns } from './task-queue.ts'
 
-export type Match = { readonly queued: QueuedTask; readonly gpu: MarketGpu }
+export type Match = { readonly queued: QueuedTask; readonly choice: Choice }
 /** `isWarm`: it has what the task needs in memory. */
-export type Found = { readonly gpu: MarketGpu; readonly isWarm: boolean }
+export type Found = { readonly choice: Choice; readonly isWarm: boolean }
 
 export type Look = {
   /** The tasks that wait, in turn, from the first one on. */
@@ -24,7 +25,7 @@ const tasksAtOnceMax = 500
  * Nobody is passed over for that for longer than `patience` allows.
  *
  * `null` is a pause: whoever runs this lets others go first for a moment, so that a long queue does not keep the market from
- * answering. Whoever is told of a match takes its task out of the queue, and its GPU from those that are free, before going on.
+ * answering. Whoever is told of a match takes its task out of the queue, and its GPUs from those that are free, before going on.
  */
 export function* matchInTurns(look: Look): Generator<Match | null, void, void> {
   // Of tasks that want the same, once one finds nothing, none does: what is free only gets less.
@@ -56,8 +57,8 @@ function* matchPass(look: Look, hopeless: Set<string>, mayPassOver: (group: stri
     else if (!found.isWarm && mayPassOver(group)) aside.add(group)
     else {
       look.patience.end(group)
-      yield { queued, gpu: found.gpu }
-      turns.taken()
+      yield { queued, choice: found.choice }
+      turns.taken((found.choice.gpus.length * found.choice.milliEach) / wholeMilli)
     }
   }
 }

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
-import { gpuId, marketGpu, orb } from '../gpus/fixture-gpus.ts'
+import { gpuId, heldBy, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { wanted } from './fixture-wanted.ts'
 import { milliOn } from './expected-cost.ts'
@@ -34,7 +34,7 @@ const anyGpu = fc
       region: f.region,
       connected: f.connected,
       maintenance: f.maintenance,
-      attemptId: f.busy ? 'att_1' : null,
+      ...(f.busy && heldBy('att_1')),
       coolDownUntilMs: f.cooling ? nowMs + 1 : nowMs,
       tasksCompleted: f.completed,
       tasksFailed: f.failed,
@@ -68,7 +68,7 @@ test('what could take the task now is there, is free, and is what was asked for'
   fc.assert(
     fc.property(anyGpu, anyWanted, (gpu, asked) => {
       if (judgeNow(toWanted(asked), gpu, nowMs).rejection !== null) return
-      expect([gpu.connected, gpu.maintenance, gpu.attemptId]).toEqual([true, false, null])
+      expect([gpu.connected, gpu.maintenance, gpu.takenMilli]).toEqual([true, false, 0])
       expect(gpu.coolDownUntilMs).toBeLessThanOrEqual(nowMs)
       expect(gpu.vramGb).toBeGreaterThanOrEqual(asked.minVram ?? 0)
       expect(gpu.priceMicrosPerHour).toBeLessThanOrEqual(asked.max ?? Infinity)
@@ -138,10 +138,11 @@ test('one on trial comes after any other, even where it is free of charge and ha
 })
 
 test('part of a GPU is the larger of its share of time and of VRAM, and costs that share', () => {
-  const gpu = offer(1, { vramGb: 24 })
+  const gpu = offer(1, { vramGb: 24, sharing: true, ownModels: [], modelFormats: ['gguf'] })
   const of = (milli: number, vramGb: number) => milliOn(wanted({ part: { milli, vramGb } }), gpu)
   expect([of(500, 6), of(100, 6), of(100, 24)]).toEqual([500, 250, 1_000])
-  expect(costOn(gpu, { part: { milli: 250, vramGb: 0 } })).toBeCloseTo(costOn(gpu) / 4)
+  const plain = { model: null, modelName: null }
+  expect(costOn(gpu, { ...plain, part: { milli: 250, vramGb: 0 } })).toBeCloseTo(costOn(gpu, plain) / 4)
   expect(judgeNow(wanted({ part: { milli: 100, vramGb: 25 } }), gpu, nowMs).rejection?.code).toBe('vram_too_small')
 })
 

@@ -1,4 +1,4 @@
-import { type Micros, type Model, type Requirements, type TaskType } from '@orbyte/protocol'
+import { type Micros, type Model, type Requirements, type TaskType, wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { costFactor, hourCost, type Timings, warmthOn } from './expected-cost.ts'
 import { fitRankers, freeRankers, type Ranker, type RejectionCode } from './rankers.ts'
@@ -49,11 +49,11 @@ export function wantedOf(
 ): Wanted {
   const { gpu_id: _any, ...requirements } = asking.requirements
   return {
-    key: JSON.stringify([asking.task_type, requirements, asking.model, model?.vram_gb, model?.format, 1, null]),
+    key: JSON.stringify([asking.task_type, requirements, asking.model, model?.vram_gb, model?.format]),
     taskType: asking.task_type,
     requirements: asking.requirements,
-    gpus: 1,
-    part: null,
+    gpus: asking.requirements.gpu_count ?? 1,
+    part: partOf(asking.requirements),
     model,
     modelName: asking.model,
     maxPriceMicrosPerHour: asking.max_price_per_hour,
@@ -61,6 +61,11 @@ export function wantedOf(
     failedGpus: known.failedGpus ?? new Map(),
     retryFailed: false,
   }
+}
+
+/** Null: nothing less than a whole GPU was asked for. */
+function partOf({ gpu_milli: milli = wholeMilli, min_vram_gb: vramGb = 0 }: Requirements): Part | null {
+  return milli === wholeMilli ? null : { milli, vramGb }
 }
 
 /** The same for tasks that ask for the same. */

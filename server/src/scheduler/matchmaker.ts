@@ -1,5 +1,4 @@
 import type { Context } from '../context.ts'
-import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { ModelService } from '../models/model-service.ts'
 import type { TaskHistory } from '../tasks/attempt-store.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
@@ -8,6 +7,7 @@ import type { FreeGpus } from './free-gpus.ts'
 import type { MarketPause } from './market-store.ts'
 import { createPatience, matchInTurns } from './match-in-turns.ts'
 import type { Timings } from './expected-cost.ts'
+import type { Choice } from './gpu-search.ts'
 import { keyOf, wantedOf } from './matching.ts'
 import type { RecentDemand } from './recent-demand.ts'
 import type { RenterShares } from './renter-shares.ts'
@@ -20,12 +20,12 @@ type Parts = {
   pause: MarketPause
   demand: RecentDemand
   timings: Timings
-  offer: (queued: QueuedTask, gpu: MarketGpu) => void
+  offer: (queued: QueuedTask, choice: Choice) => void
 }
 /** How long until a task whose offer could not be written (a full disk) is offered again. */
 const unwrittenMs = 1_000
 
-/** `failedAt`: when its GPU has failed or refused it; null: it has not. */
+/** `failedAt`: when its GPUs have failed or refused it; null: they have not. */
 type Requeued = { failedAt: string | null; hadBegun: boolean }
 export type Matchmaker = ReturnType<typeof createMatchmaker>
 
@@ -74,14 +74,20 @@ export function createMatchmaker(context: Context, { models, free, shares, pause
   }
 
   /** Back into the queue after an attempt. One on trial was none of the renter's tries, so the task waits on as it did. */
-  function requeue({ queued, attempt }: ActiveAttempt, { failedAt, hadBegun }: Requeued) {
-    const { gpu_id: gpuId, number: offers } = attempt
-    const others = queued.failures.filter((failure) => failure.gpuId !== gpuId)
-    const times = (queued.failures.find((failure) => failure.gpuId === gpuId)?.times ?? 0) + 1
-    const failures = failedAt === null ? queued.failures : [...others, { gpuId, times, lastAt: failedAt }]
+  function requeue({ queued, attempt, taken }: ActiveAttempt, { failedAt, hadBegun }: Requeued) {
+    const { number: offers } = attempt
+    const failures = failedAt === null ? queued.failures : withFailures(queued, taken, failedAt)
     const triedUntil = hadBegun && !attempt.trial ? failedAt : queued.triedUntil
     queue.add(waiting(queued.task, { offers, failures, triedUntil }))
     wake()
+  }
+
+  /** Which of its GPUs was at fault is not known: all of them are passed over. */
+  function withFailures({ failures }: QueuedTask, taken: ActiveAttempt['taken'], lastAt: string) {
+    const again = taken.map(({ gpuId }) => {
+      return { gpuId, times: (failures.find((failure) => failure.gpuId === gpuId)?.times ?? 0) + 1, lastAt }
+    })
+    return [...failures.filter((failure) => !again.some(({ gpuId }) => gpuId === failure.gpuId)), ...again]
   }
 
   /** Back into the queue where an offer could not be written: in a moment, because the next one cannot be either. */
@@ -121,13 +127,14 @@ export function createMatchmaker(context: Context, { models, free, shares, pause
         look!.cancel = clock.after(0, goOn)
         return
       }
-      const { queued, gpu } = next.value
+      const { queued, choice } = next.value
       queue.remove(queued.task.id)
-      const { id: gpuId, priceMicrosPerHour } = gpu
+      const gpuIds = choice.gpus.map(({ id }) => id)
+      const { priceMicrosPerHour } = choice.gpus[0]!
       // What the market asks for itself says nothing of what renters want.
       if (queued.task.priority >= 0)
-        demand.matched({ wanted: queued.wanted, gpuId, priceMicrosPerHour, atMs: clock.now() })
-      offer(queued, gpu)
+        demand.matched({ wanted: queued.wanted, gpuIds, priceMicrosPerHour, atMs: clock.now() })
+      offer(queued, choice)
     }
     look = null
     if (isNews) wake()

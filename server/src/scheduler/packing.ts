@@ -1,3 +1,5 @@
+import { wholeMilli } from '@orbyte/protocol'
+
 /**
  * Which of the machines that could take a task should: the one whose free room is worth least without it. What room is
  * worth follows from what is asked for (the mix) and from how much is left for whom (the supply):
@@ -37,8 +39,6 @@ export type MixShape = {
   /** The kinds of machine that can run it; null: all. */
   readonly runsOn: ReadonlySet<string> | null
 }
-
-export const wholeMilli = 1_000
 
 export const milliOf = ({ gpus, milliEach }: Shape): number => gpus * milliEach
 

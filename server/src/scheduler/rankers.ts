@@ -1,8 +1,8 @@
-import { formatOrb } from '@orbyte/protocol'
-import { gpuStatus } from '../gpus/gpu-status.ts'
+import { formatOrb, type ReportedDevice, wholeMilli } from '@orbyte/protocol'
+import { gpuStatus, takesTasks } from '../gpus/gpu-status.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { gpuCanRunModel } from '../models/model-fit.ts'
-import { priceOn } from './expected-cost.ts'
+import { milliOn, priceOn } from './expected-cost.ts'
 import type { Wanted } from './matching.ts'
 
 export type RejectionCode =
@@ -10,6 +10,10 @@ export type RejectionCode =
   | 'kind_not_wanted'
   | 'task_type_not_offered'
   | 'model_not_available'
+  | 'sharing_not_allowed'
+  | 'share_not_possible'
+  | 'several_not_possible'
+  | 'gpus_too_few'
   | 'vram_too_small'
   | 'gpu_model_differs'
   | 'region_differs'
@@ -133,6 +137,35 @@ export const fitRankers: readonly Ranker[] = [
     says: ({ modelName }) => `it cannot run the model ${modelName}`,
   },
   {
+    code: 'sharing_not_allowed',
+    ...ofProfile,
+    concerns: ({ part }) => part !== null,
+    rejects: (_wanted, { sharing }) => !sharing,
+    says: () => 'its owner offers it only as a whole',
+  },
+  {
+    code: 'share_not_possible',
+    ...ofProfile,
+    concerns: ({ part }) => part !== null,
+    rejects: (wanted, { shares }) => !canDo(wanted, shares),
+    says: ({ taskType }) => `its agent cannot run ${taskType} on a share of a GPU`,
+  },
+  {
+    code: 'several_not_possible',
+    ...ofProfile,
+    concerns: ({ gpus }) => gpus > 1,
+    rejects: (wanted, { several }) => !canDo(wanted, several),
+    says: ({ taskType }) => `its agent cannot run ${taskType} on several GPUs`,
+  },
+  {
+    // Which GPUs there are beside it is seen by whoever looks at all of them (survey.ts).
+    code: 'gpus_too_few',
+    ...ofMachine,
+    concerns: ({ gpus }) => gpus > 1,
+    rejects: () => false,
+    says: ({ gpus }) => `its machine has fewer than ${gpus} GPUs like it that would do`,
+  },
+  {
     code: 'price_above_maximum',
     ...ofMachine,
     concerns: ({ maxPriceMicrosPerHour }) => maxPriceMicrosPerHour !== null,
@@ -152,8 +185,14 @@ export const freeRankers: readonly Ranker[] = [
   {
     code: 'gpu_in_use',
     ...ofMoment,
-    rejects: (_wanted, { attemptId }) => attemptId !== null,
-    says: () => 'it is running another task',
+    rejects: (wanted, gpu) => gpu.takenMilli + milliOn(wanted, gpu) > wholeMilli,
+    says: ({ part }) => (part === null ? 'it is running another task' : 'other tasks have too much of it'),
+  },
+  {
+    code: 'gpu_in_maintenance',
+    ...ofMoment,
+    rejects: (_wanted, gpu) => !takesTasks(gpu),
+    says: () => 'its owner takes no new tasks now',
   },
   {
     code: 'cooling_down',
@@ -188,6 +227,12 @@ export function isLargeEnough(wanted: Wanted, gpu: MarketGpu): boolean {
 const machineRankers = fitRankers.filter(({ code }) =>
   ['cpu_cores_too_few', 'ram_too_small', 'storage_too_small'].includes(code),
 )
+
+/** With a model of the catalogue: those of an owner's own server run as that server does. */
+function canDo({ taskType, model, modelName }: Wanted, can: ReportedDevice['several']): boolean {
+  if (!can.task_types.includes(taskType)) return false
+  return model === null ? modelName === null : can.model_formats.includes(model.format)
+}
 
 function vramGbFor({ requirements, model, part }: Wanted): number {
   return Math.max(requirements.min_vram_gb ?? 0, model?.vram_gb ?? 0, part?.vramGb ?? 0)

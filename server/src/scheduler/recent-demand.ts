@@ -4,7 +4,8 @@ import type { Wanted } from './matching.ts'
 /** A task that got a GPU: what it wanted, who got it, and for how much. */
 export type Demand = {
   readonly wanted: Wanted
-  readonly gpuId: string
+  readonly gpuIds: readonly string[]
+  /** Of an hour of one of them, as a whole. */
   readonly priceMicrosPerHour: number
   readonly atMs: number
 }

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros, type Model } from '@orbyte/protocol'
-import { gpuId, marketGpu, orb } from '../gpus/fixture-gpus.ts'
+import { gpuId, heldBy, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { groupsOf } from './fixture-listed.ts'
 import { wanted } from './fixture-wanted.ts'
@@ -52,7 +52,7 @@ const anyMarket = fc.tuple(anyWanted, anyGpus).map(([{ price, gpu_id, ...require
       ...fields,
       id: gpuId(index + 1),
       priceMicrosPerHour: micros(gpuPrice * 100_000),
-      attemptId: busy ? 'att_1' : null,
+      ...(busy && heldBy('att_1')),
     }),
   ),
 }))

@@ -1,7 +1,7 @@
 import { type Context, isoFromMs } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
-import type { ActiveAttempt } from './attempt-book.ts'
+import { type ActiveAttempt, gpusOf } from './attempt-book.ts'
 import { createFairShare } from './fair-share.ts'
 import { readWeights, writeWeight } from './market-store.ts'
 import type { Standings, TaskQueue } from './task-queue.ts'
@@ -20,8 +20,8 @@ export async function createRenterShares(context: Context, attempts: AttemptServ
   const since = isoFromMs(clock.now() - rememberedHalfLives * halfLifeMs)
   await database.read(async (reader) => {
     for (const { renterId, weight } of await readWeights(reader)) share.setWeight(renterId, weight)
-    for (const { renterId, runMs, endedAt } of await attempts.usesSince(reader, since))
-      share.remember(renterId, runMs, Date.parse(endedAt))
+    for (const { renterId, gpuMs, endedAt } of await attempts.usesSince(reader, since))
+      share.remember(renterId, gpuMs, Date.parse(endedAt))
   })
 
   function viewOf(renterId: string, waiting: Waiting) {
@@ -32,10 +32,14 @@ export async function createRenterShares(context: Context, attempts: AttemptServ
 
   return {
     /** For the attempt book: from when its GPU is asked until the GPU is free. */
-    hold: ({ task, askedAtMs }: ActiveAttempt) => share.hold(task.renter_id, askedAtMs),
+    hold: (active: ActiveAttempt) =>
+      share.hold(active.task.renter_id, { gpus: gpusOf(active), sinceMs: active.askedAtMs }),
     /** What was never taken up has used nothing. */
-    free: ({ task, askedAtMs, status }: ActiveAttempt) =>
-      share.free(task.renter_id, askedAtMs, status === 'offered' ? askedAtMs : clock.now()),
+    free(active: ActiveAttempt) {
+      const { task, askedAtMs: sinceMs, status } = active
+      const nowMs = status === 'offered' ? sinceMs : clock.now()
+      share.free(task.renter_id, { gpus: gpusOf(active), sinceMs }, nowMs)
+    },
 
     standings(): Standings {
       const nowMs = clock.now()

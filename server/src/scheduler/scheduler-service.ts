@@ -50,11 +50,11 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const book = createAttemptBook({
     added(active) {
       shares.hold(active)
-      free.askedChanged(active.attempt.gpu_id)
+      for (const { gpuId } of active.taken) free.askedChanged(gpuId)
     },
     removed(active) {
       shares.free(active)
-      free.askedChanged(active.attempt.gpu_id)
+      for (const { gpuId } of active.taken) free.askedChanged(gpuId)
     },
   })
   const free = createFreeGpus(context, { registry, agents, book })
@@ -62,7 +62,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const demand = createRecentDemand()
   const { timings, loadTimes } = createMeasuredTimings({ clock, speeds, demand })
   const { send } = agents
-  const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
+  const offer: AttemptOffers['offer'] = (queued, choice) => offers.offer(queued, choice)
   const matchmaker = createMatchmaker(context, { models, free, shares, pause, demand, timings, offer })
   const { queue, wake, waiting, requeue, requeueLater, enqueue } = matchmaker
   const endings = createAttemptEndings(context, {
@@ -125,9 +125,9 @@ export async function createScheduler(context: Context, { gpus, models, payments
         queue.add(waiting(task, history))
         continue
       }
-      const { id, gpu_id, status } = known.attempt
-      if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)
-      limits.watch(offers.activate(waiting(task, history), known))
+      const active = offers.activate(waiting(task, history), known)
+      if (attemptHoldsGpu(active.status)) registry.reserve(active.attempt.id, active.taken)
+      limits.watch(active)
     }
     wake()
   }

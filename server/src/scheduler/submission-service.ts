@@ -62,7 +62,13 @@ export function createSubmissionService(context: Context, parts: Parts) {
     const { task_type, requirements, max_price_per_hour = null } = task
     const asking = { task_type, requirements, model: modelName, max_price_per_hour }
     const { timings } = scheduler
-    return { input, wanted: wantedOf(asking, model, { timings }) }
+    const wanted = wantedOf(asking, model, { timings })
+    if (model && wanted.part && wanted.part.vramGb < model.vram_gb)
+      throw problem(
+        'invalid_request',
+        `requirements.min_vram_gb: ${model.name} needs ${model.vram_gb} GiB of VRAM, and a share of a GPU has what is asked for. Ask for that or more.`,
+      )
+    return { input, wanted }
   }
 
   /**

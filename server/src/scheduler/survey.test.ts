@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
-import { gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
+import { gpuId, heldBy, marketGpu } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { groupsOf } from './fixture-listed.ts'
 import { wanted } from './fixture-wanted.ts'
@@ -25,7 +25,7 @@ const gpuOf = ({ price, busy, failed, models, offers, ...fields }: Any, index: n
     ...fields,
     id: gpuId(index + 1),
     priceMicrosPerHour: micros(price * 1_000),
-    attemptId: busy ? 'att_1' : null,
+    ...(busy && heldBy('att_1')),
     tasksFailed: failed,
     ownModels: ['m'],
     loadedModels: models,
@@ -67,7 +67,7 @@ test('a survey by profiles says of every GPU what the ranker chain says of it', 
           expect(rejectionsOf(asked, gpu, nowMs).map(({ code }) => code)).toEqual(codes)
       expect(rejectionCounts(survey)).toEqual(countRejections(verdicts.map(({ rejection }) => rejection)))
       const costs = bestOf(survey, 3).map(
-        (gpu) => survey.costs[survey.fitting.findIndex((listed) => listed.gpu === gpu)],
+        ({ gpu }) => survey.costs[survey.fitting.findIndex((listed) => listed.gpu === gpu)],
       )
       expect(costs).toEqual([...survey.costs].sort((a, b) => a - b).slice(0, 3))
     }),

@@ -1,3 +1,4 @@
+import { priceOfShare } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { costFactor, milliOn, warmthOn, warmths } from './expected-cost.ts'
 import type { Slot } from './gpu-slot.ts'
@@ -9,11 +10,10 @@ import {
   type RejectionCount,
   type Wanted,
 } from './matching.ts'
-import { wholeMilli } from './packing.ts'
 import { fitRankers, isPassedOver, type Ranker, type RejectionCode } from './rankers.ts'
 
 /** What the index knows of a GPU, close together in memory. */
-export type Listed = Pick<Slot, 'gpu' | 'price' | 'cost' | 'isThere' | 'freeMilli'>
+export type Listed = Pick<Slot, 'gpu' | 'price' | 'cost' | 'isThere' | 'freeMilli' | 'machine'>
 /** The GPUs of one profile (gpu-profile.ts). */
 export type ProfileGroup = { readonly sample: MarketGpu; readonly listed: Iterable<Listed> }
 
@@ -26,6 +26,8 @@ export type Survey = {
   readonly fitting: readonly Listed[]
   /** What the task is expected to cost on each of those that fit. */
   readonly costs: readonly number[]
+  /** What an hour of the task would cost there: of several GPUs, of the cheapest on its machine that it is one of. */
+  readonly prices: readonly number[]
   /** How many of them could take the task now. */
   readonly free: number
   /** The others: those that the same rankers reject together. */
@@ -38,7 +40,7 @@ export type RejectedGroup = {
   /** By profile. */
   readonly classes: readonly RejectedClass[]
 }
-/** Of one profile. `freePrices`: of those that could take the task now, if it fitted. */
+/** Of one profile. `prices`: what an hour of the task would cost there. `freePrices`: of those that could take the task now, if it fitted. */
 export type RejectedClass = {
   readonly vramGb: number
   readonly gpus: readonly MarketGpu[]
@@ -55,24 +57,22 @@ export function surveyGpus(wanted: Wanted, groups: Iterable<ProfileGroup>, nowMs
   const byBits = new Map<number, WritableClass[]>()
   const fitting: Listed[] = []
   const costs: number[] = []
-  const maxPrice = wanted.maxPriceMicrosPerHour ?? Infinity
+  const prices: number[] = []
   let [count, free] = [0, 0]
   for (const { sample, listed } of groups) {
     const profileBits = bitsOf(rankers.ofProfile, wanted, sample)
     const factors = profileBits === 0 ? factorsOf(wanted, sample) : null
-    const milli = milliOn(wanted, sample)
     const classes = new Map<number, WritableClass>()
-    for (const member of listed) {
+    for (const { member, bits, price, cost, isFree } of judgeGroup(
+      { sample, listed },
+      { wanted, nowMs, rankers, profileBits },
+    )) {
       count++
-      const { gpu, price } = member
-      let bits = profileBits
-      if (!member.isThere) bits |= bitsOf(rankers.ofMoment, wanted, gpu)
-      if ((price * milli) / wholeMilli > maxPrice) bits |= priceBit
-      if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, gpu)
-      const isFree = member.freeMilli > 0 && !isPassedOver(wanted, gpu.id, nowMs)
+      const { gpu } = member
       if (bits === 0) {
         fitting.push(member)
-        costs.push(member.cost * factors![warmthOn(wanted, gpu)])
+        costs.push(cost * factors![warmthOn(wanted, gpu)])
+        prices.push(price)
         if (isFree) free++
         continue
       }
@@ -85,14 +85,68 @@ export function surveyGpus(wanted: Wanted, groups: Iterable<ProfileGroup>, nowMs
     for (const [bits, alike] of classes) byBits.set(bits, [...(byBits.get(bits) ?? []), alike])
   }
   const rejected = [...byBits].map(([bits, classes]) => rejectedGroup(bits, classes, wanted))
-  return { wanted, nowMs, gpus: count, fitting, costs, free, rejected }
+  return { wanted, nowMs, gpus: count, fitting, costs, prices, free, rejected }
+}
+
+/** `cost`: of an hour, of all GPUs that it takes. */
+type JudgedMember = { member: Listed; bits: number; price: number; cost: number; isFree: boolean }
+type Judging = {
+  readonly wanted: Wanted
+  readonly nowMs: number
+  readonly rankers: ReturnType<typeof concernedRankers>
+  readonly profileBits: number
+}
+
+function* judgeGroup({ sample, listed }: ProfileGroup, judging: Judging): Generator<JudgedMember> {
+  const { wanted, nowMs, rankers, profileBits } = judging
+  const maxPrice = wanted.maxPriceMicrosPerHour ?? Infinity
+  const milli = milliOn(wanted, sample)
+  /** Those that would do, by machine: they are judged together. */
+  const machines = new Map<Listed['machine'], JudgedMember[]>()
+  for (const member of listed) {
+    const { gpu, cost } = member
+    const price = priceOfShare(member.price, milli)
+    let bits = profileBits
+    if (!member.isThere) bits |= bitsOf(rankers.ofMoment, wanted, gpu)
+    if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, gpu)
+    const isFree = member.freeMilli >= milli && !isPassedOver(wanted, gpu.id, nowMs)
+    const judged = { member, bits, price, cost, isFree }
+    if (wanted.gpus === 1 && price > maxPrice) judged.bits |= priceBit
+    if (wanted.gpus === 1 || bits !== 0) yield judged
+    else if (machines.has(member.machine)) machines.get(member.machine)!.push(judged)
+    else machines.set(member.machine, [judged])
+  }
+  for (const together of machines.values()) yield* judgeTogether(together, wanted.gpus, maxPrice)
+}
+
+/** Of one machine: each with the cheapest that the task could have beside it. */
+function* judgeTogether(judged: readonly JudgedMember[], gpus: number, maxPrice: number): Generator<JudgedMember> {
+  const cheapest = [...judged].sort((a, b) => a.price - b.price)
+  const free = cheapest.filter(({ isFree }) => isFree)
+  for (const one of judged) {
+    const all = together(one, cheapest, gpus)
+    const now = one.isFree ? together(one, free, gpus) : null
+    const bits = all === null ? tooFewBit : all.price > maxPrice ? priceBit : 0
+    yield { ...one, ...all, bits, isFree: now !== null && now.price <= maxPrice }
+  }
+}
+
+/** Null: there are too few. */
+function together(one: JudgedMember, cheapest: readonly JudgedMember[], gpus: number) {
+  if (cheapest.length < gpus) return null
+  const all = [one, ...cheapest.filter((other) => other !== one).slice(0, gpus - 1)]
+  return {
+    price: all.reduce((sum, { price }) => sum + price, 0),
+    cost: all.reduce((sum, { cost }) => sum + cost, 0),
+  }
 }
 
 type WritableClass = { vramGb: number; gpus: MarketGpu[]; prices: number[]; freePrices: number[] }
 type BitRanker = Ranker & { readonly bit: number }
 
 const bitRankers: readonly BitRanker[] = fitRankers.map((ranker, index) => ({ ...ranker, bit: 1 << index }))
-const priceBit = bitRankers.find(({ code }) => code === 'price_above_maximum')!.bit
+const bitOf = (code: RejectionCode) => bitRankers.find((ranker) => ranker.code === code)!.bit
+const [priceBit, tooFewBit] = [bitOf('price_above_maximum'), bitOf('gpus_too_few')]
 /** What keeps a GPU from being there. */
 const codesOfMoment: readonly RejectionCode[] = ['gpu_offline', 'gpu_in_maintenance', 'below_owners_minimum_price']
 
@@ -137,15 +191,33 @@ export function rejectionCounts({ rejected }: Pick<Survey, 'rejected'>): Rejecti
 export const whyNotNow = ({ wanted, fitting, nowMs }: Survey): (Rejection | null)[] =>
   fitting.map(({ gpu }) => judgeFree(wanted, gpu, nowMs))
 
-/** Those that fit, the best first. */
-export function bestOf({ fitting, costs }: Survey, count: number): MarketGpu[] {
+export type Best = { readonly gpu: MarketGpu; readonly price: number }
+
+/** Those that fit, the best first; where several are wanted, one of each machine. */
+export function bestOf(surveyed: Survey, count: number): Best[] {
+  const { wanted, fitting, prices } = surveyed
+  const best = wanted.gpus === 1 ? fitting.keys() : bestOfMachines(surveyed)
+  return placesOfBest(surveyed, best, count).map((index) => ({ gpu: fitting[index]!.gpu, price: prices[index]! }))
+}
+
+function bestOfMachines({ fitting, costs }: Survey): Iterable<number> {
+  const best = new Map<Listed['machine'], number>()
+  for (const [index, { machine }] of fitting.entries()) {
+    const known = best.get(machine)
+    if (known === undefined || costs[index]! < costs[known]!) best.set(machine, index)
+  }
+  return best.values()
+}
+
+function placesOfBest({ costs }: Survey, places: Iterable<number>, count: number): number[] {
   const best: number[] = []
-  for (const [index, cost] of costs.entries()) {
+  for (const index of places) {
+    const cost = costs[index]!
     if (best.length === count && cost >= costs[best.at(-1)!]!) continue
     let place = best.length
     while (place > 0 && costs[best[place - 1]!]! > cost) place--
     best.splice(place, 0, index)
     if (best.length > count) best.pop()
   }
-  return best.map((index) => fitting[index]!.gpu)
+  return best
 }

@@ -31,7 +31,7 @@ function serveAll(queue: TaskQueue, standings: Standings = equals, isPassedOver:
   const served = []
   for (let next = turns.next(isPassedOver); next; next = turns.next(isPassedOver)) {
     queue.remove(next.task.id)
-    turns.taken()
+    turns.taken(1)
     served.push(next.task)
   }
   return served
@@ -117,7 +117,7 @@ test('what is passed over keeps nobody else waiting, and what comes or leaves du
   queue.remove('task_0003')
   expect(turns.next(noLarge)?.task.id).toBe('task_0000')
   queue.remove('task_0000')
-  turns.taken()
+  turns.taken(1)
   expect(turns.next(noLarge)?.task.id).toBe('task_0004')
   queue.remove('task_0004')
   expect(turns.next(noLarge)).toBeNull()
@@ -191,7 +191,7 @@ function waitOfFirst({ gpus, renters, limitMs }: { gpus: number; renters: Renter
         queue.add(queued({ renter: index, priority, number: made++, atMs: nowMs }))
     for (const ended of running.filter(({ endMs }) => endMs <= nowMs)) {
       running.splice(running.indexOf(ended), 1)
-      share.free(ended.renterId, ended.sinceMs, nowMs)
+      share.free(ended.renterId, { gpus: 1, sinceMs: ended.sinceMs }, nowMs)
     }
     if (running.length === gpus) continue
     const turns = queue.turns({ standingOf: (renterId) => share.standingOf(renterId, nowMs), stepOf: share.stepOf })
@@ -199,8 +199,8 @@ function waitOfFirst({ gpus, renters, limitMs }: { gpus: number; renters: Renter
       const { id, renter_id: renterId } = next.task
       if (id === 'task_0000') return nowMs
       queue.remove(id)
-      turns.taken()
-      share.hold(renterId, nowMs)
+      turns.taken(1)
+      share.hold(renterId, { gpus: 1, sinceMs: nowMs })
       running.push({ renterId, sinceMs: nowMs, endMs: nowMs + renters[Number(renterId.slice(5))]!.runMs })
     }
   }

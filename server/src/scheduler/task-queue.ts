@@ -23,8 +23,8 @@ export type TaskQueue = ReturnType<typeof createTaskQueue>
 export type Turns = {
   /** The next task whose group is not passed over, or null: there is none. It stays in the queue. */
   next(isPassedOver: (group: string) => boolean): QueuedTask | null
-  /** The last of `next` has got a GPU and has left the queue: its renter goes behind whoever has had less now. */
-  taken(): void
+  /** The last of `next` has got so many GPUs and has left the queue: its renter goes behind whoever has had less now. */
+  taken(gpus: number): void
 }
 /** How renters stand to each other: see fair-share.ts. */
 export type Standings = { standingOf(renterId: string): number; stepOf(renterId: string): number }
@@ -148,9 +148,9 @@ export function createTaskQueue({ agePerPriorityMs }: { agePerPriorityMs: number
           }
           return null
         },
-        taken() {
+        taken(gpus) {
           const first = renters.pop()!
-          renters.push({ ...first, standing: first.standing + stepOf(first.renterId) })
+          renters.push({ ...first, standing: first.standing + gpus * stepOf(first.renterId) })
         },
       }
     },

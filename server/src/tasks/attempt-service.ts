@@ -71,12 +71,12 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
     },
 
     /** False, and nothing is stored: the task does not wait any more. */
-    offer(subject: Subject) {
+    offer(subject: Subject, gpus: readonly store.StoredAttemptGpu[]) {
       const { attempt } = subject
       return write(
         subject,
         { type: 'attempt.offered', data: { gpu_id: attempt.gpu_id, number: attempt.number } },
-        (tx) => store.insertAttempt(tx, attempt),
+        (tx) => store.insertAttempt(tx, attempt, gpus),
       )
     },
 
@@ -222,8 +222,10 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
         const open = (await tasks.openTasks(reader)).map((task) => {
           return { task, history: histories.get(task.id) ?? store.untried }
         })
+        const gpus = await store.gpusOfOpenAttempts(reader)
         const attempts = (await store.openAttempts(reader)).map((attempt) => ({
           attempt,
+          gpus: gpus.get(attempt.id) ?? [],
           fileBytes: new Map<string, number>(),
           unfinishedFiles: new Set<string>(),
         }))

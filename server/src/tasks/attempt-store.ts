@@ -1,8 +1,9 @@
-import { type Attempt, type AttemptStatus, attemptStatusesBefore, type End, type Micros } from '@orbyte/protocol'
+import { type Attempt, type AttemptGpu, type AttemptStatus, attemptStatusesBefore } from '@orbyte/protocol'
+import { type End, type Micros, wholeMilli } from '@orbyte/protocol'
 import { flag, placeOf, type Reader, type Row, shortOf, statementBy, type Transaction, words } from '../db/database.ts'
 
 /** An attempt as it is stored: with what fences it and whom it concerns. */
-export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind'> & {
+export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind' | 'gpus'> & {
   agent_id: string
   provider_id: string
   fencing_token: string
@@ -10,6 +11,9 @@ export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind'>
   output_bytes: number
   log_lines: number
 }
+
+/** What it has of a GPU: stored only where that is not one whole GPU, the one that the attempt names. */
+export type StoredAttemptGpu = Omit<AttemptGpu, 'gpu_name'>
 
 type AttemptRow = Row & {
   trial: number
@@ -22,8 +26,12 @@ type AttemptRow = Row & {
 const columns = `a.id, a.task_id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, a.status, a.progress,
   a.price_micros_per_hour AS price_per_hour, a.run_ms, a.cost_micros AS cost, a.output_length, a.output_bytes, a.log_lines, a.end_code,
   a.end_message, a.end_decided_by, a.trial, a.expected_run_ms, a.slow, a.offered_at, a.accepted_at, a.ready_at, a.ended_at`
-const withGpu = `${columns}, coalesce(g.name, a.gpu_id) AS gpu_name, coalesce(g.model, '') AS gpu_model,
-  coalesce(g.kind, 'gpu') AS gpu_kind`
+/** A row for each GPU that is stored; one, without any, for an attempt that has one whole GPU. */
+const withGpus = `SELECT ${columns}, coalesce(g.name, a.gpu_id) AS gpu_name, coalesce(g.model, '') AS gpu_model,
+    coalesce(g.kind, 'gpu') AS gpu_kind, s.gpu_id AS part_gpu_id, coalesce(h.name, s.gpu_id) AS part_gpu_name, s.milli AS part_milli,
+    s.vram_gb AS part_vram_gb, s.price_micros_per_hour AS part_price_per_hour
+  FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id
+  LEFT JOIN attempt_gpus s ON s.attempt_id = a.id LEFT JOIN gpus h ON h.id = s.gpu_id`
 
 export function endOf(row: Row): End | null {
   if (row.end_code === null) return null
@@ -37,10 +45,47 @@ const fieldsOf = (row: AttemptRow): unknown => ({
   slow: row.slow === 1,
 })
 const toStored = (row: AttemptRow) => fieldsOf(row) as StoredAttempt
-const toAttempt = (row: AttemptRow) => fieldsOf(row) as Attempt
 
-/** False, and nothing changed: its task does not wait any more. */
-export async function insertAttempt(tx: Transaction, attempt: StoredAttempt): Promise<boolean> {
+type GpuPartRow = AttemptRow & {
+  id: string
+  gpu_id: string
+  gpu_name: string
+  price_per_hour: Micros
+  part_gpu_id: string | null
+  part_gpu_name: string
+  part_milli: number
+  part_vram_gb: number | null
+  part_price_per_hour: Micros
+}
+
+function toAttempts(rows: readonly GpuPartRow[]): Attempt[] {
+  const attempts = new Map<string, Attempt>()
+  for (const row of rows) {
+    const known = attempts.get(row.id)
+    if (known) known.gpus.push(gpuOf(row))
+    else attempts.set(row.id, { ...(fieldsOf(row) as Attempt), gpus: [gpuOf(row)] })
+  }
+  return [...attempts.values()]
+}
+
+function gpuOf(row: GpuPartRow): AttemptGpu {
+  const { gpu_id, gpu_name, price_per_hour } = row
+  if (row.part_gpu_id === null) return { gpu_id, gpu_name, milli: wholeMilli, vram_gb: null, price_per_hour }
+  return {
+    gpu_id: row.part_gpu_id,
+    gpu_name: row.part_gpu_name,
+    milli: row.part_milli,
+    vram_gb: row.part_vram_gb,
+    price_per_hour: row.part_price_per_hour,
+  }
+}
+
+/** `gpus`: what it has of which; none: all of the one that it names. False, and nothing changed: its task does not wait any more. */
+export async function insertAttempt(
+  tx: Transaction,
+  attempt: StoredAttempt,
+  gpus: readonly StoredAttemptGpu[],
+): Promise<boolean> {
   const a = attempt
   const changed = await tx.run(
     `INSERT INTO attempts (id, task_id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, trial,
@@ -59,7 +104,13 @@ export async function insertAttempt(tx: Transaction, attempt: StoredAttempt): Pr
       a.task_id,
     ],
   )
-  return changed === 1
+  if (changed !== 1) return false
+  for (const [place, { gpu_id, milli, vram_gb, price_per_hour }] of gpus.entries())
+    await tx.run(
+      `INSERT INTO attempt_gpus (attempt_id, place, gpu_id, milli, vram_gb, price_micros_per_hour) VALUES (?, ?, ?, ?, ?, ?)`,
+      ...[a.id, place, gpu_id, milli, vram_gb, price_per_hour],
+    )
+  return true
 }
 
 const moveAttemptTo = statementBy(
@@ -171,12 +222,19 @@ export async function openAttempts(reader: Reader): Promise<StoredAttempt[]> {
   )
 }
 
-export async function attemptsOfTask(reader: Reader, taskId: string): Promise<Attempt[]> {
-  const rows = await reader.all<AttemptRow>(
-    `SELECT ${withGpu} FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id WHERE a.task_id = ? ORDER BY a.number`,
-    taskId,
+/** What those have that have not ended, where it is not one whole GPU. */
+export async function gpusOfOpenAttempts(reader: Reader): Promise<Map<string, StoredAttemptGpu[]>> {
+  const rows = await reader.all<StoredAttemptGpu & { attempt_id: string }>(
+    `SELECT s.attempt_id, s.gpu_id, s.milli, s.vram_gb, s.price_micros_per_hour AS price_per_hour
+     FROM attempts a JOIN attempt_gpus s ON s.attempt_id = a.id WHERE a.ended_at IS NULL ORDER BY s.attempt_id, s.place`,
   )
-  return rows.map(toAttempt)
+  const gpus = new Map<string, StoredAttemptGpu[]>()
+  for (const { attempt_id, ...gpu } of rows) gpus.set(attempt_id, [...(gpus.get(attempt_id) ?? []), gpu])
+  return gpus
+}
+
+export async function attemptsOfTask(reader: Reader, taskId: string): Promise<Attempt[]> {
+  return toAttempts(await reader.all<GpuPartRow>(`${withGpus} WHERE a.task_id = ? ORDER BY a.number, s.place`, taskId))
 }
 
 /** Newest first, from the one before the attempt `before` on. */
@@ -184,13 +242,17 @@ export async function attemptsOfGpu(
   reader: Reader,
   query: { gpuId: string; before: string; limit: number },
 ): Promise<Attempt[]> {
-  const rows = await reader.all<AttemptRow>(
-    `SELECT ${withGpu} FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id
-     WHERE ${shortOf('a.gpu_id')} = ${shortOf('?1')} AND a.gpu_id = ?1 AND a.rowid < ${placeOf('attempts', '?2')}
-     ORDER BY a.rowid DESC LIMIT ?3`,
+  const isBefore = (rowid: string) => `${rowid} < ${placeOf('attempts', '?2')} ORDER BY ${rowid} DESC LIMIT ?3`
+  const rows = await reader.all<GpuPartRow>(
+    `${withGpus} WHERE a.rowid IN (
+       SELECT place FROM (SELECT rowid AS place FROM attempts
+         WHERE ${shortOf('gpu_id')} = ${shortOf('?1')} AND gpu_id = ?1 AND ${isBefore('rowid')})
+       UNION SELECT place FROM (SELECT b.rowid AS place FROM attempt_gpus o JOIN attempts b ON b.id = o.attempt_id
+         WHERE o.gpu_id = ?1 AND ${isBefore('b.rowid')}))
+     ORDER BY a.rowid DESC, s.place`,
     ...[query.gpuId, query.before, query.limit],
   )
-  return rows.map(toAttempt)
+  return toAttempts(rows).slice(0, query.limit)
 }
 
 /** How often a GPU has failed or refused a task, and when it did so last. */
@@ -207,10 +269,11 @@ export async function historyOfOpenTasks(reader: Reader): Promise<Map<string, Ta
   const failure = `a.status IN ('failed', 'refused') OR (a.status = 'lost' AND a.accepted_at IS NOT NULL)`
   type Tries = { task_id: string; gpu_id: string; number: number; times: number; last_at: string; until: string }
   const rows = await reader.all<Tries>(
-    `SELECT a.task_id, a.gpu_id, max(a.number) AS number, sum(${failure}) AS times,
+    `SELECT a.task_id, coalesce(s.gpu_id, a.gpu_id) AS gpu_id, max(a.number) AS number, sum(${failure}) AS times,
        max(CASE WHEN ${failure} THEN a.ended_at ELSE '' END) AS last_at,
        max(CASE WHEN a.accepted_at IS NOT NULL AND NOT a.trial THEN coalesce(a.ended_at, '') ELSE '' END) AS until
-     FROM attempts a JOIN tasks t ON t.id = a.task_id WHERE t.status IN ('pending', 'running') GROUP BY a.task_id, a.gpu_id`,
+     FROM attempts a JOIN tasks t ON t.id = a.task_id LEFT JOIN attempt_gpus s ON s.attempt_id = a.id
+     WHERE t.status IN ('pending', 'running') GROUP BY a.task_id, coalesce(s.gpu_id, a.gpu_id)`,
   )
   const histories = new Map<string, TaskHistory>()
   for (const { task_id, gpu_id: gpuId, number, times, last_at: lastAt, until } of rows) {

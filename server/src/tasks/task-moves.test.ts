@@ -71,7 +71,7 @@ async function tried(table: 'tasks' | 'attempts', from: string, write: (tx: Tran
   await database
     .transaction(async (tx) => {
       await insertTask(tx, task)
-      await insertAttempt(tx, attempt)
+      await insertAttempt(tx, attempt, [])
       await tx.run(`UPDATE ${table} SET status = ?`, from)
       if (table === 'tasks') await tx.run(`UPDATE tasks SET attempt_id = 'att_1'`)
       found.push(await write(tx))
@@ -111,7 +111,7 @@ test('ending the offers of a task ends offers only, and progress changes no stat
 
 test('only a task that waits is offered', async () => {
   for (const from of TaskStatus.options) {
-    const [isInserted] = await tried('tasks', from, (tx) => insertAttempt(tx, { ...attempt, id: 'att_2' }))
+    const [isInserted] = await tried('tasks', from, (tx) => insertAttempt(tx, { ...attempt, id: 'att_2' }, []))
     expect([from, isInserted]).toEqual([from, from === 'pending'])
   }
 })

@@ -179,7 +179,7 @@ test('a GPU whose agent never confirms that it stopped is kept until it must hav
     expect((await market.ask(null, api.gpus.get, { gpu_id: agent.gpuId })).status).toBe('in_use')
   }
   market.clock.advance(10_000)
-  expect(await agent.next('attempt.start')).toMatchObject({ device_uuid: start.device_uuid })
+  expect(await agent.next('attempt.start')).toMatchObject({ devices: start.devices })
 })
 
 test('a task that has ended cannot be cancelled, and nothing changes', async () => {

@@ -266,11 +266,12 @@ export async function tasksWithOldData(reader: Reader, query: { before: string; 
   return rows.map(({ id }) => id)
 }
 
-/** How long the tasks of each renter have run that ended after `since` and still have their data, by the hour of their end. */
+/** How long the tasks of each renter have had GPUs that ended after `since` and still have their data, by the hour of their end. */
 export function usesSince(reader: Reader, since: string) {
-  return reader.all<{ renterId: string; endedAt: string; runMs: number }>(
-    `SELECT renter_id AS renterId, max(completed_at) AS endedAt, sum(run_ms) AS runMs FROM tasks
-     WHERE completed_at > ? AND data_deleted_at IS NULL GROUP BY renter_id, substr(completed_at, 1, 13)`,
+  return reader.all<{ renterId: string; endedAt: string; gpuMs: number }>(
+    `SELECT renter_id AS renterId, max(completed_at) AS endedAt,
+       sum(run_ms * coalesce((SELECT sum(milli) FROM attempt_gpus s WHERE s.attempt_id = tasks.attempt_id), 1000)) / 1000.0 AS gpuMs
+     FROM tasks WHERE completed_at > ? AND data_deleted_at IS NULL GROUP BY renter_id, substr(completed_at, 1, 13)`,
     since,
   )
 }

@@ -15,6 +15,8 @@ const gpu: Gpu = {
   status: 'available',
   liveness: 'alive',
   draining: false,
+  sharing: false,
+  free_milli: 1000,
   task_types: ['text_generation', 'image_generation', 'embedding'],
   models: ['tinylm'],
   agent_id: null,
