@@ -124,7 +124,7 @@ function measureExplaining({ index }: UsedMarket, wanted: readonly Wanted[]): nu
     const survey = surveyGpus(explained, groups, 0)
     bestOf(survey, 100)
     rejectionCounts(survey)
-    relaxationsOf(survey)
+    relaxationsOf(survey, (other) => surveyGpus(other, groups, 0))
     return performance.now() - startMs
   })
   return percentile(ms, 0.99)

@@ -79,7 +79,7 @@ export const NewTask = z
       .boolean()
       .default(false)
       .describe(
-        'true: once it has completed, the market may run it again on another owner’s GPU, at its own cost, to check the result. Your input goes to one more machine, and to two more where the two results differ.',
+        'true: once it has completed, the market may run it again on another owner’s GPU, at its own cost, to check the result. Your input goes to one more machine, and to two more where the two results differ. Only what had one whole GPU is run again.',
       ),
     priority: z.int().min(0).max(9).default(5).describe('Orders your own tasks: 9 goes first.'),
   })

@@ -9,6 +9,7 @@ import { available, type Ledger } from '../ledger/ledger-service.ts'
 import type { AccountService } from '../users/account-service.ts'
 import type { UserService } from '../users/user-service.ts'
 import { workOffDue } from './due.ts'
+import { earningsOf } from './earnings.ts'
 import * as store from './payment-store.ts'
 import { feeOf } from './pricing.ts'
 
@@ -162,7 +163,7 @@ export function createPaymentService(context: Context, { ledger, users, accounts
       const now = context.clock.now()
       const from = range.from ?? isoFromMs(now - 30 * dayMs).slice(0, 10)
       const to = range.to ?? isoFromMs(now).slice(0, 10)
-      const items = await database.read((reader) => store.earningsOf(reader, { userId: caller.userId, from, to }))
+      const items = await database.read((reader) => earningsOf(reader, { userId: caller.userId, from, to }))
       return { items, total: micros(items.reduce((sum, { amount }) => sum + amount, 0)) }
     },
 

@@ -1,4 +1,4 @@
-import type { Micros, Payment } from '@orbyte/protocol'
+import type { Payment } from '@orbyte/protocol'
 import { placeOf, type Reader, type Row, shortOf, type Transaction } from '../db/database.ts'
 import type { Due, DueAfter } from './due.ts'
 
@@ -92,18 +92,43 @@ export async function unsettledOfRecipient(reader: Reader, userId: string) {
   return row!
 }
 
-type EarningRow = Row & { day: string; gpu_id: string; gpu_name: string; tasks: number; run_ms: number; amount: number }
+/** `amount`: micro-ORB. */
+export type EarningRow = {
+  day: string
+  gpu_id: string
+  gpu_name: string
+  tasks: number
+  run_ms: number
+  amount: number
+}
+type Range = { userId: string; from: string; to: string }
 
-export async function earningsOf(reader: Reader, query: { userId: string; from: string; to: string }) {
-  const rows = await reader.all<EarningRow>(
+/** What a payment brought, after the fee and what was refunded. */
+const earned = `coalesce((
+  SELECT sum(CASE t.kind WHEN 'settlement' THEN t.amount_micros ELSE -t.amount_micros END) FROM transfers t
+  WHERE t.task_id = p.task_id AND (t.kind = 'settlement' OR (t.kind = 'refund' AND t.debit_account <> 'fees'))), 0)`
+const settledIn = `${isOf('p.recipient_id')} AND p.settled_at >= ?2 AND p.settled_at < ?3`
+const hasSeveral = 'EXISTS (SELECT 1 FROM attempt_gpus m WHERE m.attempt_id = p.attempt_id AND m.place = 1)'
+const paramsOf = ({ userId, from, to }: Range) => [userId, from, `${to}T24`]
+
+/** By day and GPU, of what ran on one GPU. */
+export function earningsOfOne(reader: Reader, range: Range): Promise<EarningRow[]> {
+  return reader.all<Row & EarningRow>(
     `SELECT substr(p.settled_at, 1, 10) AS day, p.gpu_id, coalesce(g.name, p.gpu_id) AS gpu_name, count(*) AS tasks,
-       sum(p.run_ms) AS run_ms, coalesce(sum((
-         SELECT sum(CASE t.kind WHEN 'settlement' THEN t.amount_micros ELSE -t.amount_micros END) FROM transfers t
-         WHERE t.task_id = p.task_id AND (t.kind = 'settlement' OR (t.kind = 'refund' AND t.debit_account <> 'fees')))), 0) AS amount
+       sum(p.run_ms) AS run_ms, sum(${earned}) AS amount
      FROM payments p LEFT JOIN gpus g ON g.id = p.gpu_id
-     WHERE ${isOf('p.recipient_id')} AND p.settled_at >= ?2 AND p.settled_at < ?3
-     GROUP BY day, p.gpu_id ORDER BY day DESC, amount DESC`,
-    ...[query.userId, query.from, `${query.to}T24`],
+     WHERE ${settledIn} AND NOT ${hasSeveral} GROUP BY day, p.gpu_id`,
+    ...paramsOf(range),
   )
-  return rows.map((row) => ({ ...row, amount: row.amount as Micros }))
+}
+
+/** A row for each GPU of what ran on several. `amount`: of the payment; `price`: what the GPU asked of it. */
+export function earningsOfSeveral(reader: Reader, range: Range) {
+  return reader.all<Row & EarningRow & { payment_id: string; price: number }>(
+    `SELECT p.id AS payment_id, substr(p.settled_at, 1, 10) AS day, s.gpu_id, coalesce(g.name, s.gpu_id) AS gpu_name, 1 AS tasks,
+       p.run_ms, ${earned} AS amount, s.price_micros_per_hour AS price
+     FROM payments p JOIN attempt_gpus s ON s.attempt_id = p.attempt_id LEFT JOIN gpus g ON g.id = s.gpu_id
+     WHERE ${settledIn} AND ${hasSeveral} ORDER BY p.rowid, s.place`,
+    ...paramsOf(range),
+  )
 }

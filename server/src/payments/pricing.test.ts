@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { chargedMs, costOf, feeOf, runMsFor } from './pricing.ts'
+import { priceOfShare } from '@orbyte/protocol'
+import { chargedMs, costOf, feeOf, runMsFor, splitByPrice } from './pricing.ts'
 
 const price = fc.integer({ min: 1, max: 1_000_000_000 })
 
@@ -18,6 +19,33 @@ test('the run time that an amount pays for never costs more than the amount', ()
   fc.assert(
     fc.property(price, fc.integer({ min: 0, max: 1_000_000_000 }), (perHour, amount) => {
       expect(costOf(perHour, Math.min(runMsFor(perHour, amount), 604_800_000))).toBeLessThanOrEqual(amount)
+    }),
+  )
+})
+
+test('a share is paid in proportion, rounded up to the micro-ORB, and shares of one GPU never cost less than it', () => {
+  const anyPrice = fc.oneof(price, fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }))
+  fc.assert(
+    fc.property(anyPrice, fc.integer({ min: 1, max: 1_000 }), (perHour, milli) => {
+      const exact = BigInt(perHour) * BigInt(milli)
+      const paid = BigInt(priceOfShare(perHour, milli)) * 1_000n
+      expect(paid >= exact && paid - exact < 1_000n).toBe(true)
+      const rest = milli === 1_000 ? 0 : priceOfShare(perHour, 1_000 - milli)
+      expect(priceOfShare(perHour, milli)).toBeGreaterThanOrEqual(perHour - rest)
+    }),
+  )
+})
+
+test('what several GPUs earn together is split by their prices, and adds up', () => {
+  const prices = fc.array(fc.integer({ min: 0, max: 10_000_000 }), { minLength: 1, maxLength: 8 })
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 1e12 }), prices, (amount, each) => {
+      fc.pre(each.some((one) => one > 0))
+      const parts = splitByPrice(amount, each)
+      const total = each.reduce((sum, one) => sum + one, 0)
+      expect(parts.reduce((sum, part) => sum + part, 0)).toBe(amount)
+      for (const [index, part] of parts.entries())
+        expect(Math.abs(part - (amount * each[index]!) / total)).toBeLessThanOrEqual(1.001)
     }),
   )
 })

@@ -27,3 +27,15 @@ export function feeOf(cost: number, basisPoints: number): Micros {
 export function chargedMs(evidence: { claimedMs: number; observedMs: number; maxMs: number }): number {
   return Math.max(0, Math.floor(Math.min(evidence.claimedMs, evidence.observedMs, evidence.maxMs)))
 }
+
+/** Parts of an amount in proportion to prices, of which one at least is not zero: they add up to it, and none is below zero. */
+export function splitByPrice(amount: number, prices: readonly number[]): Micros[] {
+  const total = prices.reduce((sum, price) => sum + BigInt(price), 0n)
+  let [upTo, given] = [0n, 0]
+  return prices.map((price) => {
+    upTo += BigInt(price)
+    const part = Number((BigInt(amount) * upTo) / total) - given
+    given += part
+    return micros(part)
+  })
+}

@@ -170,7 +170,7 @@ export function createAttemptEndings(context: Context, parts: Parts) {
       const run = measure(active, { work: result.work, runMs })
       const isSlow = run !== null && (await noteSpeed(tx, active, run))
       if (run) await speeds.record(tx, run)
-      tx.afterCommit(() => tellCompleted(active, isSlow))
+      if (hasWholeGpu(active)) tx.afterCommit(() => tellCompleted(active, isSlow))
       return true
     })
     free(active)
@@ -222,7 +222,7 @@ export function createAttemptEndings(context: Context, parts: Parts) {
 
   return {
     ...{ complete, failRenter, failProvider, stop, free, noteRun, insist, persist },
-    /** `listen` hears after the commit, and must not throw. */
+    /** `listen` hears after the commit of what had one whole GPU, which others can be compared with; it must not throw. */
     onCompleted(listen: (completed: Completed) => void): () => void {
       completionListeners.add(listen)
       return () => completionListeners.delete(listen)

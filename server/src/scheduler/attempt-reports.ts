@@ -53,7 +53,10 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     if (active.status !== 'offered') return
     const { attempt, taken } = active
     stopTimers(active)
+    // First, so that whoever hears of the reservation counts what it has once: not as offered too.
+    active.status = 'accepted'
     if (!registry.reserve(attempt.id, taken)) {
+      active.status = 'offered'
       const isHeld = taken.some(({ gpuId, milli }) => (registry.get(gpuId)?.takenMilli ?? 0) + milli > wholeMilli)
       const end: End = isHeld
         ? { code: 'gpu_in_use', message: 'Another attempt had taken the GPU meanwhile.', decided_by: 'platform' }
@@ -61,7 +64,6 @@ export function createAttemptReports(context: Context, { book, registry, attempt
       await endings.failProvider(active, { status: 'refused', end })
       return endings.stop(active, end.message)
     }
-    active.status = 'accepted'
     limits.watch(active)
     try {
       const isKept = await attempts.accept(active)

@@ -8,7 +8,8 @@ import { costOf } from '../payments/pricing.ts'
 import type { StoredTask } from '../tasks/task-store.ts'
 import { explainGpu } from './gpu-explanation.ts'
 import { countRejections, judgeFree, type Wanted } from './matching.ts'
-import { type Relaxation, relaxationSentence, relaxationsOf } from './relaxations.ts'
+import type { Relaxation } from './relaxation.ts'
+import { relaxationSentence, relaxationsOf } from './relaxations.ts'
 import type { Scheduler } from './scheduler-service.ts'
 import { type Best, bestOf, rejectionCounts, type Survey, surveyGpus, whyNotNow } from './survey.ts'
 
@@ -24,6 +25,7 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   const { demand } = scheduler
 
   const survey = (wanted: Wanted): Survey => surveyGpus(wanted, scheduler.profiles(), context.clock.now())
+  const relaxed = (surveyed: Survey) => relaxationsOf(surveyed, survey)
 
   /** What holds for a task that wants this, waiting or not submitted yet. */
   function outlook(surveyed: Survey) {
@@ -32,7 +34,7 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
       fitting: fitting.length,
       free,
       rejections: rejectionCounts(surveyed),
-      relaxations: relaxationsOf(surveyed).map(viewRelaxation),
+      relaxations: relaxed(surveyed).map(viewRelaxation),
       expected_cost: expectedCost(wanted, bestOf(surveyed, 1)[0] ?? null),
     }
   }
@@ -95,7 +97,7 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
     const reasons = rejectionCounts(surveyed).slice(0, 3)
     const counted = reasons.map(({ gpus: count, message }) => `${count}: ${message}`).join('; ')
     const all = surveyed.gpus === 1 ? 'The only GPU does not fit' : `None of the ${surveyed.gpus} GPUs fits`
-    return `${all} (${counted}).${relaxationSentence(relaxationsOf(surveyed))}`
+    return `${all} (${counted}).${relaxationSentence(relaxed(surveyed))}`
   }
 
   return {
@@ -107,7 +109,7 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
         return { code, message, gpus: count, retryable }
       })
       const relax = surveyed.gpus === 0 ? 'Submit' : 'Relax that, or submit'
-      const details = { rejections, relaxations: relaxationsOf(surveyed).map(viewRelaxation).map(relaxationOnWire) }
+      const details = { rejections, relaxations: relaxed(surveyed).map(viewRelaxation).map(relaxationOnWire) }
       return problem('no_gpu_fits', `${whyNothingFits(surveyed)} ${relax} with "wait": true to wait for one.`, details)
     },
 

@@ -6,6 +6,11 @@ import type { ProfileGroup } from './survey.ts'
 
 /** As the market's index has them. */
 export function groupsOf(gpus: readonly MarketGpu[], nowMs: number): ProfileGroup[] {
+  const index = indexOf(gpus, nowMs)
+  return index.profiles.map(({ number, sample }) => ({ sample, listed: index.slotsOf(number) }))
+}
+
+export function indexOf(gpus: readonly MarketGpu[], nowMs: number): GpuIndex {
   const index = new GpuIndex()
   for (const gpu of gpus) {
     const isThere = ['available', 'in_use'].includes(gpuStatus(gpu))
@@ -13,5 +18,5 @@ export function groupsOf(gpus: readonly MarketGpu[], nowMs: number): ProfileGrou
     const isDivisible = gpu.sharing || freeMilli === wholeMilli
     index.put(gpu, { isThere, freeMilli: isThere && isDivisible ? freeMilli : 0, isShared: gpu.sharing })
   }
-  return index.profiles.map(({ number, sample }) => ({ sample, listed: index.slotsOf(number) }))
+  return index
 }

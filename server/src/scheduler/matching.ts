@@ -63,6 +63,12 @@ export function wantedOf(
   }
 }
 
+/** The same, asking for something else. */
+export function askingFor(wanted: Wanted, requirements: Requirements, maxPriceMicrosPerHour: Micros | null): Wanted {
+  const { gpu_count: gpus = 1 } = requirements
+  return { ...wanted, requirements, gpus, part: partOf(requirements), maxPriceMicrosPerHour }
+}
+
 /** Null: nothing less than a whole GPU was asked for. */
 function partOf({ gpu_milli: milli = wholeMilli, min_vram_gb: vramGb = 0 }: Requirements): Part | null {
   return milli === wholeMilli ? null : { milli, vramGb }

@@ -6,12 +6,15 @@ import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { groupsOf } from './fixture-listed.ts'
 import { wanted } from './fixture-wanted.ts'
 import { judgeFit, judgeNow, type Wanted } from './matching.ts'
-import { type Relaxation, relaxationsOf as relaxationsAmong, relaxationSentence } from './relaxations.ts'
+import type { Relaxation } from './relaxation.ts'
+import { relaxationsOf as relaxationsAmong, relaxationSentence } from './relaxations.ts'
 import { surveyGpus } from './survey.ts'
 
 const nowMs = 1_800_000_000_000
+const surveyAmong = (asked: Wanted, gpus: readonly MarketGpu[], atMs: number) =>
+  surveyGpus(asked, groupsOf(gpus, atMs), atMs)
 const relaxationsOf = (asked: Wanted, gpus: readonly MarketGpu[], atMs: number) =>
-  relaxationsAmong(surveyGpus(asked, groupsOf(gpus, atMs), atMs))
+  relaxationsAmong(surveyAmong(asked, gpus, atMs), (other) => surveyAmong(other, gpus, atMs))
 const withChange = (asked: Wanted, { requirements, maxPriceMicrosPerHour }: Relaxation): Wanted => ({
   ...asked,
   requirements,

@@ -1,19 +1,9 @@
-import { formatOrb, micros, type Micros, type Requirements } from '@orbyte/protocol'
+import { formatOrb, micros, type Requirements } from '@orbyte/protocol'
 import type { Wanted } from './matching.ts'
+import { droppable, type Relaxation, relaxationsMax } from './relaxation.ts'
+import { relaxationsTried } from './relaxations-tried.ts'
 import type { RejectionCode } from './rankers.ts'
 import type { RejectedClass, Survey } from './survey.ts'
-
-/** A smallest change of what a task asks for that lets more GPUs run it. */
-export type Relaxation = {
-  /** What to ask for instead: all of it, not only what is different. */
-  readonly requirements: Requirements
-  readonly maxPriceMicrosPerHour: Micros | null
-  /** What is different, for a person, like "+0.04 ORB an hour". */
-  readonly message: string
-  /** How many GPUs fit with it that do not fit without, and how many of those are free. */
-  readonly gpus: number
-  readonly free: number
-}
 
 /** What a renter may give up. */
 type Wish = 'price' | 'vram' | 'model' | 'region' | 'kind' | 'gpu' | 'cores' | 'ram' | 'storage'
@@ -31,14 +21,18 @@ const wishOfCode: Partial<Record<RejectionCode, Wish>> = {
 /** GPUs that would fit if just these wishes were given up, as far as it takes. */
 type Near = { readonly wishes: readonly Wish[]; readonly classes: readonly RejectedClass[] }
 
-const relaxationsMax = 10
+/** The smallest changes that would place the task. `again`: what holds for whoever asks for something else. */
+export function relaxationsOf(survey: Survey, again: (wanted: Wanted) => Survey): Relaxation[] {
+  const { gpus, part } = survey.wanted
+  return gpus === 1 && part === null ? relaxationsOfOne(survey) : relaxationsTried(survey, again)
+}
 
 /**
- * The smallest changes that would place the task: of one wish each; where none of those helps, of two at once, then of three.
+ * Of a task that wants one GPU: of one wish each; where none of those helps, of two at once, then of three.
  * Prices and VRAM change only as far as the first GPU asks for it, and, as a second offer, as far as half of those who ask for
  * no more than that. The most GPUs first.
  */
-export function relaxationsOf(survey: Survey): Relaxation[] {
+function relaxationsOfOne(survey: Survey): Relaxation[] {
   const near = nearOf(survey)
   for (const count of [1, 2, 3]) {
     const found = near
@@ -60,7 +54,7 @@ function nearOf({ wanted, rejected }: Survey): Near[] {
 }
 
 /** What cannot be given up. */
-const neededGb = ({ model, part }: Wanted) => Math.max(model?.vram_gb ?? 0, part?.vramGb ?? 0)
+const neededGb = ({ model }: Wanted) => model?.vram_gb ?? 0
 
 /** Gives up exactly these wishes. */
 function giveUp({ wishes, classes }: Near, near: readonly Near[], wanted: Wanted): Relaxation[] {
@@ -134,7 +128,7 @@ function relaxation(wishes: readonly Wish[], { wanted, limits, gpus, free }: Pla
   const requirements: Requirements = { ...wanted.requirements }
   let maxPriceMicrosPerHour = wanted.maxPriceMicrosPerHour
   const words = wishes.map((wish): string => {
-    const { gpu_model, region, min_vram_gb = 0 } = wanted.requirements
+    const { min_vram_gb = 0 } = wanted.requirements
     switch (wish) {
       case 'price': {
         const difference = micros(limits.priceMicrosPerHour - wanted.maxPriceMicrosPerHour!)
@@ -144,27 +138,11 @@ function relaxation(wishes: readonly Wish[], { wanted, limits, gpus, free }: Pla
       case 'vram':
         requirements.min_vram_gb = limits.vramGb
         return `${Math.round((min_vram_gb - limits.vramGb) * 100) / 100} GiB less VRAM`
-      case 'model':
-        delete requirements.gpu_model
-        return `any GPU instead of ${gpu_model}`
-      case 'region':
-        delete requirements.region
-        return `any region instead of ${region}`
-      case 'kind':
-        delete requirements.kinds
-        return 'any kind of device'
-      case 'gpu':
-        delete requirements.gpu_id
-        return 'any GPU instead of this one'
-      case 'cores':
-        delete requirements.min_cpu_cores
-        return 'any number of processor cores'
-      case 'ram':
-        delete requirements.min_ram_gb
-        return 'any amount of memory in its machine'
-      case 'storage':
-        delete requirements.min_storage_gb
-        return 'any amount of free disk'
+      default: {
+        const { field, says } = droppable[wish]
+        delete requirements[field]
+        return says(wanted.requirements)
+      }
     }
   })
   return { requirements, maxPriceMicrosPerHour, message: words.join(' and '), gpus, free }

@@ -97,6 +97,28 @@ test('a running attempt whose agent does not come back is tried elsewhere once i
   expect((await market.task(alice, id)).attempts[0]).toMatchObject({ status: 'lost', end: { code: 'agent_lost' } })
 })
 
+test('attempts with several GPUs, and with shares of one, have all of them again after a restart', async () => {
+  const able = { task_types: ['other' as const], model_formats: [] }
+  const several = await market.machine(bob, [{ several: able }, { several: able }])
+  const shared = await market.machine(bob, [{ sharing: true, shares: able, vram_mib: 24_576 }])
+  const both = await market.submit(alice, { requirements: { gpu_count: 2 } })
+  const first = await several.begin()
+  const part = { requirements: { gpu_milli: 400, min_vram_gb: 6 } }
+  await market.submit(alice, part)
+  const second = await shared.begin()
+  await restart()
+  const [back, sharedBack] = [await comeBack(several, holding(first)), await comeBack(shared, holding(second))]
+  const freeMilli = async (gpu_id: string) => (await market.ask(null, api.gpus.get, { gpu_id })).free_milli
+  expect(await Promise.all(several.welcome.gpus.map(({ gpu_id }) => freeMilli(gpu_id)))).toEqual([0, 0])
+  expect(await freeMilli(shared.gpuId)).toBe(600)
+  await market.submit(alice, { requirements: { gpu_milli: 601, min_vram_gb: 6 } })
+  await market.submit(alice, part)
+  expect((await sharedBack.next('attempt.start')).devices).toMatchObject([{ milli: 400, vram_mib: 6_144 }])
+  market.clock.advance(1_000)
+  await back.result(first, { run_ms: 1_000 })
+  expect(await market.task(alice, both.id)).toMatchObject({ status: 'completed', cost: '0.002' })
+})
+
 test('an attempt that was on offer when the market stopped is accepted afterwards, or offered anew', async () => {
   const [taken, lost] = [await market.submit(alice), await market.submit(alice)]
   const other = await market.machine(bob)

@@ -28,7 +28,8 @@ export type Survey = {
   readonly costs: readonly number[]
   /** What an hour of the task would cost there: of several GPUs, of the cheapest on its machine that it is one of. */
   readonly prices: readonly number[]
-  /** How many of them could take the task now. */
+  /** Which of them could take the task now, and how many that are. */
+  readonly areFree: readonly boolean[]
   readonly free: number
   /** The others: those that the same rankers reject together. */
   readonly rejected: readonly RejectedGroup[]
@@ -58,7 +59,8 @@ export function surveyGpus(wanted: Wanted, groups: Iterable<ProfileGroup>, nowMs
   const fitting: Listed[] = []
   const costs: number[] = []
   const prices: number[] = []
-  let [count, free] = [0, 0]
+  const areFree: boolean[] = []
+  let count = 0
   for (const { sample, listed } of groups) {
     const profileBits = bitsOf(rankers.ofProfile, wanted, sample)
     const factors = profileBits === 0 ? factorsOf(wanted, sample) : null
@@ -73,7 +75,7 @@ export function surveyGpus(wanted: Wanted, groups: Iterable<ProfileGroup>, nowMs
         fitting.push(member)
         costs.push(cost * factors![warmthOn(wanted, gpu)])
         prices.push(price)
-        if (isFree) free++
+        areFree.push(isFree)
         continue
       }
       let alike = classes.get(bits)
@@ -85,7 +87,8 @@ export function surveyGpus(wanted: Wanted, groups: Iterable<ProfileGroup>, nowMs
     for (const [bits, alike] of classes) byBits.set(bits, [...(byBits.get(bits) ?? []), alike])
   }
   const rejected = [...byBits].map(([bits, classes]) => rejectedGroup(bits, classes, wanted))
-  return { wanted, nowMs, gpus: count, fitting, costs, prices, free, rejected }
+  const free = areFree.filter(Boolean).length
+  return { wanted, nowMs, gpus: count, fitting, costs, prices, areFree, free, rejected }
 }
 
 /** `cost`: of an hour, of all GPUs that it takes. */
