@@ -197,3 +197,18 @@ async function ended(agent: Agent) {
   while (!isOver) await machine.clock.advance(500)
   return await agent.ended
 }
+
+test('taking a GPU back stops all that have any of it, and nothing else', async () => {
+  const { market } = machine
+  const agent = await machine.start()
+  const [first, second] = machine.devices()
+  const shareOf = (uuid: string | undefined) => [{ uuid, milli: 250, vram_mib: 1_024 }]
+  const input = { sleep_ms: 3_600_000 }
+  const stopped = [machine.offer({ devices: shareOf(first), input }), machine.offer({ devices: shareOf(first), input })]
+  const goesOn = machine.offer({ devices: shareOf(second), input })
+  for (let count = 0; count < 3; count++) await market.next('attempt.ready')
+  await agent.reclaim(first!)
+  for (const attempt of stopped)
+    expect(await market.next('attempt.result')).toMatchObject({ ...attempt, code: 'reclaimed' })
+  expect(agent.status().devices[1]!.attempts).toMatchObject([{ id: goesOn.attempt_id }])
+})

@@ -96,6 +96,44 @@ test('two GPUs run at the same time, and one GPU never runs two', async () => {
   expect(await market.next('attempt.refused')).toMatchObject({ ...late, code: 'gpu_busy' })
 })
 
+test('shares of a GPU are taken as long as there is room, and all of its GPUs are held by what has several', async () => {
+  const { market } = machine
+  const agent = await machine.start()
+  const [first, second] = machine.devices()
+  const shareOf = (milli: number) => [{ uuid: first, milli, vram_mib: 1_024 }]
+  const input = { sleep_ms: 1_000 }
+  machine.offer({ devices: shareOf(600), input })
+  machine.offer({ devices: shareOf(400), input })
+  await market.next('attempt.ready')
+  await market.next('attempt.ready')
+  expect(agent.status().devices).toMatchObject([
+    { status: 'running', attempts: [{ milli: 600 }, { milli: 400 }] },
+    { status: 'available', attempts: [] },
+  ])
+  for (const devices of [shareOf(1), [...whole(second), ...whole(first)]])
+    expect(await refused(machine.offer({ devices }))).toBe('gpu_busy')
+  await machine.clock.advance(1_000)
+  await market.next('attempt.result')
+  await market.next('attempt.result')
+  machine.offer({ devices: [...whole(second), ...whole(first)], input })
+  await market.next('attempt.ready')
+  expect(agent.status().devices).toMatchObject([{ attempts: [{ milli: 1_000 }] }, { attempts: [{ milli: 1_000 }] }])
+  for (const uuid of [first, second]) expect(await refused(machine.offer({ devices: whole(uuid) }))).toBe('gpu_busy')
+})
+
+async function refused({ attempt_id }: { attempt_id: string }): Promise<string> {
+  const answer = await machine.market.next('attempt.refused')
+  expect(answer.attempt_id).toBe(attempt_id)
+  return answer.code
+}
+
+test('the market is told what can run on several GPUs and on shares, and whether the owner lets tasks share', async () => {
+  await machine.start({ sharing: true })
+  const [device] = machine.market.all('hello').at(-1)!.devices
+  const abilities = { task_types: ['other'], model_formats: [] }
+  expect(device).toMatchObject({ sharing: true, several: abilities, shares: abilities })
+})
+
 test.each([
   ['unknown_device', { devices: whole('elsewhere') }],
   ['unsupported', { task_type: 'container', input: { image: 'alpine:3' } }],
