@@ -22,6 +22,19 @@ export function decimal(text: string): number {
   return Number(text)
 }
 
+/** "25%" → 250: thousandths, of which there are at least one and at most all. */
+export function milliGpu(text: string): number {
+  const milli = Number(/^(\d{1,3}(?:\.\d)?)\s?%$/.exec(text)?.[1] ?? NaN) * 10
+  if (milli >= 1 && milli <= 1_000) return Math.round(milli)
+  throw new InvalidArgumentError('Write a share in percent, like 25% or 12.5%.')
+}
+
+/** "on" or "off". */
+export function onOff(text: string): boolean {
+  if (text !== 'on' && text !== 'off') throw new InvalidArgumentError('Say "on" or "off".')
+  return text === 'on'
+}
+
 const units: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000 }
 
 /** "90s", "10m", "2h", "1d" → milliseconds. */

@@ -38,6 +38,20 @@ export function hardware(gpu: { model: string; kind: string; vram_gb: number }):
   return `${gpu.model}${kind}, ${Math.round(gpu.vram_gb * 10) / 10} GiB`
 }
 
+type AttemptGpus = { gpus: { gpu_name: string; milli: number; vram_gb: number | null }[] }
+
+/** What an attempt has: a GPU, several, or a share of one. */
+export function gpusOf({ gpus }: AttemptGpus): string {
+  return gpus
+    .map(({ gpu_name, milli, vram_gb }) =>
+      vram_gb === null ? gpu_name : `${percent(milli)} of ${gpu_name}, ${vram_gb} GiB`,
+    )
+    .join(' + ')
+}
+
+/** 255 thousandths → "25.5 %". */
+export const percent = (milli: number) => `${milli / 10} %`
+
 export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`
 }

@@ -153,6 +153,28 @@ test('options of the command line become requirements and limits of the task', a
   })
 })
 
+test('an owner shares a GPU, a renter has a share of it, and both see how much', async () => {
+  const [gpu] = (await bob.json(['gpus', 'mine'])).items as { id: string }[]
+  const asked = ['run', 'file', taskFile(alice, {}), '--gpu-share', '25%', '--min-vram', '6']
+  const refused = await alice(asked)
+  expect(refused.stderr).toContain('its owner offers it only as a whole')
+  expect(refused.stderr).toContain('a whole GPU instead of a share (1 GPU)')
+  expect((await bob(['gpus', 'set', gpu!.id, '--sharing', 'on'])).stdout).toMatch(/^Sharing +on/m)
+  const { code, stderr } = await alice(asked)
+  expect(code).toBe(0)
+  expect(stderr).toMatch(/completed · 25 % of rig, 6 GiB .* × 0\.1 ORB\/h/)
+  expect((await bob(['gpus', 'attempts', gpu!.id])).stdout).toContain('25 %')
+  expect(await alice(['run', 'file', taskFile(alice, {}), '--gpu-share', '0%'])).toMatchObject({ code: 2 })
+  expect((await bob(['gpus', 'set', gpu!.id, '--sharing', 'off'])).stdout).not.toMatch(/^Sharing/m)
+})
+
+test('who wants more GPUs than a machine has is told so', async () => {
+  const { code, stderr } = await alice(['run', 'file', taskFile(alice, {}), '--gpus', '2'])
+  expect(code).toBe(1)
+  expect(stderr).toContain('its machine has fewer than 2 GPUs like it')
+  expect(stderr).toContain('1 GPU instead of 2')
+})
+
 test('submitted tasks can be listed, watched, read, run again, and their data deleted', async () => {
   const lines = [1, 2].map((number) => JSON.stringify({ task_type: 'other', input_data: { output: `text ${number}` } }))
   const submitted = await alice(['tasks', 'submit', '-'], { stdin: lines.join('\n') })

@@ -3,7 +3,7 @@ import { OrbyteError } from '@orbyte/sdk'
 import type { Cli } from './cli.ts'
 import { CliError, exitCodes } from './exit-codes.ts'
 import { follow, type Followed, type Task } from './follow.ts'
-import { count, duration, hardware, localTime } from './format.ts'
+import { count, duration, gpusOf, hardware, localTime } from './format.ts'
 import { onInterrupts } from './interrupts.ts'
 
 export type NewTask = InputOf<typeof api.tasks.create>
@@ -62,7 +62,7 @@ function estimateLine({ fitting, free, offers, hold, rejections, relaxations, ex
 
 function receiptLine(task: Task): string {
   const last = task.attempts.at(-1)
-  const where = last ? `${oneLine(last.gpu_name)} (${oneLine(last.gpu_model)})` : 'no GPU'
+  const where = last ? `${oneLine(gpusOf(last))} (${oneLine(last.gpu_model)})` : 'no GPU'
   const rate = last ? ` × ${last.price_per_hour} ORB/h` : ''
   return [task.status, where, `${duration(task.run_ms)}${rate} = ${task.cost ?? '0'} ORB`, task.id].join(' · ')
 }

@@ -1,13 +1,14 @@
-import { type api, type InputOf, oneLine, type OutputOf } from '@orbyte/protocol'
+import { type api, type InputOf, oneLine, type OutputOf, wholeMilli } from '@orbyte/protocol'
 import { type Command, Option } from 'commander'
-import { amount, decimal, examples, fieldsOf, pageOptions, type PageOptions } from '../arguments.ts'
+import { amount, decimal, examples, fieldsOf, onOff, pageOptions, type PageOptions } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
-import { count, duration, hardware, localTime, perHour } from '../format.ts'
+import { count, duration, hardware, localTime, percent, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { type Column, details } from '../table.ts'
 
 type Gpu = OutputOf<typeof api.gpus.get>
+type Attempt = OutputOf<typeof api.gpus.attempts>['items'][number]
 type Explanation = OutputOf<typeof api.gpus.explain>
 type Filters = Omit<InputOf<typeof api.gpus.list>, 'cursor' | 'limit'>
 
@@ -21,6 +22,7 @@ export function addGpuCommands(program: Command, cli: Cli) {
     'gpus mine',
     'gpus explain gpu_01k…',
     'gpus set gpu_01k… --price 0.35',
+    'gpus set gpu_01k… --sharing on',
     'gpus maintenance gpu_01k… on',
     'gpus reclaim gpu_01k…',
   ])
@@ -120,6 +122,7 @@ function addReasonCommands(gpus: Command, cli: Cli) {
         columns: [
           { title: 'attempt', value: ({ id }) => id },
           { title: 'status', value: ({ status }) => status },
+          { title: 'has', value: (attempt) => hasOf(attempt, gpuId), right: true },
           { title: 'since', value: ({ offered_at }) => localTime(offered_at) },
           { title: 'ran', value: ({ run_ms }) => duration(run_ms), right: true },
           { title: 'cost', value: ({ cost }) => cost, right: true },
@@ -145,6 +148,15 @@ function earningText({ message, considered, since, fitted, won, lost, price, ...
 function marketText({ gpus, cheaper, lowest, median, highest, compared_with }: Explanation['price']): string {
   const range = lowest === highest ? `${lowest}` : `${lowest} to ${highest}, the middle ${median}`
   return `${range} ORB/h for ${compared_with} (${count(gpus, 'GPU')}, ${cheaper} cheaper)`
+}
+
+type Changes = { price?: string; name?: string; region?: string; sharing?: boolean }
+
+/** What an attempt has of this GPU, and how many others. */
+function hasOf({ gpus }: Attempt, gpuId: string): string {
+  const milli = gpus.find(({ gpu_id }) => gpu_id === gpuId)?.milli ?? wholeMilli
+  if (gpus.length > 1) return `all, and ${count(gpus.length - 1, 'other')}`
+  return milli === wholeMilli ? 'all' : percent(milli)
 }
 
 type NewGpuOptions = { name: string; model: string; vram: number; price: string; region?: string }
@@ -174,14 +186,15 @@ function addOwnerCommands(gpus: Command, cli: Cli) {
 
   gpus
     .command('set')
-    .summary('change the price, name or region of your GPU')
+    .summary('change the price, name or region of your GPU, or whether tasks may share it')
     .argument('<gpu_id>')
     .option('--price <orb>', 'what an hour costs; for attempts that start later', amount)
     .option('--name <name>')
     .option('--region <region>')
-    .action(async (gpuId: string, { price, ...rest }: { price?: string; name?: string; region?: string }) => {
+    .option('--sharing <on|off>', 'whether several tasks may have shares of it at the same time', onOff)
+    .action(async (gpuId: string, { price, ...rest }: Changes) => {
       if (price === undefined && Object.keys(rest).length === 0)
-        throw new CliError('Say what to change: --price, --name or --region.', exitCodes.usage)
+        throw new CliError('Say what to change: --price, --name, --region or --sharing.', exitCodes.usage)
       showGpu(cli, await cli.client.gpus.update({ gpu_id: gpuId, price_per_hour: price, ...rest }))
     })
 }
@@ -246,7 +259,9 @@ function gpuColumns(cli: Cli): Column<Gpu>[] {
   ]
 }
 
-function statusOf({ status, draining, health }: Gpu): string {
+function statusOf({ status, draining, health, free_milli }: Gpu): string {
+  if (status === 'in_use' && free_milli > 0)
+    return `${status}, ${percent(free_milli)} free${draining ? ', draining' : ''}`
   if (draining) return `${status}, draining`
   return status !== 'available' || health === 'good' ? status : `${status}, ${health.replace('_', ' ')}`
 }
@@ -267,6 +282,7 @@ function showGpu(cli: Cli, gpu: Gpu) {
       ['Price', perHour(gpu.price_per_hour)],
       ['Status', statusOf(gpu)],
       ['Health', healthOf(gpu)],
+      ['Sharing', gpu.sharing ? 'on: several tasks may have shares of it' : null],
       ['Agent', gpu.agent_id && `${gpu.agent_id} (${gpu.liveness ?? 'never heard'})`],
       ['Region', gpu.region],
       ['Task types', gpu.task_types.join(', ')],

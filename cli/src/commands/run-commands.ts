@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import type { TaskType } from '@orbyte/protocol'
 import type { Command } from 'commander'
-import { amount, decimal, durationMs, examples, fieldsOf, wholeNumber } from '../arguments.ts'
+import { amount, decimal, durationMs, examples, fieldsOf, milliGpu, wholeNumber } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
 import type { Followed } from '../follow.ts'
@@ -13,6 +13,8 @@ import { taskFromFile } from '../task-input.ts'
 /** Where and at which price; the same for every type of task. */
 type MarketOptions = {
   gpu?: string
+  gpus?: number
+  gpuShare?: number
   gpuModel?: string
   minVram?: number
   minCpuCores?: number
@@ -46,6 +48,8 @@ export function addRunCommands(program: Command, cli: Cli) {
     'run embed "first text" "second text" -o vectors.json',
     'run file task.json --max-cost 0.5',
     'run text "Hello" --gpu gpu_01k… --max-price 0.40 --no-auto-pay',
+    'run text "Hello" --model big-one --gpus 2',
+    'run text "Hello" --gpu-share 25% --min-vram 6',
   ])
   addText(run, cli)
   addImage(run, cli)
@@ -134,8 +138,14 @@ function marketOptions(command: Command): Command {
     .option('--max-time <time>', 'run at most so long, like 90s or 10m', durationMs)
     .option('--max-wait <time>', 'give up after waiting so long, like 10m or 2h', durationMs)
     .option('--gpu <gpu_id>', 'this GPU and no other')
+    .option('--gpus <number>', 'so many whole GPUs of one machine, at one price for all', wholeNumber)
+    .option(
+      '--gpu-share <percent>',
+      'a share of a GPU is enough, like 25%; say with --min-vram how much memory',
+      milliGpu,
+    )
     .option('--gpu-model <text>', 'part of the hardware’s name')
-    .option('--min-vram <gib>', 'at least so much memory', decimal)
+    .option('--min-vram <gib>', 'at least so much memory of each GPU; of a share: so much', decimal)
     .option('--min-cpu-cores <number>', 'at least so many processor cores in its machine', wholeNumber)
     .option('--min-ram <gib>', 'at least so much memory in its machine', decimal)
     .option('--min-storage <gib>', 'at least so much free on its disk', decimal)
@@ -155,6 +165,8 @@ function marketOptions(command: Command): Command {
 function newTask(taskType: TaskType, input: Record<string, unknown>, options: MarketOptions): NewTask {
   const {
     gpu,
+    gpus,
+    gpuShare,
     gpuModel,
     minVram,
     minCpuCores,
@@ -178,7 +190,7 @@ function newTask(taskType: TaskType, input: Record<string, unknown>, options: Ma
     ...{ max_duration_ms: maxTime, max_wait_ms: maxWait, auto_pay: autoPay ? undefined : false },
     allow_reexecution: allowReexecution,
     requirements: {
-      ...{ gpu_id: gpu, gpu_model: gpuModel, min_vram_gb: minVram, region },
+      ...{ gpu_id: gpu, gpu_count: gpus, gpu_milli: gpuShare, gpu_model: gpuModel, min_vram_gb: minVram, region },
       ...{ min_cpu_cores: minCpuCores, min_ram_gb: minRam, min_storage_gb: minStorage },
     },
     input_data: { ...input, ...fieldsOf(own) },

@@ -8,7 +8,7 @@ import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
 import { explanationText } from '../explanation-text.ts'
 import { follow, type Task } from '../follow.ts'
-import { bytes, count, duration, localTime, orb, perHour } from '../format.ts'
+import { bytes, count, duration, gpusOf, localTime, orb, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { taskIdOf } from '../references.ts'
 import { failUnlessCompleted } from '../run-task-command.ts'
@@ -263,7 +263,7 @@ function ranFor({ run_ms, expected_run_ms, slow }: Task['attempts'][number]): st
 
 const attemptColumns: Column<Task['attempts'][number]>[] = [
   { title: 'attempt', value: ({ number }) => number, right: true },
-  { title: 'gpu', value: ({ gpu_name }) => gpu_name, shrinks: true },
+  { title: 'gpu', value: gpusOf, shrinks: true },
   { title: 'hardware', value: ({ gpu_model }) => gpu_model, shrinks: true },
   { title: 'status', value: ({ status }) => status },
   { title: 'price/h', value: ({ price_per_hour }) => price_per_hour, right: true },
