@@ -45,12 +45,21 @@ export const attemptLooks: Record<AttemptStatus, Look> = {
   lost: { label: 'Lost', tone: 'bad', shape: 'question', says: 'The machine was not heard of any more. Not charged.' },
 }
 
-export const gpuLooks: Record<GpuStatus | 'finishing' | 'cooling_down' | 'on_trial' | 'silent', Look> = {
+export const gpuLooks: Record<
+  GpuStatus | 'finishing' | 'partly_in_use' | 'cooling_down' | 'on_trial' | 'silent',
+  Look
+> = {
   available: { label: 'Available', tone: 'ok', shape: 'full', says: 'It could take a task now.' },
   in_use: { label: 'In use', tone: 'busy', shape: 'orbit', says: 'A task runs on it.' },
   maintenance: { label: 'Paused', tone: 'wait', shape: 'pause', says: 'Its owner takes no new tasks.' },
   offline: { label: 'Offline', tone: 'neutral', shape: 'hollow', says: 'No connected agent backs it.' },
   finishing: { label: 'Finishing', tone: 'busy', shape: 'arc', says: 'Its last task ends, then it is paused.' },
+  partly_in_use: {
+    label: 'Partly in use',
+    tone: 'ok',
+    shape: 'half',
+    says: 'Tasks have shares of it; the rest is free.',
+  },
   cooling_down: {
     label: 'Cooling down',
     tone: 'wait',
@@ -72,9 +81,10 @@ export function gpuLook({
   draining,
   liveness,
   health,
-}: Pick<Gpu, 'status' | 'draining' | 'liveness' | 'health'>) {
+  free_milli,
+}: Pick<Gpu, 'status' | 'draining' | 'liveness' | 'health' | 'free_milli'>) {
   if (status === 'offline') return gpuLooks[liveness === 'unknown' ? 'silent' : 'offline']
-  if (status === 'in_use') return gpuLooks[draining ? 'finishing' : 'in_use']
+  if (status === 'in_use') return gpuLooks[draining ? 'finishing' : free_milli > 0 ? 'partly_in_use' : 'in_use']
   if (status === 'available' && health !== 'good') return gpuLooks[health]
   return gpuLooks[status]
 }

@@ -11,6 +11,8 @@ export type Limits = {
   max_price_per_hour: string
   max_minutes: string
   max_cost: string
+  gpu_count: string
+  gpu_percent: string
   min_vram_gb: string
   min_cpu_cores: string
   min_ram_gb: string
@@ -27,6 +29,8 @@ export const noLimits: Limits = {
   max_price_per_hour: '',
   max_minutes: '',
   max_cost: '',
+  gpu_count: '',
+  gpu_percent: '',
   min_vram_gb: '',
   min_cpu_cores: '',
   min_ram_gb: '',
@@ -90,6 +94,8 @@ export class NewTask {
       requirements: {
         gpu_id: this.gpuId ?? undefined,
         gpu_model: limits.gpu_model.trim() || undefined,
+        gpu_count: number(limits.gpu_count),
+        gpu_milli: milliOf(number(limits.gpu_percent)),
         min_vram_gb: number(limits.min_vram_gb),
         min_cpu_cores: number(limits.min_cpu_cores),
         min_ram_gb: number(limits.min_ram_gb),
@@ -132,6 +138,8 @@ export class NewTask {
     this.gpuId = wants.gpu_id ?? null
     Object.assign(this.limits, {
       gpu_model: wants.gpu_model ?? '',
+      gpu_count: String(wants.gpu_count ?? ''),
+      gpu_percent: wants.gpu_milli === undefined ? '' : String(wants.gpu_milli / 10),
       min_vram_gb: String(wants.min_vram_gb ?? ''),
       min_cpu_cores: String(wants.min_cpu_cores ?? ''),
       min_ram_gb: String(wants.min_ram_gb ?? ''),
@@ -152,6 +160,9 @@ export class NewTask {
     this.#ask(task.requirements)
   }
 }
+
+/** The contract counts thousandths of a GPU, people say percent. */
+const milliOf = (percent: number | undefined) => (percent === undefined ? undefined : Math.round(percent * 1e5) / 1e4)
 
 function parseObject(text: string): Record<string, unknown> | null {
   try {
