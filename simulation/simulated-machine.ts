@@ -68,6 +68,7 @@ export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
     },
   ]
   const price = formatOrb(random.integer(300_000, parts.isCheap ? 500_000 : 4_000_000))
+  const isShared = random.chance(0.4)
   const clockRate = random.chance(0.25) ? random.pick(wrongClockRates)! : 1
   let process: SimulatedProcess | null = null
   let agent: Agent | null = null
@@ -144,7 +145,7 @@ export function createSimulatedMachine(parts: MachineParts): SimulatedMachine {
         name: null,
         region: null,
         pricePerHour: price,
-        sharing: false,
+        sharing: isShared,
       }
       agent = startAgent({ ...options, limits: noLimits, drainMsMax: 60_000 }, outsideOf(starting))
       const ended = agent.ended

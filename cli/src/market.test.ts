@@ -154,7 +154,7 @@ test('options of the command line become requirements and limits of the task', a
 })
 
 test('an owner shares a GPU, a renter has a share of it, and both see how much', async () => {
-  const [gpu] = (await bob.json(['gpus', 'mine'])).items as { id: string }[]
+  const [gpu] = (await bob.json(['gpus', 'mine'])).items as unknown as { id: string }[]
   const asked = ['run', 'file', taskFile(alice, {}), '--gpu-share', '25%', '--min-vram', '6']
   const refused = await alice(asked)
   expect(refused.stderr).toContain('its owner offers it only as a whole')

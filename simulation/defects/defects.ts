@@ -34,8 +34,8 @@ export const defects: readonly Defect[] = [
   },
   one('forget the holds of what runs at a restart', {
     file: 'server/src/scheduler/scheduler-service.ts',
-    replace: 'if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)',
-    by: `if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)
+    replace: 'if (attemptHoldsGpu(active.status)) registry.reserve(active.attempt.id, active.taken)',
+    by: `if (attemptHoldsGpu(active.status)) registry.reserve(active.attempt.id, active.taken)
       await database.transaction((tx) => payments.charge(tx, { task_id: task.id, cost: 0 } as never))`,
   }),
   one('forget at a restart what was waiting', {
@@ -45,8 +45,8 @@ export const defects: readonly Defect[] = [
   }),
   one('forget at a restart which GPUs are taken', {
     file: 'server/src/scheduler/scheduler-service.ts',
-    replace: 'if (attemptHoldsGpu(status)) registry.reserve(gpu_id, id)',
-    by: 'void attemptHoldsGpu(status)',
+    replace: 'if (attemptHoldsGpu(active.status)) registry.reserve(active.attempt.id, active.taken)',
+    by: 'void attemptHoldsGpu(active.status)',
   }),
   one('drop the grace timer at a restart', {
     file: 'server/src/agents/agent-liveness.ts',
@@ -69,13 +69,13 @@ export const defects: readonly Defect[] = [
     changes: [
       {
         file: 'server/src/gpus/gpu-registry.ts',
-        replace: 'if (!gpu || gpu.attemptId !== null || this.#withdrawn.has(gpuId)) return false',
-        by: 'if (!gpu || this.#withdrawn.has(gpuId)) return false',
+        replace: 'gpu.takenMilli + milli > wholeMilli',
+        by: 'milli > wholeMilli',
       },
       {
         file: 'server/src/scheduler/free-gpus.ts',
-        replace: "if (gpuStatus(gpu) !== 'available' || gpu.agentId === null",
-        by: "if (!['available', 'in_use'].includes(gpuStatus(gpu)) || gpu.agentId === null",
+        replace: 'wholeMilli - gpu.takenMilli - book.offeredMilli(gpu.id)',
+        by: 'wholeMilli - book.offeredMilli(gpu.id)',
       },
       {
         file: 'agent/src/attempts/admission.ts',
@@ -84,6 +84,31 @@ export const defects: readonly Defect[] = [
       },
     ],
   },
+  {
+    name: 'give out more of a GPU than there is',
+    changes: [
+      {
+        file: 'server/src/gpus/gpu-registry.ts',
+        replace: 'gpu.takenMilli + milli > wholeMilli',
+        by: 'gpu.takenMilli + milli > 1.5 * wholeMilli',
+      },
+      {
+        file: 'server/src/scheduler/free-gpus.ts',
+        replace: 'wholeMilli - gpu.takenMilli - book.offeredMilli(gpu.id)',
+        by: 'wholeMilli - Math.floor(gpu.takenMilli / 2) - book.offeredMilli(gpu.id)',
+      },
+      {
+        file: 'agent/src/attempts/attempt-runner.ts',
+        replace: 'this.#heldMilli(uuid) + milli > wholeMilli',
+        by: 'this.#heldMilli(uuid) + milli > 2 * wholeMilli',
+      },
+    ],
+  },
+  one('reserve only the first of several GPUs', {
+    file: 'server/src/gpus/gpu-registry.ts',
+    replace: 'for (const { gpuId, milli } of taken) this.#hold',
+    by: 'for (const { gpuId, milli } of taken.slice(0, 1)) this.#hold',
+  }),
   one('acknowledge before it is on the disk', {
     file: 'server/src/agents/agent-conversation.ts',
     replace: 'await this.#owner.handle(message)\n',

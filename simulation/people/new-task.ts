@@ -9,6 +9,14 @@ function runMs(random: SeededRandom): number {
   return kind < 0.3 ? random.integer(85_000, 108_000) : random.waitMs(30_000)
 }
 
+/** Most tasks want one GPU, some two of a machine, and many are content with a share of one. */
+function requirements(random: SeededRandom): z.input<typeof NewTask>['requirements'] {
+  const size = random.unit()
+  if (size < 0.1) return { gpu_count: random.pick([2, 2, 4])! }
+  if (size < 0.4) return { gpu_milli: random.integer(50, 700), min_vram_gb: random.integer(1, 20) }
+  return {}
+}
+
 /** Work as it comes: most of it goes well, some fails in each of the ways that work can. */
 export function newTask(random: SeededRandom, title: string): z.input<typeof NewTask> {
   const fate = random.unit()
@@ -28,7 +36,8 @@ export function newTask(random: SeededRandom, title: string): z.input<typeof New
     task_type: 'other',
     title,
     input_data,
-    max_price_per_hour: random.chance(0.8) ? '4' : '1.000001',
+    requirements: requirements(random),
+    max_price_per_hour: random.pick(['8', '4', '4', '4', '1.000001'])!,
     max_duration_ms: random.chance(0.8) ? 110_000 : random.integer(1_000, 50_000),
     ...(random.chance(0.1) && { max_cost: '0.012345' }),
     max_wait_ms: random.integer(20_000, 120_000),

@@ -50,6 +50,11 @@ export function createOwners({ clock, random, asking, promises, machines, trace,
         await gpus.update(caller, { gpu_id, price_per_hour: micros(random.integer(300_000, 4_000_000)) })
         return () => {}
       }),
+    share: (machine) =>
+      onGpu(machine, 'says whether it is shared', async ({ gpus }, gpu_id, caller) => {
+        await gpus.update(caller, { gpu_id, sharing: random.chance(0.5) })
+        return () => {}
+      }),
     maintain: (machine) =>
       onGpu(machine, 'sets maintenance', async ({ gpus }, gpu_id, caller) => {
         const maintained = setsMaintenance(machine, gpu_id)

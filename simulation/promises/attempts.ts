@@ -1,3 +1,4 @@
+import { wholeMilli } from '@orbyte/protocol'
 import { forgedMark } from '../forger.ts'
 import type { Generation } from '../simulated-market.ts'
 import type { CommittedEvent, Evidence, Watch } from './evidence.ts'
@@ -37,26 +38,32 @@ export function watchAttempts(evidence: Evidence): Watch & { opened(generation: 
   const isForged = (taskId: string) => store.task(taskId)?.output_data?.includes(`"${forgedMark}"`) ?? false
 
   function judgeOffer(attempt: AttemptFacts) {
-    const { id, task_id, gpu_id, offered_at } = attempt
+    const { id, task_id, offered_at } = attempt
+    const gpus = store.gpusOf(id)
     const others = store.attemptsOfTask(task_id).filter((other) => other.id !== id)
     const begun = others.filter(({ accepted_at, trial }) => accepted_at !== null && trial === 0).length
     if (begun >= config.limits.attemptsPerTaskMax)
       broken('a task is tried a few times only', `${task_id} is offered again after ${begun} attempts`)
-    const coolUntil = coolDowns.get(gpu_id)
-    if (coolUntil !== undefined && coolUntil > offered_at)
-      broken('a GPU cools down', `${gpu_id} is asked for ${id} at ${offered_at}, and cools down until ${coolUntil}`)
-    const failed = others.filter(hasFailed)
-    const here = failed.filter((other) => other.gpu_id === gpu_id)
-    if (here.length === 0) return
-    const againMs = Math.max(...here.map(({ ended_at }) => Date.parse(ended_at!))) + coolDownMs(here.length)
-    if (Date.parse(offered_at) < againMs)
-      broken('a GPU cools down', `${gpu_id} has failed ${task_id} ${here.length} times, and is asked too early`)
-    const other = otherThatFits(attempt, new Set(failed.map((one) => one.gpu_id)))
-    if (other !== undefined)
-      broken(
-        'a retry goes to another GPU',
-        `${task_id} goes back to ${gpu_id}, which has failed it, and not to ${other}`,
-      )
+    const failed = others.filter(hasFailed).map((one) => ({ ...one, gpus: store.gpusOf(one.id) }))
+    for (const { gpu_id } of gpus) {
+      const coolUntil = coolDowns.get(gpu_id)
+      if (coolUntil !== undefined && coolUntil > offered_at)
+        broken('a GPU cools down', `${gpu_id} is asked for ${id} at ${offered_at}, and cools down until ${coolUntil}`)
+      const here = failed.filter((other) => other.gpus.some((one) => one.gpu_id === gpu_id))
+      if (here.length === 0) continue
+      const againMs = Math.max(...here.map(({ ended_at }) => Date.parse(ended_at!))) + coolDownMs(here.length)
+      if (Date.parse(offered_at) < againMs)
+        broken('a GPU cools down', `${gpu_id} has failed ${task_id} ${here.length} times, and is asked too early`)
+      // Whether others would do who have to stand together, or to be shared, is more than can be said here.
+      const isOneWhole = gpus.length === 1 && gpus[0]!.milli === wholeMilli
+      const failedOn = new Set(failed.flatMap((one) => one.gpus.map((gpu) => gpu.gpu_id)))
+      const other = isOneWhole ? otherThatFits(attempt, failedOn) : undefined
+      if (other !== undefined)
+        broken(
+          'a retry goes to another GPU',
+          `${task_id} goes back to ${gpu_id}, which has failed it, and not to ${other}`,
+        )
+    }
   }
 
   function coolDownMs(times: number): number {

@@ -29,10 +29,12 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
 
   function hear({ type, attempt_id }: CommittedEvent) {
     if (type !== 'attempt.offered') return
-    const { gpu_id, offered_at } = store.attempt(attempt_id!)!
-    const since = maintained.get(gpu_id)?.since
-    if (since !== undefined && offered_at > since)
-      isBroken(`${gpu_id} is offered ${attempt_id}, and is in maintenance since ${since}`)
+    const { offered_at } = store.attempt(attempt_id!)!
+    for (const { gpu_id } of store.gpusOf(attempt_id!)) {
+      const since = maintained.get(gpu_id)?.since
+      if (since !== undefined && offered_at > since)
+        isBroken(`${gpu_id} is offered ${attempt_id}, and is in maintenance since ${since}`)
+    }
   }
 
   function checkReclaimed() {
@@ -79,7 +81,8 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
 
     /** The market has told the owner that the GPU is theirs again: what ran there ends now, uncharged. */
     reclaimed(gpuId: string) {
-      for (const { id, gpu_id } of store.openAttempts()) if (gpu_id === gpuId) toEnd.set(id, clock.nowMs())
+      for (const { id } of store.openAttempts())
+        if (store.gpusOf(id).some(({ gpu_id }) => gpu_id === gpuId)) toEnd.set(id, clock.nowMs())
     },
   }
 }

@@ -190,6 +190,14 @@ export function createPromiseStore({ look }: Pick<MarketDisk, 'look'>) {
          JOIN gpus g ON g.id = coalesce(s.gpu_id, a.gpu_id)
          WHERE a.ended_at IS NULL AND a.status IN ('accepted', 'preparing', 'running')`,
       ),
+    /** What an attempt has of which GPUs. */
+    gpusOf: (attemptId: string) =>
+      look<{ gpu_id: string; milli: number; price: number }>(
+        `SELECT coalesce(s.gpu_id, a.gpu_id) AS gpu_id, coalesce(s.milli, 1000) AS milli,
+           coalesce(s.price_micros_per_hour, a.price_micros_per_hour) AS price
+         FROM attempts a LEFT JOIN attempt_gpus s ON s.attempt_id = a.id WHERE a.id = ?`,
+        attemptId,
+      ),
     openAttempts: () => look<AttemptFacts>(`SELECT ${attemptColumns} FROM attempts WHERE ended_at IS NULL`),
     /** Open attempts, each with the machine that it was given to. */
     openAttemptsByMachine: () =>
