@@ -190,6 +190,8 @@ export const migrations: readonly string[][] = [
     `ALTER TABLE lean_holds RENAME TO holds`,
   ],
   [`CREATE INDEX tasks_of_images_by_renter ON tasks (${shortOf('renter_id')}) WHERE task_type = 'image_generation'`],
+  // An attempt is stored with its agent's answer: docs/decisions/0023-offers-in-memory.md.
+  [`DELETE FROM attempts WHERE status = 'offered'`, `DROP INDEX tasks_pending`],
 ]
 
 /** A file that a newer version of the market has written. */

@@ -1,5 +1,6 @@
 import { type Attempt, type AttemptStatus, attemptStatusesBefore, type End, type Micros } from '@orbyte/protocol'
 import { flag, placeOf, type Reader, type Row, shortOf, statementBy, type Transaction, words } from '../db/database.ts'
+import { NotKeptError, type Reported } from './reported.ts'
 
 /** An attempt as it is stored: with what fences it and whom it concerns. */
 export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind'> & {
@@ -39,32 +40,30 @@ const fieldsOf = (row: AttemptRow): unknown => ({
 const toStored = (row: AttemptRow) => fieldsOf(row) as StoredAttempt
 const toAttempt = (row: AttemptRow) => fieldsOf(row) as Attempt
 
+/** What its agent has answered, or has not: with that an attempt is stored. */
+export type Answer =
+  | { status: 'accepted' | 'running'; acceptedAt: string; readyAt: string | null }
+  | { status: 'refused' | 'lost'; end: End; endedAt: string }
+
 /** False, and nothing changed: its task does not wait any more. */
-export async function insertAttempt(tx: Transaction, attempt: StoredAttempt): Promise<boolean> {
+export async function insertAttempt(tx: Transaction, attempt: StoredAttempt, answer: Answer): Promise<boolean> {
   const a = attempt
+  const begun = 'acceptedAt' in answer ? answer : null
+  const ended = 'end' in answer ? answer : null
   const changed = await tx.run(
-    `INSERT INTO attempts (id, task_id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, trial,
-       offered_at)
-     SELECT ?, id, ?, ?, ?, ?, ?, 'offered', ?, ?, ? FROM tasks WHERE id = ? AND status = 'pending'`,
-    ...[
-      a.id,
-      a.gpu_id,
-      a.agent_id,
-      a.provider_id,
-      a.number,
-      a.fencing_token,
-      a.price_per_hour,
-      flag(a.trial),
-      a.offered_at,
-      a.task_id,
-    ],
+    `INSERT INTO attempts (task_id, id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, trial,
+       offered_at, accepted_at, ready_at, ended_at, end_code, end_message, end_decided_by)
+     SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id = ? AND status = 'pending'`,
+    ...[a.id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, answer.status, a.price_per_hour],
+    ...[flag(a.trial), a.offered_at, begun?.acceptedAt ?? null, begun?.readyAt ?? null, ended?.endedAt ?? null],
+    ...[ended?.end.code ?? null, ended?.end.message ?? null, ended?.end.decided_by ?? null, a.task_id],
   )
   return changed === 1
 }
 
 const moveAttemptTo = statementBy(
   (to: AttemptStatus) =>
-    `UPDATE attempts SET status = '${to}', progress = NULL, accepted_at = coalesce(?, accepted_at), ready_at = coalesce(?, ready_at)
+    `UPDATE attempts SET status = '${to}', progress = NULL, ready_at = coalesce(?, ready_at)
      WHERE id = ? AND status IN (${words(attemptStatusesBefore(to))})`,
 )
 
@@ -72,10 +71,9 @@ const moveAttemptTo = statementBy(
 export async function moveAttempt(
   tx: Transaction,
   id: string,
-  move: { to: 'accepted' | 'preparing' | 'running'; acceptedAt?: string; readyAt?: string },
+  move: { to: 'preparing' | 'running'; readyAt?: string },
 ): Promise<boolean> {
-  const changed = await tx.run(moveAttemptTo(move.to), move.acceptedAt ?? null, move.readyAt ?? null, id)
-  return changed === 1
+  return (await tx.run(moveAttemptTo(move.to), move.readyAt ?? null, id)) === 1
 }
 
 /** How far it is. False: it does not prepare any more. */
@@ -88,26 +86,40 @@ const endAttemptAs = statementBy(
     `UPDATE attempts SET status = '${status}', progress = NULL, run_ms = ?, cost_micros = ?, end_code = ?, end_message = ?,
        end_decided_by = ?, ended_at = ? WHERE id = ? AND status IN (${words(attemptStatusesBefore(status))})`,
 )
+/** Preparing may be reported and not kept: it says no more than that it was accepted. */
+const asReported = ` AND replace(status, 'preparing', 'accepted') = ? AND output_length = ? AND log_lines = ?`
+const endReportedAs = statementBy((status: AttemptStatus) => endAttemptAs(status) + asReported)
 
-/** False: it has ended already, or cannot end so. */
+type AttemptEnding = { status: AttemptStatus; end: End; runMs: number; cost: Micros; at: string; reported?: Reported }
+
+/**
+ * False: it has ended already, cannot end so, or was never stored. Throws `NotKeptError` where it is not as far as its agent has
+ * `reported`: something of that failed, and is said again.
+ */
 export async function endAttempt(
   tx: Transaction,
-  id: string,
-  ending: { status: AttemptStatus; end: End; runMs: number; cost: Micros; at: string },
+  attempt: Pick<StoredAttempt, 'id' | 'task_id'>,
+  { status, end, runMs, cost, at, reported }: AttemptEnding,
 ): Promise<boolean> {
-  const { status, end, runMs, cost, at } = ending
-  const changed = await tx.run(endAttemptAs(status), ...[runMs, cost, end.code, end.message, end.decided_by, at, id])
-  if (changed === 1) await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', id)
+  const values = [runMs, cost, end.code, end.message, end.decided_by, at, attempt.id]
+  const changed = reported
+    ? await tx.run(endReportedAs(status), ...values, ...valuesOf(reported))
+    : await tx.run(endAttemptAs(status), ...values)
+  if (changed === 1) await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', attempt.id)
+  else if (reported && !(await isKept(tx, attempt, reported)))
+    throw new NotKeptError(`not all that was reported of ${attempt.id} is kept`)
   return changed === 1
 }
 
-/** Ends the attempts of a task that nobody has accepted. */
-export async function endOffers(tx: Transaction, taskId: string, { end, at }: { end: End; at: string }) {
-  await tx.run(
-    `UPDATE attempts SET status = 'cancelled', end_code = ?, end_message = ?, end_decided_by = ?, ended_at = ?
-     WHERE task_id = ? AND status = 'offered'`,
-    ...[end.code, end.message, end.decided_by, at, taskId],
-  )
+const valuesOf = ({ status, outputLength, logLines }: Reported) =>
+  [status === 'preparing' ? 'accepted' : status, outputLength, logLines] as const
+
+/** Where it has ended, or its task before it was stored, there is nothing left to keep. */
+async function isKept(reader: Reader, { id, task_id }: Pick<StoredAttempt, 'id' | 'task_id'>, reported: Reported) {
+  const kept = `SELECT ended_at IS NOT NULL OR (TRUE${asReported}) AS kept FROM attempts WHERE id = ?`
+  const stored = await reader.get<{ kept: number }>(kept, ...valuesOf(reported), id)
+  if (stored) return stored.kept === 1
+  return (await reader.get(`SELECT 1 AS waits FROM tasks WHERE id = ? AND status = 'pending'`, task_id)) === undefined
 }
 
 /** Keeps the run time that an agent has reported; what is charged if the renter cancels now. */
@@ -144,15 +156,6 @@ export async function growLog(tx: Transaction, id: string, by: { offset: number;
     ...[by.lines, id, by.offset],
   )
   return changed === 1
-}
-
-type StoredProgress = Pick<StoredAttempt, 'status' | 'output_length' | 'log_lines'>
-/** How far the attempt is. Undefined: it has ended, or was never stored. */
-export function progressOf(reader: Reader, id: string): Promise<StoredProgress | undefined> {
-  return reader.get<Row & StoredProgress>(
-    'SELECT status, output_length, log_lines FROM attempts WHERE id = ? AND ended_at IS NULL',
-    id,
-  )
 }
 
 export async function isOpen(reader: Reader, id: string): Promise<boolean> {

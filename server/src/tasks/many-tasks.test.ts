@@ -9,7 +9,6 @@ import {
   insertTask,
   openTasks,
   openTasksOfRenter,
-  pendingOfRenter,
   type StoredTask,
   tasksOfRenter,
   tasksWithOldData,
@@ -90,7 +89,6 @@ test.each([
     (reader: Reader) => tasksWithOldData(reader, { before: '2026', limit: 1 }),
     'tasks_with_data',
   ],
-  ['what a renter has waiting', (reader: Reader) => pendingOfRenter(reader, 'user_1'), 'COVERING INDEX tasks_pending'],
   [
     'a renter’s open tasks',
     (reader: Reader) => openTasksOfRenter(reader, { renterId: 'user_1', after: '', limit: 1 }),
