@@ -5,6 +5,8 @@ import { createAgentConnections } from './agents/agent-connections.ts'
 import { createAgentService } from './agents/agent-service.ts'
 import { createAuditService } from './audits/audit-service.ts'
 import { type Context, every, isoFromMs } from './context.ts'
+import type { Database } from './db/database.ts'
+import { indexOwned } from './db/owned-rows.ts'
 import { createGpuService } from './gpus/gpu-service.ts'
 import { deleteOldIdempotencyKeys } from './http/idempotency-store.ts'
 import { ledgerKeyFrom } from './ledger/ledger-key.ts'
@@ -106,6 +108,15 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   }
 }
 
+/** How long until an index has what was added: until then it is looked through. */
+const indexOwnedMs = 1_000
+/** At once: about a millisecond. */
+const ownedRowsMax = 1_000
+
+async function indexAllOwned(database: Database) {
+  for (let isAll = false; !isAll;) isAll = await database.transaction((tx) => indexOwned(tx, ownedRowsMax))
+}
+
 type House = { payments: PaymentService; disputes: DisputeService; tasks: TaskService; taskFiles: TaskFiles }
 
 /** What has to be done from time to time. Each by itself: where one fails, the others are done. */
@@ -127,6 +138,7 @@ function keepHouse(context: Context, { payments, disputes, tasks, taskFiles }: H
     },
   ]
   const stops = duties.map((duty) => every(context, housekeepingMs, duty))
+  stops.push(every(context, indexOwnedMs, () => indexAllOwned(context.database)))
   return () => {
     for (const stop of stops) stop()
   }

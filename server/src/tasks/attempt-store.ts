@@ -1,5 +1,6 @@
 import { type Attempt, type AttemptStatus, attemptStatusesBefore, type End, type Micros } from '@orbyte/protocol'
-import { flag, placeOf, type Reader, type Row, shortOf, statementBy, type Transaction, words } from '../db/database.ts'
+import { flag, placeOf, type Reader, type Row, statementBy, type Transaction, words } from '../db/database.ts'
+import { ownedRows, readOwned } from '../db/owned-rows.ts'
 import { NotKeptError, type Reported } from './reported.ts'
 
 /** An attempt as it is stored: with what fences it and whom it concerns. */
@@ -20,10 +21,10 @@ type AttemptRow = Row & {
   end_decided_by: string | null
 }
 
-const columns = `a.id, a.task_id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, a.status, a.progress,
-  a.price_micros_per_hour AS price_per_hour, a.run_ms, a.cost_micros AS cost, a.output_length, a.output_bytes, a.log_lines, a.end_code,
-  a.end_message, a.end_decided_by, a.trial, a.expected_run_ms, a.slow, a.offered_at, a.accepted_at, a.ready_at, a.ended_at`
-const withGpu = `${columns}, coalesce(g.name, a.gpu_id) AS gpu_name, coalesce(g.model, '') AS gpu_model,
+const columns = `t.id, t.task_id, t.gpu_id, t.agent_id, t.provider_id, t.number, t.fencing_token, t.status, t.progress,
+  t.price_micros_per_hour AS price_per_hour, t.run_ms, t.cost_micros AS cost, t.output_length, t.output_bytes, t.log_lines, t.end_code,
+  t.end_message, t.end_decided_by, t.trial, t.expected_run_ms, t.slow, t.offered_at, t.accepted_at, t.ready_at, t.ended_at`
+const withGpu = `${columns}, coalesce(g.name, t.gpu_id) AS gpu_name, coalesce(g.model, '') AS gpu_model,
   coalesce(g.kind, 'gpu') AS gpu_kind`
 
 export function endOf(row: Row): End | null {
@@ -163,20 +164,20 @@ export async function isOpen(reader: Reader, id: string): Promise<boolean> {
 }
 
 export async function attemptById(reader: Reader, id: string): Promise<StoredAttempt | undefined> {
-  const row = await reader.get<AttemptRow>(`SELECT ${columns} FROM attempts a WHERE a.id = ?`, id)
+  const row = await reader.get<AttemptRow>(`SELECT ${columns} FROM attempts t WHERE t.id = ?`, id)
   return row && toStored(row)
 }
 
 /** Attempts that have not ended, oldest first. */
 export async function openAttempts(reader: Reader): Promise<StoredAttempt[]> {
-  return (await reader.all<AttemptRow>(`SELECT ${columns} FROM attempts a WHERE a.ended_at IS NULL ORDER BY a.id`)).map(
+  return (await reader.all<AttemptRow>(`SELECT ${columns} FROM attempts t WHERE t.ended_at IS NULL ORDER BY t.id`)).map(
     toStored,
   )
 }
 
 export async function attemptsOfTask(reader: Reader, taskId: string): Promise<Attempt[]> {
   const rows = await reader.all<AttemptRow>(
-    `SELECT ${withGpu} FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id WHERE a.task_id = ? ORDER BY a.number`,
+    `SELECT ${withGpu} FROM attempts t LEFT JOIN gpus g ON g.id = t.gpu_id WHERE t.task_id = ? ORDER BY t.number`,
     taskId,
   )
   return rows.map(toAttempt)
@@ -187,12 +188,16 @@ export async function attemptsOfGpu(
   reader: Reader,
   query: { gpuId: string; before: string; limit: number },
 ): Promise<Attempt[]> {
-  const rows = await reader.all<AttemptRow>(
-    `SELECT ${withGpu} FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id
-     WHERE ${shortOf('a.gpu_id')} = ${shortOf('?1')} AND a.gpu_id = ?1 AND a.rowid < ${placeOf('attempts', '?2')}
-     ORDER BY a.rowid DESC LIMIT ?3`,
-    ...[query.gpuId, query.before, query.limit],
-  )
+  const rows = await readOwned<AttemptRow>(reader, {
+    list: ownedRows.attemptsOfGpu,
+    select: withGpu,
+    joins: 'LEFT JOIN gpus g ON g.id = t.gpu_id',
+    owner: '?1',
+    before: placeOf('attempts', '?2'),
+    where: 't.gpu_id = ?1',
+    params: [query.gpuId, query.before],
+    limit: query.limit,
+  })
   return rows.map(toAttempt)
 }
 

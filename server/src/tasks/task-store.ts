@@ -7,7 +7,8 @@ import {
   type TaskSummary,
   type TaskType,
 } from '@orbyte/protocol'
-import { flag, placeOf, type Reader, type Row, shortOf, statementBy, type Transaction, words } from '../db/database.ts'
+import { flag, placeOf, type Reader, type Row, statementBy, type Transaction, words } from '../db/database.ts'
+import { ownedRows, readOwned } from '../db/owned-rows.ts'
 import { endOf } from './attempt-store.ts'
 
 /** A task as it is stored. `model` is the resolved name of the model that it needs. */
@@ -122,13 +123,15 @@ export async function tasksOfRenter(
   reader: Reader,
   query: { renterId: string; status: TaskStatus | null; taskType: TaskType | null; before: string; limit: number },
 ): Promise<TaskSummary[]> {
-  const rows = await reader.all<TaskRow>(
-    `SELECT ${summaryColumns} FROM tasks
-     WHERE ${shortOf('renter_id')} = ${shortOf('?1')} AND renter_id = ?1 AND rowid < ${placeOf('tasks', '?2')}
-       AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR task_type = ?4)
-     ORDER BY rowid DESC LIMIT ?5`,
-    ...[query.renterId, query.before, query.status, query.taskType, query.limit],
-  )
+  const rows = await readOwned<TaskRow>(reader, {
+    list: ownedRows.tasksOfRenter,
+    select: summaryColumns,
+    owner: '?1',
+    before: placeOf('tasks', '?2'),
+    where: 'renter_id = ?1 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR task_type = ?4)',
+    params: [query.renterId, query.before, query.status, query.taskType],
+    limit: query.limit,
+  })
   return rows.map(toSummary)
 }
 
