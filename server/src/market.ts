@@ -5,7 +5,6 @@ import { createAgentConnections } from './agents/agent-connections.ts'
 import { createAgentService } from './agents/agent-service.ts'
 import { createAuditService } from './audits/audit-service.ts'
 import { type Context, every, isoFromMs } from './context.ts'
-import type { Database } from './db/database.ts'
 import { indexOwned } from './db/owned-rows.ts'
 import { createGpuService } from './gpus/gpu-service.ts'
 import { deleteOldIdempotencyKeys } from './http/idempotency-store.ts'
@@ -113,8 +112,14 @@ const indexOwnedMs = 1_000
 /** At once: about a millisecond. */
 const ownedRowsMax = 1_000
 
-async function indexAllOwned(database: Database) {
-  for (let isAll = false; !isAll;) isAll = await database.transaction((tx) => indexOwned(tx, ownedRowsMax))
+/** Goes on until nothing is left, or the market stops. */
+function indexAllOwned({ database }: Context) {
+  let isStopped = false
+  async function work() {
+    for (let isAll = false; !isAll && !isStopped;)
+      isAll = await database.transaction((tx) => indexOwned(tx, ownedRowsMax))
+  }
+  return { work, stop: () => (isStopped = true) }
 }
 
 type House = { payments: PaymentService; disputes: DisputeService; tasks: TaskService; taskFiles: TaskFiles }
@@ -138,7 +143,8 @@ function keepHouse(context: Context, { payments, disputes, tasks, taskFiles }: H
     },
   ]
   const stops = duties.map((duty) => every(context, housekeepingMs, duty))
-  stops.push(every(context, indexOwnedMs, () => indexAllOwned(context.database)))
+  const indexing = indexAllOwned(context)
+  stops.push(every(context, indexOwnedMs, indexing.work), indexing.stop)
   return () => {
     for (const stop of stops) stop()
   }
