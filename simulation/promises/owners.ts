@@ -28,7 +28,7 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
   })
 
   function hear({ type, attempt_id }: CommittedEvent) {
-    if (type !== 'attempt.offered') return
+    if (type !== 'attempt.accepted' && type !== 'attempt.ended') return
     const { offered_at } = store.attempt(attempt_id!)!
     for (const { gpu_id } of store.gpusOf(attempt_id!)) {
       const since = maintained.get(gpu_id)?.since

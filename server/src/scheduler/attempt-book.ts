@@ -1,5 +1,7 @@
 import { type AttemptStatus, type TaskType, wholeMilli } from '@orbyte/protocol'
 import type { Taken } from '../gpus/gpu-registry.ts'
+import type { Beginning } from '../tasks/attempt-service.ts'
+import type { StoredAttemptGpu } from '../tasks/attempt-gpu-store.ts'
 import type { StoredAttempt } from '../tasks/attempt-store.ts'
 import type { Timing } from '../config.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
@@ -11,6 +13,8 @@ export type ActiveAttempt = {
   readonly attempt: StoredAttempt
   readonly task: OpenTask
   readonly queued: QueuedTask
+  /** As they are stored: none where it has all of one. */
+  readonly gpus: readonly StoredAttemptGpu[]
   /** What it has of which GPUs, once it is accepted. */
   readonly taken: readonly Taken[]
   readonly durationMsMax: number
@@ -19,6 +23,8 @@ export type ActiveAttempt = {
   /** Whether the GPU had the model at hand then. Null: that was before the market was started. */
   readonly warmth: Warmth | null
   status: AttemptStatus
+  /** While what begins it is on its way to the disk. */
+  beginning: (Beginning & { readonly kept: Promise<boolean> }) | null
   /** When the server heard that it is ready, in milliseconds since 1970: the meter's start. */
   readyAtMs: number | null
   /** How long it has run, by the last that its agent said. */

@@ -1,6 +1,15 @@
-import { type Attempt, type AttemptGpu, type AttemptStatus, attemptStatusesBefore } from '@orbyte/protocol'
-import { type End, type Micros, wholeMilli } from '@orbyte/protocol'
-import { flag, placeOf, type Reader, type Row, shortOf, statementBy, type Transaction, words } from '../db/database.ts'
+import {
+  type Attempt,
+  type AttemptStatus,
+  attemptStatusesBefore,
+  type End,
+  type Micros,
+  wholeMilli,
+} from '@orbyte/protocol'
+import { flag, placeOf, type Reader, type Row, statementBy, type Transaction, words } from '../db/database.ts'
+import { ownedRows, readOwned } from '../db/owned-rows.ts'
+import { gpusOfAttempts, insertGpus, type StoredAttemptGpu } from './attempt-gpu-store.ts'
+import { NotKeptError, type Reported } from './reported.ts'
 
 /** An attempt as it is stored: with what fences it and whom it concerns. */
 export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind' | 'gpus'> & {
@@ -12,9 +21,6 @@ export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind' 
   log_lines: number
 }
 
-/** What it has of a GPU: stored only where that is not one whole GPU, the one that the attempt names. */
-export type StoredAttemptGpu = Omit<AttemptGpu, 'gpu_name'>
-
 type AttemptRow = Row & {
   trial: number
   slow: number
@@ -23,15 +29,11 @@ type AttemptRow = Row & {
   end_decided_by: string | null
 }
 
-const columns = `a.id, a.task_id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, a.status, a.progress,
-  a.price_micros_per_hour AS price_per_hour, a.run_ms, a.cost_micros AS cost, a.output_length, a.output_bytes, a.log_lines, a.end_code,
-  a.end_message, a.end_decided_by, a.trial, a.expected_run_ms, a.slow, a.offered_at, a.accepted_at, a.ready_at, a.ended_at`
-/** A row for each GPU that is stored; one, without any, for an attempt that has one whole GPU. */
-const withGpus = `SELECT ${columns}, coalesce(g.name, a.gpu_id) AS gpu_name, coalesce(g.model, '') AS gpu_model,
-    coalesce(g.kind, 'gpu') AS gpu_kind, s.gpu_id AS part_gpu_id, coalesce(h.name, s.gpu_id) AS part_gpu_name, s.milli AS part_milli,
-    s.vram_gb AS part_vram_gb, s.price_micros_per_hour AS part_price_per_hour
-  FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id
-  LEFT JOIN attempt_gpus s ON s.attempt_id = a.id LEFT JOIN gpus h ON h.id = s.gpu_id`
+const columns = `t.id, t.task_id, t.gpu_id, t.agent_id, t.provider_id, t.number, t.fencing_token, t.status, t.progress,
+  t.price_micros_per_hour AS price_per_hour, t.run_ms, t.cost_micros AS cost, t.output_length, t.output_bytes, t.log_lines, t.end_code,
+  t.end_message, t.end_decided_by, t.trial, t.expected_run_ms, t.slow, t.offered_at, t.accepted_at, t.ready_at, t.ended_at`
+const withGpu = `${columns}, coalesce(g.name, t.gpu_id) AS gpu_name, coalesce(g.model, '') AS gpu_model,
+  coalesce(g.kind, 'gpu') AS gpu_kind`
 
 export function endOf(row: Row): End | null {
   if (row.end_code === null) return null
@@ -46,76 +48,45 @@ const fieldsOf = (row: AttemptRow): unknown => ({
 })
 const toStored = (row: AttemptRow) => fieldsOf(row) as StoredAttempt
 
-type GpuPartRow = AttemptRow & {
-  id: string
-  gpu_id: string
-  gpu_name: string
-  price_per_hour: Micros
-  part_gpu_id: string | null
-  part_gpu_name: string
-  part_milli: number
-  part_vram_gb: number | null
-  part_price_per_hour: Micros
+async function toAttempts(reader: Reader, rows: readonly AttemptRow[]): Promise<Attempt[]> {
+  const attempts = rows.map((row) => fieldsOf(row) as Omit<Attempt, 'gpus'>)
+  const ids = attempts.map(({ id }) => id)
+  const gpus = ids.length === 0 ? null : await gpusOfAttempts(reader, ids)
+  return attempts.map((attempt) => {
+    const { gpu_id, gpu_name, price_per_hour } = attempt
+    const whole = { gpu_id, gpu_name, milli: wholeMilli, vram_gb: null, price_per_hour }
+    return { ...attempt, gpus: gpus?.get(attempt.id) ?? [whole] }
+  })
 }
 
-function toAttempts(rows: readonly GpuPartRow[]): Attempt[] {
-  const attempts = new Map<string, Attempt>()
-  for (const row of rows) {
-    const known = attempts.get(row.id)
-    if (known) known.gpus.push(gpuOf(row))
-    else attempts.set(row.id, { ...(fieldsOf(row) as Attempt), gpus: [gpuOf(row)] })
-  }
-  return [...attempts.values()]
-}
+/** What its agent has answered, or has not: with that an attempt is stored. */
+export type Answer =
+  | { status: 'accepted' | 'running'; acceptedAt: string; readyAt: string | null }
+  | { status: 'refused' | 'lost'; end: End; endedAt: string }
 
-function gpuOf(row: GpuPartRow): AttemptGpu {
-  const { gpu_id, gpu_name, price_per_hour } = row
-  if (row.part_gpu_id === null) return { gpu_id, gpu_name, milli: wholeMilli, vram_gb: null, price_per_hour }
-  return {
-    gpu_id: row.part_gpu_id,
-    gpu_name: row.part_gpu_name,
-    milli: row.part_milli,
-    vram_gb: row.part_vram_gb,
-    price_per_hour: row.part_price_per_hour,
-  }
-}
+type Inserted = { readonly attempt: StoredAttempt; readonly gpus: readonly StoredAttemptGpu[] }
 
 /** `gpus`: what it has of which; none: all of the one that it names. False, and nothing changed: its task does not wait any more. */
-export async function insertAttempt(
-  tx: Transaction,
-  attempt: StoredAttempt,
-  gpus: readonly StoredAttemptGpu[],
-): Promise<boolean> {
+export async function insertAttempt(tx: Transaction, { attempt, gpus }: Inserted, answer: Answer): Promise<boolean> {
   const a = attempt
+  const begun = 'acceptedAt' in answer ? answer : null
+  const ended = 'end' in answer ? answer : null
   const changed = await tx.run(
-    `INSERT INTO attempts (id, task_id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, trial,
-       offered_at)
-     SELECT ?, id, ?, ?, ?, ?, ?, 'offered', ?, ?, ? FROM tasks WHERE id = ? AND status = 'pending'`,
-    ...[
-      a.id,
-      a.gpu_id,
-      a.agent_id,
-      a.provider_id,
-      a.number,
-      a.fencing_token,
-      a.price_per_hour,
-      flag(a.trial),
-      a.offered_at,
-      a.task_id,
-    ],
+    `INSERT INTO attempts (task_id, id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, trial,
+       offered_at, accepted_at, ready_at, ended_at, end_code, end_message, end_decided_by)
+     SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id = ? AND status = 'pending'`,
+    ...[a.id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, answer.status, a.price_per_hour],
+    ...[flag(a.trial), a.offered_at, begun?.acceptedAt ?? null, begun?.readyAt ?? null, ended?.endedAt ?? null],
+    ...[ended?.end.code ?? null, ended?.end.message ?? null, ended?.end.decided_by ?? null, a.task_id],
   )
   if (changed !== 1) return false
-  for (const [place, { gpu_id, milli, vram_gb, price_per_hour }] of gpus.entries())
-    await tx.run(
-      `INSERT INTO attempt_gpus (attempt_id, place, gpu_id, milli, vram_gb, price_micros_per_hour) VALUES (?, ?, ?, ?, ?, ?)`,
-      ...[a.id, place, gpu_id, milli, vram_gb, price_per_hour],
-    )
+  await insertGpus(tx, a.id, gpus)
   return true
 }
 
 const moveAttemptTo = statementBy(
   (to: AttemptStatus) =>
-    `UPDATE attempts SET status = '${to}', progress = NULL, accepted_at = coalesce(?, accepted_at), ready_at = coalesce(?, ready_at)
+    `UPDATE attempts SET status = '${to}', progress = NULL, ready_at = coalesce(?, ready_at)
      WHERE id = ? AND status IN (${words(attemptStatusesBefore(to))})`,
 )
 
@@ -123,10 +94,9 @@ const moveAttemptTo = statementBy(
 export async function moveAttempt(
   tx: Transaction,
   id: string,
-  move: { to: 'accepted' | 'preparing' | 'running'; acceptedAt?: string; readyAt?: string },
+  move: { to: 'preparing' | 'running'; readyAt?: string },
 ): Promise<boolean> {
-  const changed = await tx.run(moveAttemptTo(move.to), move.acceptedAt ?? null, move.readyAt ?? null, id)
-  return changed === 1
+  return (await tx.run(moveAttemptTo(move.to), move.readyAt ?? null, id)) === 1
 }
 
 /** How far it is. False: it does not prepare any more. */
@@ -139,26 +109,40 @@ const endAttemptAs = statementBy(
     `UPDATE attempts SET status = '${status}', progress = NULL, run_ms = ?, cost_micros = ?, end_code = ?, end_message = ?,
        end_decided_by = ?, ended_at = ? WHERE id = ? AND status IN (${words(attemptStatusesBefore(status))})`,
 )
+/** Preparing may be reported and not kept: it says no more than that it was accepted. */
+const asReported = ` AND replace(status, 'preparing', 'accepted') = ? AND output_length = ? AND log_lines = ?`
+const endReportedAs = statementBy((status: AttemptStatus) => endAttemptAs(status) + asReported)
 
-/** False: it has ended already, or cannot end so. */
+type AttemptEnding = { status: AttemptStatus; end: End; runMs: number; cost: Micros; at: string; reported?: Reported }
+
+/**
+ * False: it has ended already, cannot end so, or was never stored. Throws `NotKeptError` where it is not as far as its agent has
+ * `reported`: something of that failed, and is said again.
+ */
 export async function endAttempt(
   tx: Transaction,
-  id: string,
-  ending: { status: AttemptStatus; end: End; runMs: number; cost: Micros; at: string },
+  attempt: Pick<StoredAttempt, 'id' | 'task_id'>,
+  { status, end, runMs, cost, at, reported }: AttemptEnding,
 ): Promise<boolean> {
-  const { status, end, runMs, cost, at } = ending
-  const changed = await tx.run(endAttemptAs(status), ...[runMs, cost, end.code, end.message, end.decided_by, at, id])
-  if (changed === 1) await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', id)
+  const values = [runMs, cost, end.code, end.message, end.decided_by, at, attempt.id]
+  const changed = reported
+    ? await tx.run(endReportedAs(status), ...values, ...valuesOf(reported))
+    : await tx.run(endAttemptAs(status), ...values)
+  if (changed === 1) await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', attempt.id)
+  else if (reported && !(await isKept(tx, attempt, reported)))
+    throw new NotKeptError(`not all that was reported of ${attempt.id} is kept`)
   return changed === 1
 }
 
-/** Ends the attempts of a task that nobody has accepted. */
-export async function endOffers(tx: Transaction, taskId: string, { end, at }: { end: End; at: string }) {
-  await tx.run(
-    `UPDATE attempts SET status = 'cancelled', end_code = ?, end_message = ?, end_decided_by = ?, ended_at = ?
-     WHERE task_id = ? AND status = 'offered'`,
-    ...[end.code, end.message, end.decided_by, at, taskId],
-  )
+const valuesOf = ({ status, outputLength, logLines }: Reported) =>
+  [status === 'preparing' ? 'accepted' : status, outputLength, logLines] as const
+
+/** Where it has ended, or its task before it was stored, there is nothing left to keep. */
+async function isKept(reader: Reader, { id, task_id }: Pick<StoredAttempt, 'id' | 'task_id'>, reported: Reported) {
+  const kept = `SELECT ended_at IS NOT NULL OR (TRUE${asReported}) AS kept FROM attempts WHERE id = ?`
+  const stored = await reader.get<{ kept: number }>(kept, ...valuesOf(reported), id)
+  if (stored) return stored.kept === 1
+  return (await reader.get(`SELECT 1 AS waits FROM tasks WHERE id = ? AND status = 'pending'`, task_id)) === undefined
 }
 
 /** Keeps the run time that an agent has reported; what is charged if the renter cancels now. */
@@ -197,44 +181,28 @@ export async function growLog(tx: Transaction, id: string, by: { offset: number;
   return changed === 1
 }
 
-type StoredProgress = Pick<StoredAttempt, 'status' | 'output_length' | 'log_lines'>
-/** How far the attempt is. Undefined: it has ended, or was never stored. */
-export function progressOf(reader: Reader, id: string): Promise<StoredProgress | undefined> {
-  return reader.get<Row & StoredProgress>(
-    'SELECT status, output_length, log_lines FROM attempts WHERE id = ? AND ended_at IS NULL',
-    id,
-  )
-}
-
 export async function isOpen(reader: Reader, id: string): Promise<boolean> {
   return (await reader.get('SELECT 1 AS open FROM attempts WHERE id = ? AND ended_at IS NULL', id)) !== undefined
 }
 
 export async function attemptById(reader: Reader, id: string): Promise<StoredAttempt | undefined> {
-  const row = await reader.get<AttemptRow>(`SELECT ${columns} FROM attempts a WHERE a.id = ?`, id)
+  const row = await reader.get<AttemptRow>(`SELECT ${columns} FROM attempts t WHERE t.id = ?`, id)
   return row && toStored(row)
 }
 
 /** Attempts that have not ended, oldest first. */
 export async function openAttempts(reader: Reader): Promise<StoredAttempt[]> {
-  return (await reader.all<AttemptRow>(`SELECT ${columns} FROM attempts a WHERE a.ended_at IS NULL ORDER BY a.id`)).map(
+  return (await reader.all<AttemptRow>(`SELECT ${columns} FROM attempts t WHERE t.ended_at IS NULL ORDER BY t.id`)).map(
     toStored,
   )
 }
 
-/** What those have that have not ended, where it is not one whole GPU. */
-export async function gpusOfOpenAttempts(reader: Reader): Promise<Map<string, StoredAttemptGpu[]>> {
-  const rows = await reader.all<StoredAttemptGpu & { attempt_id: string }>(
-    `SELECT s.attempt_id, s.gpu_id, s.milli, s.vram_gb, s.price_micros_per_hour AS price_per_hour
-     FROM attempts a JOIN attempt_gpus s ON s.attempt_id = a.id WHERE a.ended_at IS NULL ORDER BY s.attempt_id, s.place`,
-  )
-  const gpus = new Map<string, StoredAttemptGpu[]>()
-  for (const { attempt_id, ...gpu } of rows) gpus.set(attempt_id, [...(gpus.get(attempt_id) ?? []), gpu])
-  return gpus
-}
-
 export async function attemptsOfTask(reader: Reader, taskId: string): Promise<Attempt[]> {
-  return toAttempts(await reader.all<GpuPartRow>(`${withGpus} WHERE a.task_id = ? ORDER BY a.number, s.place`, taskId))
+  const rows = await reader.all<AttemptRow>(
+    `SELECT ${withGpu} FROM attempts t LEFT JOIN gpus g ON g.id = t.gpu_id WHERE t.task_id = ? ORDER BY t.number`,
+    taskId,
+  )
+  return toAttempts(reader, rows)
 }
 
 /** Newest first, from the one before the attempt `before` on. */
@@ -242,17 +210,25 @@ export async function attemptsOfGpu(
   reader: Reader,
   query: { gpuId: string; before: string; limit: number },
 ): Promise<Attempt[]> {
-  const isBefore = (rowid: string) => `${rowid} < ${placeOf('attempts', '?2')} ORDER BY ${rowid} DESC LIMIT ?3`
-  const rows = await reader.all<GpuPartRow>(
-    `${withGpus} WHERE a.rowid IN (
-       SELECT place FROM (SELECT rowid AS place FROM attempts
-         WHERE ${shortOf('gpu_id')} = ${shortOf('?1')} AND gpu_id = ?1 AND ${isBefore('rowid')})
-       UNION SELECT place FROM (SELECT b.rowid AS place FROM attempt_gpus o JOIN attempts b ON b.id = o.attempt_id
-         WHERE o.gpu_id = ?1 AND ${isBefore('b.rowid')}))
-     ORDER BY a.rowid DESC, s.place`,
+  const before = placeOf('attempts', '?2')
+  const select = `${withGpu}, t.rowid AS row`
+  const first = await readOwned<AttemptRow & { row: number }>(reader, {
+    list: ownedRows.attemptsOfGpu,
+    select,
+    joins: 'LEFT JOIN gpus g ON g.id = t.gpu_id',
+    owner: '?1',
+    before,
+    where: 't.gpu_id = ?1',
+    params: [query.gpuId, query.before],
+    limit: query.limit,
+  })
+  const among = await reader.all<AttemptRow & { row: number }>(
+    `SELECT ${select} FROM attempt_gpus s JOIN attempts t ON t.id = s.attempt_id LEFT JOIN gpus g ON g.id = t.gpu_id
+     WHERE s.gpu_id = ?1 AND s.place > 0 AND t.rowid < ${before} ORDER BY t.rowid DESC LIMIT ?3`,
     ...[query.gpuId, query.before, query.limit],
   )
-  return toAttempts(rows).slice(0, query.limit)
+  const newest = [...first, ...among].sort((a, b) => b.row - a.row).slice(0, query.limit)
+  return toAttempts(reader, newest)
 }
 
 /** How often a GPU has failed or refused a task, and when it did so last. */
