@@ -1,5 +1,6 @@
 import { wholeMilli } from '@orbyte/protocol'
 import { forgedMark } from '../forger.ts'
+import { epochMs } from '../simulated-clock.ts'
 import type { Generation } from '../simulated-market.ts'
 import type { CommittedEvent, Evidence, Watch } from './evidence.ts'
 import type { AttemptFacts } from './promise-store.ts'
@@ -14,8 +15,11 @@ const unchangedMs = 5_000
 export function watchAttempts(evidence: Evidence): Watch & { opened(generation: Generation): void } {
   const { clock, store, config, current, broken } = evidence
   const ended = new Set<string>()
-  /** Until when GPUs cool down, as it was before this commit: an attempt may begin and fail in one. */
-  let coolDowns = new Map<string, string>()
+  /**
+   * Until when GPUs cool down and since when, as it was before this commit: an attempt may begin and fail in one. What was asked for
+   * before may be accepted all the same, where another share of the GPU has failed meanwhile.
+   */
+  let coolDowns = new Map<string, { until: string; since: string }>()
   let hasEnded = false
   /** When a GPU was last seen to change, by this market process. */
   const changedMs = new Map<string, number>()
@@ -52,9 +56,9 @@ export function watchAttempts(evidence: Evidence): Watch & { opened(generation: 
       broken('a task is tried a few times only', `${task_id} is offered again after ${begun} attempts`)
     const failed = others.filter(hasFailed).map((one) => ({ ...one, gpus: store.gpusOf(one.id) }))
     for (const { gpu_id } of gpus) {
-      const coolUntil = coolDowns.get(gpu_id)
-      if (coolUntil !== undefined && coolUntil > offered_at)
-        broken('a GPU cools down', `${gpu_id} is asked for ${id} at ${offered_at}, and cools down until ${coolUntil}`)
+      const cool = coolDowns.get(gpu_id)
+      if (cool && cool.until > offered_at && cool.since < offered_at)
+        broken('a GPU cools down', `${gpu_id} is asked for ${id} at ${offered_at}, and cools down until ${cool.until}`)
       const here = failed.filter((other) => other.gpus.some((one) => one.gpu_id === gpu_id))
       if (here.length === 0) continue
       const againMs = Math.max(...here.map(({ ended_at }) => Date.parse(ended_at!))) + coolDownMs(here.length)
@@ -93,10 +97,16 @@ export function watchAttempts(evidence: Evidence): Watch & { opened(generation: 
       )?.id
   }
 
+  function sinceOf(id: string, until: string): string {
+    const known = coolDowns.get(id)
+    return known?.until === until ? known.since : new Date(epochMs + clock.nowMs()).toISOString()
+  }
+
   return {
     hear,
     afterCommit() {
-      if (hasEnded) coolDowns = new Map(store.coolDowns().map(({ id, until }) => [id, until]))
+      if (hasEnded)
+        coolDowns = new Map(store.coolDowns().map(({ id, until }) => [id, { until, since: sinceOf(id, until) }]))
       hasEnded = false
     },
     opened({ market }) {
