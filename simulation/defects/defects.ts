@@ -74,7 +74,7 @@ export const defects: readonly Defect[] = [
       },
       {
         file: 'agent/src/attempts/admission.ts',
-        replace: "if (situation.isDeviceBusy) return refusal('gpu_busy', 'The GPU is still held by another attempt.')",
+        replace: "if (situation.isDeviceBusy) return refusal('gpu_busy', 'Other attempts still hold too much of the GPU.')",
         by: '',
       },
     ],
