@@ -5,7 +5,7 @@ import { createAgentConnections } from './agents/agent-connections.ts'
 import { createAgentService } from './agents/agent-service.ts'
 import { createAuditService } from './audits/audit-service.ts'
 import { type Context, every, isoFromMs } from './context.ts'
-import { indexOwned } from './db/owned-rows.ts'
+import { indexOwned, ownedBehind } from './db/owned-rows.ts'
 import { createGpuService } from './gpus/gpu-service.ts'
 import { deleteOldIdempotencyKeys } from './http/idempotency-store.ts'
 import { ledgerKeyFrom } from './ledger/ledger-key.ts'
@@ -115,11 +115,13 @@ const ownedRowsMax = 1_000
 /** Goes on until nothing is left, or the market stops. */
 function indexAllOwned({ database }: Context) {
   let isStopped = false
-  async function work() {
-    for (let isAll = false; !isAll && !isStopped;)
-      isAll = await database.transaction((tx) => indexOwned(tx, ownedRowsMax))
+  return {
+    async work() {
+      while (!isStopped && (await database.read(ownedBehind)).length > 0 && !isStopped)
+        await database.transaction((tx) => indexOwned(tx, ownedRowsMax))
+    },
+    stop: () => void (isStopped = true),
   }
-  return { work, stop: () => (isStopped = true) }
 }
 
 type House = { payments: PaymentService; disputes: DisputeService; tasks: TaskService; taskFiles: TaskFiles }

@@ -69,27 +69,31 @@ export function rowsOwned(list: List, owner: string): string {
     UNION ALL SELECT rowid FROM ${table} WHERE rowid > ${indexedUpTo(list)} AND ${column} = ${owner} AND ${only}`
 }
 
-/** Brings the index up to date, by at most so many rows of each table. False: there are more. */
-export async function indexOwned(tx: Transaction, rowsMax: number): Promise<boolean> {
-  let isAll = true
-  for (const list of Object.values<List>(ownedRows)) {
-    const { number, table, owner, only = 'TRUE' } = list
-    const ends = await tx.get<{ from: number; last: number | null }>(
-      `SELECT ${indexedUpTo(list)} AS "from", (SELECT max(rowid) FROM ${table}) AS last`,
-    )
-    const [from, last] = [ends!.from, ends!.last ?? 0]
+type Behind = Row & { list: number; from: number; last: number }
+
+/** The lists to which rows were added that the index does not have yet, with the last row of which it does and of all. */
+export function ownedBehind(reader: Reader): Promise<Behind[]> {
+  const ends = Object.values<List>(ownedRows).map(
+    (list) =>
+      `SELECT ${list.number} AS list, ${indexedUpTo(list)} AS "from", coalesce((SELECT max(rowid) FROM ${list.table}), 0) AS last`,
+  )
+  return reader.all<Behind>(`SELECT * FROM (${ends.join(' UNION ALL ')}) WHERE "from" < last`)
+}
+
+/** Brings the index up to date, by at most so many rows of each table. */
+export async function indexOwned(tx: Transaction, rowsMax: number): Promise<void> {
+  const lists = new Map(Object.values<List>(ownedRows).map((list) => [list.number, list]))
+  for (const { list, from, last } of await ownedBehind(tx)) {
+    const { table, owner, only = 'TRUE' } = lists.get(list)!
     const upTo = Math.min(last, from + rowsMax)
-    if (upTo < last) isAll = false
-    if (upTo <= from) continue
     await tx.run(
       `INSERT INTO owned (list, owner, row)
-       SELECT ${number}, ${shortOf(owner)}, rowid FROM ${table} WHERE rowid > ? AND rowid <= ? AND ${only} ORDER BY 2, 3`,
+       SELECT ${list}, ${shortOf(owner)}, rowid FROM ${table} WHERE rowid > ? AND rowid <= ? AND ${only} ORDER BY 2, 3`,
       ...[from, upTo],
     )
     await tx.run(
       `INSERT INTO owned_up_to (list, row) VALUES (?, ?) ON CONFLICT (list) DO UPDATE SET row = excluded.row`,
-      ...[number, upTo],
+      ...[list, upTo],
     )
   }
-  return isAll
 }
