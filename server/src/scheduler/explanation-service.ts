@@ -53,7 +53,8 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   function expectedWait({ wanted, fitting, free }: Survey, ahead: number) {
     const before = ahead === 1 ? '1 task goes' : `${ahead} tasks go`
     if (fitting.length === 0) return { ms: null, basis: 'No GPU fits.' }
-    if (free > ahead)
+    const places = Math.floor(free / wanted.gpus)
+    if (places > ahead)
       return { ms: 0, basis: `${free} of the ${fitting.length} GPUs that fit are free, and ${before} first.` }
     const typical = demand.typicalRun(wanted)
     const all = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} could run it`
@@ -62,7 +63,7 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
         ms: null,
         basis: `${all} and ${before} first; nothing of this kind has run since the market was started.`,
       }
-    const ms = Math.round(((ahead + 1 - free) * typical.ms) / fitting.length)
+    const ms = Math.round(((ahead + 1 - places) * typical.ms * wanted.gpus) / fitting.length)
     return {
       ms,
       basis: `${all}, ${before} first, and such a task takes ${seconds(typical.ms)} (the middle of the last ${typical.tasks}).`,

@@ -1,4 +1,3 @@
-import type { TaskType } from '@orbyte/protocol'
 import type { Wanted } from './matching.ts'
 
 /** A task that got a GPU: what it wanted, who got it, and for how much. */
@@ -11,7 +10,8 @@ export type Demand = {
 }
 /** How long tasks of a kind ran lately. */
 export type TypicalRun = { readonly ms: number; readonly tasks: number }
-type Kind = { readonly taskType: TaskType; readonly modelName: string | null }
+/** How much of which GPUs it has matters for how long it runs. */
+type Kind = Pick<Wanted, 'taskType' | 'modelName'> & Partial<Pick<Wanted, 'gpus' | 'part'>>
 
 export type RecentDemand = ReturnType<typeof createRecentDemand>
 
@@ -26,7 +26,8 @@ export function createRecentDemand({ demandsMax = 500 }: { demandsMax?: number }
   const demands: Demand[] = []
   let oldest = 0
   const runs = new Map<string, number[]>()
-  const keyOf = ({ taskType, modelName }: Kind) => `${taskType} ${modelName ?? ''}`
+  const keyOf = ({ taskType, modelName, gpus = 1, part }: Kind) =>
+    `${taskType} ${gpus} ${part?.milli ?? ''} ${modelName ?? ''}`
 
   return {
     matched(demand: Demand) {
