@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { whole } from './fixture-machine.ts'
 import { type FixtureMarket, newId, startMarket } from './fixture-market.ts'
 
 const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
@@ -136,13 +137,13 @@ function launch(args: string[]) {
   return { child, exitCode, stdout: () => printed.stdout, stderr: () => printed.stderr }
 }
 
-function offer(device_uuid: string, input: Record<string, unknown>): void {
+function offer(uuid: string, input: Record<string, unknown>): void {
   market.send({
     type: 'attempt.start',
     attempt_id: newId('attempt'),
     task_id: newId('task'),
     fencing_token: 'token-1',
-    device_uuid,
+    devices: whole(uuid),
     task_type: 'other',
     input,
     model: null,

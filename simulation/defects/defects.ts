@@ -74,7 +74,8 @@ export const defects: readonly Defect[] = [
       },
       {
         file: 'agent/src/attempts/admission.ts',
-        replace: "if (situation.isDeviceBusy) return refusal('gpu_busy', 'Other attempts still hold too much of the GPU.')",
+        replace:
+          "if (situation.isDeviceBusy) return refusal('gpu_busy', 'Other attempts still hold too much of the GPU.')",
         by: '',
       },
     ],
