@@ -1,4 +1,4 @@
-import { type Micros, micros } from './money.ts'
+import { type Micros, micros, microsMax } from './money.ts'
 
 /** A whole GPU, in thousandths of its time (milli-GPU). */
 export const wholeMilli = 1_000
@@ -11,4 +11,14 @@ export function priceOfShare(price: number, milli: number): Micros {
   const exact = price * milli
   if (Number.isSafeInteger(exact)) return micros(Math.ceil(exact / wholeMilli))
   return micros(Number((BigInt(price) * BigInt(milli) + BigInt(wholeMilli - 1)) / BigInt(wholeMilli)))
+}
+
+/** What an hour of several GPUs costs. More than an amount can say costs the highest amount, which nobody has. */
+export function priceTogether(prices: readonly number[]): Micros {
+  return micros(
+    Math.min(
+      prices.reduce((sum, price) => sum + price, 0),
+      microsMax,
+    ),
+  )
 }

@@ -1,4 +1,4 @@
-import { type End, type Micros, micros, type ServerMessageOf, type Task, wholeMilli } from '@orbyte/protocol'
+import { type End, type Micros, priceTogether, type ServerMessageOf, type Task, wholeMilli } from '@orbyte/protocol'
 import { type Context, newId, nowIso } from '../context.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import { isOnTrial } from '../gpus/gpu-status.ts'
@@ -83,7 +83,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
       fencing_token: Buffer.from(context.random.bytes(16)).toString('hex'),
       status: 'offered',
       progress: null,
-      price_per_hour: micros(gpus.reduce((sum, each) => sum + priceOn(wanted, each), 0)),
+      price_per_hour: priceTogether(gpus.map((each) => priceOn(wanted, each))),
       run_ms: 0,
       cost: 0 as Micros,
       output_length: 0,

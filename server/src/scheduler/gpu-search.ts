@@ -1,4 +1,4 @@
-import { priceOfShare, wholeMilli } from '@orbyte/protocol'
+import { priceOfShare, priceTogether, wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { type Fitting, Fittings } from './fitting.ts'
 import type { GpuIndex } from './gpu-index.ts'
@@ -177,7 +177,7 @@ export class GpuSearch {
         .map(({ price }) => price)
         .sort((a, b) => a - b)
       for (let first = 0; first + wanted.gpus <= prices.length; first++) {
-        const price = prices.slice(first, first + wanted.gpus).reduce((sum, each) => sum + each, 0)
+        const price = priceTogether(prices.slice(first, first + wanted.gpus))
         if (price <= most && (dearest === null || price > dearest)) dearest = price
       }
     }
@@ -222,7 +222,7 @@ const slotsThatFit = (machine: Machine, wanted: Wanted) =>
   machine.slots.filter((slot) => slot.isThere && isLargeEnough(wanted, slot.gpu))
 
 function isAffordable(prices: readonly number[], { gpus, maxPriceMicrosPerHour: max }: Wanted): boolean {
-  return prices.length === gpus && (max === null || prices.reduce((sum, price) => sum + price, 0) <= max)
+  return prices.length === gpus && (max === null || priceTogether(prices) <= max)
 }
 
 function isFree(slot: Slot, wanted: Wanted): boolean {

@@ -171,6 +171,15 @@ test('a GPU of which a task has only one of two cannot be deleted, and its owner
   await agent.result(start)
 })
 
+test('GPUs that cost more together than an amount can say are offered to nobody, and keep nobody from asking', async () => {
+  const most = '9007199254'
+  await machineAt(most, most)
+  const estimate = await market.ask(alice, api.tasks.estimate, { ...two, task_type: 'other', input_data: {} })
+  expect(estimate).toMatchObject({ fitting: 2, max_price_per_hour: '9007199254.740991' })
+  const answer = await market.attempt(alice, api.tasks.create, { ...two, task_type: 'other', input_data: {} })
+  expect(outcome(answer)).toMatch(/insufficient_funds/)
+})
+
 test('how many may be asked for, and with what else, is said before anything is held', async () => {
   const asked = async (requirements: object) => {
     const task = { task_type: 'other' as const, input_data: {}, requirements }

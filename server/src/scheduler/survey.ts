@@ -1,4 +1,4 @@
-import { priceOfShare } from '@orbyte/protocol'
+import { priceOfShare, priceTogether } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { costFactor, milliOn, warmthOn, warmths } from './expected-cost.ts'
 import type { Slot } from './gpu-slot.ts'
@@ -139,7 +139,7 @@ function together(one: JudgedMember, cheapest: readonly JudgedMember[], gpus: nu
   if (cheapest.length < gpus) return null
   const all = [one, ...cheapest.filter((other) => other !== one).slice(0, gpus - 1)]
   return {
-    price: all.reduce((sum, { price }) => sum + price, 0),
+    price: priceTogether(all.map(({ price }) => price)),
     cost: all.reduce((sum, { cost }) => sum + cost, 0),
   }
 }
