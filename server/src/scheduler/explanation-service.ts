@@ -23,7 +23,7 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   const { registry } = gpus
   const { demand } = scheduler
 
-  const survey = (wanted: Wanted): Survey => surveyGpus(wanted, scheduler.profiles(), context.clock.now())
+  const survey = (wanted: Wanted): Survey => surveyGpus(wanted, scheduler.gpuIndex(), context.clock.now())
 
   /** What holds for a task that wants this, waiting or not submitted yet. */
   function outlook(surveyed: Survey) {
@@ -133,8 +133,8 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
         return { ...viewOffer(gpu), fits: true, rejection: judgeFree(wanted, gpu, surveyed.nowMs) }
       })
       const rejected = surveyed.rejected.flatMap(({ first, classes }) => {
-        const alike = classes.flatMap(({ gpus: ofProfile }) => ofProfile.slice(0, limit))
-        return alike.map((gpu) => ({ ...viewOffer(gpu), fits: false, rejection: first }))
+        const alike = classes.flatMap(({ listed }) => listed.slice(0, limit))
+        return alike.map(({ gpu }) => ({ ...viewOffer(gpu), fits: false, rejection: first }))
       })
       const offers = [...fitting, ...rejected].slice(0, limit)
       return {

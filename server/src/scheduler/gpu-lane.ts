@@ -1,6 +1,7 @@
-/**
- * Members in the sequence of their cost, coarsely: those whose costs are within a step of each other, and which have the same
- * free, are one pool of equals. Adding and removing cost the same however many members there are.
+/*
+ * Members in the sequence of their cost, coarsely: costs that are within a step of each other count as equal. A member that has
+ * less free than its lane asks for stays where it is until a search comes upon it. So taking a GPU touches no lane, and giving it
+ * back only those that it was missed in.
  */
 
 /** A step is so wide: costs in it differ by less than this share. */
@@ -15,119 +16,112 @@ export const stepOf = (cost: number): number => Math.min(steps - 1, Math.floor(M
 /** The least that something in this step costs. */
 export const costFrom = (step: number): number => costsFrom[step]!
 
-/** A member's place. It has one seat in each lane that it is in, and keeps it when it moves. */
-export type Seat<Member> = { readonly member: Member; pool: Pool<Member> | null; at: number }
+/** A member's place is one number, by which a lane is sorted: its step, and below that the member's own number, of 32 bits. */
+const placeOf = (step: number, member: number): number => step * 2 ** 32 + member
+export const stepAt = (place: number): number => Math.floor(place * 2 ** -32)
+export const memberAt = (place: number): number => place >>> 0
 
-/** Where a member lies: the step of its cost, and what it has free. */
-export type Place = { readonly step: number; readonly free: number; readonly price: number }
+export class Lane {
+  readonly number: number
+  /** What a member has to have free to be found here: thousandths of a GPU, or whole GPUs of a machine. */
+  readonly level: number
+  /** Lowest first. */
+  readonly places: number[] = []
+  readonly #lanes: Lanes
 
-export type Pool<Member> = {
-  readonly step: number
-  readonly free: number
-  readonly seats: Seat<Member>[]
+  constructor(lanes: Lanes, number: number, level: number) {
+    this.#lanes = lanes
+    this.number = number
+    this.level = level
+  }
+
+  /** Does nothing if it is there already. */
+  add(step: number, member: number, price: number) {
+    const { places, number } = this
+    const { costFrom: costs, priceFrom: prices, sizes } = this.#lanes
+    if (price < prices[number]!) prices[number] = price
+    const place = placeOf(step, member)
+    const at = firstFrom(place, places)
+    if (at < places.length && places[at] === place) return
+    places.push(place)
+    for (let to = places.length - 1; to > at; to--) places[to] = places[to - 1]!
+    places[at] = place
+    sizes[number] = places.length
+    if (at === 0) costs[number] = costFrom(step)
+  }
+
+  /** Does nothing if it is not there. */
+  remove(step: number, member: number) {
+    const place = placeOf(step, member)
+    const at = firstFrom(place, this.places)
+    if (at < this.places.length && this.places[at] === place) this.drop(at, 1)
+  }
+
+  /** So many, from here on. */
+  drop(at: number, count: number) {
+    const { places, number } = this
+    const { costFrom: costs, priceFrom: prices, sizes } = this.#lanes
+    for (let from = at + count; from < places.length; from++) places[from - count] = places[from]!
+    places.length -= count
+    sizes[number] = places.length
+    if (at === 0) costs[number] = places.length === 0 ? Infinity : costFrom(stepAt(places[0]!))
+    if (places.length === 0) prices[number] = Infinity
+  }
+
+  /** How many are in this step or a lower one. */
+  countUpTo(step: number): number {
+    return firstFrom(placeOf(step + 1, 0), this.places)
+  }
+}
+
+/** Of all lanes, by their numbers, what a search may pass one over for: it reads hundreds at a time, so they lie in arrays. */
+export class Lanes {
+  readonly #lanes: Lane[] = []
+  readonly #spare: number[] = []
+  /** What the first member costs at least; Infinity: there is none. */
+  costFrom = new Float64Array(64).fill(Infinity)
   /** No member has a lower price. Lower than any has, once the cheapest has left; whoever finds that raises it. */
-  priceFrom: number
-}
+  priceFrom = new Float64Array(64).fill(Infinity)
+  /** How many members there are, those included that have too little free. */
+  sizes = new Int32Array(64)
 
-export class Lane<Member> {
-  /** Cheapest first; none is empty. */
-  readonly pools: Pool<Member>[] = []
-  /** Of the pools: to search in this is quicker than to look at each. */
-  readonly #steps: number[] = []
-
-  /** What the cheapest member costs at least; Infinity: there is none. */
-  get costFrom(): number {
-    return this.#steps.length === 0 ? Infinity : costFrom(this.#steps[0]!)
+  of(number: number): Lane {
+    return this.#lanes[number]!
   }
 
-  poolFor(step: number, free: number): Pool<Member> {
-    let index = this.#firstOf(step)
-    for (; this.#steps[index] === step; index++) if (this.pools[index]!.free === free) return this.pools[index]!
-    const pool = { step, free, seats: [], priceFrom: Infinity }
-    this.pools.splice(index, 0, pool)
-    this.#steps.splice(index, 0, step)
-    return pool
+  create(level: number): Lane {
+    const number = this.#spare.pop() ?? this.#lanes.length
+    if (number === this.sizes.length) this.#grow()
+    const lane = new Lane(this, number, level)
+    this.#lanes[number] = lane
+    return lane
   }
 
-  /** It is empty. */
-  drop(pool: Pool<Member>) {
-    let index = this.#firstOf(pool.step)
-    while (this.pools[index] !== pool) index++
-    this.pools.splice(index, 1)
-    this.#steps.splice(index, 1)
+  /** Its number is for others. Whoever remembers it has to be told (`GpuIndex.numbering`). */
+  release(lane: Lane) {
+    lane.drop(0, lane.places.length)
+    this.#spare.push(lane.number)
   }
 
-  /** The first pool that is not cheaper. */
-  #firstOf(step: number): number {
-    let low = 0
-    for (let high = this.#steps.length; low < high;) {
-      const middle = (low + high) >> 1
-      if (this.#steps[middle]! < step) low = middle + 1
-      else high = middle
-    }
-    return low
+  #grow() {
+    const { costFrom: costs, priceFrom: prices, sizes } = this
+    const length = 2 * sizes.length
+    this.costFrom = new Float64Array(length).fill(Infinity)
+    this.priceFrom = new Float64Array(length).fill(Infinity)
+    this.sizes = new Int32Array(length)
+    this.costFrom.set(costs)
+    this.priceFrom.set(prices)
+    this.sizes.set(sizes)
   }
 }
 
-/** A lane for each profile, and what a search may pass it over for where it reads it without a detour. */
-export class Lanes<Member> {
-  readonly #lanes: (Lane<Member> | undefined)[] = []
-  /** By profile number: what the cheapest in the lane costs at least. Infinity: it is empty. */
-  readonly costFrom: number[] = []
-  /** By profile number: nothing in the lane has a lower price. */
-  readonly priceFrom: number[] = []
-  /** By profile number: how many members the lane has. */
-  readonly sizes: number[] = []
-
-  /** Of the profile with this number. */
-  of(profile: number): Lane<Member> | undefined {
-    return this.#lanes[profile]
+/** Before which of them it would stand. */
+function firstFrom(place: number, places: readonly number[]): number {
+  let low = 0
+  for (let high = places.length; low < high;) {
+    const middle = (low + high) >> 1
+    if (places[middle]! < place) low = middle + 1
+    else high = middle
   }
-
-  add(profile: number, seat: Seat<Member>, { step, free, price }: Place) {
-    while (this.#lanes.length <= profile) {
-      this.#lanes.push(undefined)
-      this.costFrom.push(Infinity)
-      this.priceFrom.push(Infinity)
-      this.sizes.push(0)
-    }
-    const lane = (this.#lanes[profile] ??= new Lane<Member>())
-    const pool = lane.poolFor(step, free)
-    seat.pool = pool
-    seat.at = pool.seats.length
-    pool.seats.push(seat)
-    this.sizes[profile]!++
-    if (seat.at === 0) this.costFrom[profile] = lane.costFrom
-    this.#lowerPrice(profile, pool, price)
-  }
-
-  /** It stays where it is if that is the same pool. */
-  put(profile: number, seat: Seat<Member>, place: Place) {
-    const { pool } = seat
-    if (pool?.step === place.step && pool.free === place.free) return this.#lowerPrice(profile, pool, place.price)
-    this.remove(profile, seat)
-    this.add(profile, seat, place)
-  }
-
-  /** Does nothing if it is not in. */
-  remove(profile: number, seat: Seat<Member>) {
-    const { pool, at } = seat
-    if (!pool) return
-    const last = pool.seats.pop()!
-    if (last !== seat) {
-      pool.seats[at] = last
-      last.at = at
-    }
-    seat.pool = null
-    if (--this.sizes[profile]! === 0) this.priceFrom[profile] = Infinity
-    if (pool.seats.length > 0) return
-    const lane = this.#lanes[profile]!
-    lane.drop(pool)
-    this.costFrom[profile] = lane.costFrom
-  }
-
-  #lowerPrice(profile: number, pool: Pool<Member>, price: number) {
-    if (price < pool.priceFrom) pool.priceFrom = price
-    if (price < this.priceFrom[profile]!) this.priceFrom[profile] = price
-  }
+  return low
 }
