@@ -1,6 +1,5 @@
 import { costFactor, milliOn, type Warmth } from './expected-cost.ts'
 import { type GpuIndex, undivided } from './gpu-index.ts'
-import type { Lane } from './gpu-lane.ts'
 import type { MachineSize, Profile } from './gpu-profile.ts'
 import { canRun, type Wanted } from './matching.ts'
 import type { Holders } from './model-holders.ts'
@@ -61,13 +60,13 @@ export class Fitting {
     }
   }
 
-  #mainLane({ profile, milliEach }: FittingProfile): Lane {
+  #mainLane({ profile, milliEach }: FittingProfile): number {
     if (this.wanted.gpus > 1) return profile.several(this.wanted.gpus)
     return this.wanted.part === null ? profile.whole : profile.partsFrom(milliEach)
   }
 
-  #add({ number }: Lane, fitting: FittingProfile, warmth: Warmth) {
-    this.lanes.push(number)
+  #add(lane: number, fitting: FittingProfile, warmth: Warmth) {
+    this.lanes.push(lane)
     this.factors.push(costFactor(this.wanted, fitting.profile.sample, warmth))
     this.owners.push(fitting)
   }

@@ -1,6 +1,6 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { hourCost } from './expected-cost.ts'
-import { type Lane, Lanes, stepOf } from './gpu-lane.ts'
+import { Lanes, placeOf, stepOf } from './gpu-lane.ts'
 import { createProfiles, hasFields, type Profile, type ProfileFields, profileFieldsOf } from './gpu-profile.ts'
 import { GpuTable, Machine, Numbered, Slot } from './gpu-slot.ts'
 import { createModels, type Holders } from './model-holders.ts'
@@ -44,6 +44,8 @@ export class GpuIndex {
   readonly #machineOf = new Map<string, Machine>()
   /** How many GPUs of one machine tasks have asked for, lowest first. */
   readonly #severals: number[] = []
+  /** Machines that may have to be elsewhere among those that have several. */
+  readonly #unsettled: Machine[] = []
   /** How often the last GPU of a profile has left it, since those without any were forgotten. */
   #emptied = 0
   /** Another once a lane is for other GPUs than before. */
@@ -196,7 +198,7 @@ export class GpuIndex {
   }
 
   #takeOut({ number, machine, at }: Slot) {
-    const { gpus, profile, steps } = machine
+    const { gpus, profile, places } = machine
     gpus.splice(gpus.indexOf(number), 1)
     const last = profile.members.pop()!
     if (last !== number) {
@@ -205,7 +207,7 @@ export class GpuIndex {
     }
     if (profile.members.length === 0) this.#emptied++
     if (gpus.length > 0) return
-    for (const several of this.#severals) profile.several(several).remove(steps[several] ?? -1, machine.number)
+    for (const several of this.#severals) this.lanes.remove(profile.several(several), places[several] ?? -1)
     this.#machineOf.delete(machine.key)
     this.#machines.release(machine.number)
   }
@@ -222,7 +224,7 @@ export class GpuIndex {
   }
 
   /** All in which it is found when enough of it is free. */
-  #lanesOf({ machine: { profile }, isShared, models: { loaded, cached } }: Slot): Lane[] {
+  #lanesOf({ machine: { profile }, isShared, models: { loaded, cached } }: Slot): number[] {
     const warm = (name: string) => this.holdersOf(name).laneOf(profile, loaded.includes(name) ? 'loaded' : 'cached')
     return [profile.whole, ...(isShared ? profile.parts : []), ...[...new Set([...loaded, ...cached])].map(warm)]
   }
@@ -231,7 +233,7 @@ export class GpuIndex {
   #unseat(slot: Slot) {
     this.#setThere(slot, false)
     this.#become(slot, 0)
-    for (const lane of slot.lanes) lane.remove(slot.step, slot.number)
+    for (const lane of slot.lanes) this.lanes.remove(lane, placeOf(slot.step, slot.number))
     slot.lanes = []
   }
 
@@ -253,16 +255,28 @@ export class GpuIndex {
     const before = column[number]!
     if (free === before) return
     column[number] = free
-    for (const lane of lanes)
-      if (lane.level > before && lane.level <= free) lane.add(step, number, price[number]!)
+    if (free > before) {
+      const { levels } = this.lanes
+      for (const lane of lanes)
+        if (levels[lane]! > before && levels[lane]! <= free) this.lanes.add(lane, placeOf(step, number), price[number]!)
+    }
     if (free >= wholeMilli === before >= wholeMilli) return
     wholeOnMachine[machine.number]! += free >= wholeMilli ? 1 : -1
-    this.#seat(machine)
+    if (machine.isUnsettled || machine.gpus.length === 1 || this.#severals.length === 0) return
+    machine.isUnsettled = true
+    this.#unsettled.push(machine)
+  }
+
+  /** Brings machines to where they belong now. Not sooner: often several of one machine are taken, or given back, at once. */
+  settle() {
+    for (let machine = this.#unsettled.pop(); machine; machine = this.#unsettled.pop()) {
+      machine.isUnsettled = false
+      this.#seat(machine)
+    }
   }
 
   /** With those that have two, three, … whole GPUs, as far as it has so many. */
-  #seat({ number, gpus, steps, profile }: Machine) {
-    if (this.#severals.length === 0 || gpus.length === 1) return
+  #seat({ number, gpus, places, profile }: Machine) {
     const { cost } = this.table
     const priceFrom = this.cheapestOn(number)
     let [count, sum, next] = [0, 0, 0]
@@ -271,12 +285,12 @@ export class GpuIndex {
       sum += cost[gpu]!
       if (++count !== this.#severals[next]) continue
       next++
-      const step = stepOf(sum)
       const lane = profile.several(count)
-      const before = steps[count] ?? -1
-      if (before !== step) lane.remove(before, number)
-      lane.add(step, number, count * priceFrom)
-      steps[count] = step
+      const place = placeOf(stepOf(sum), number)
+      const before = places[count] ?? -1
+      if (before !== place) this.lanes.remove(lane, before)
+      this.lanes.add(lane, place, count * priceFrom)
+      places[count] = place
     }
   }
 }

@@ -17,111 +17,128 @@ export const stepOf = (cost: number): number => Math.min(steps - 1, Math.floor(M
 export const costFrom = (step: number): number => costsFrom[step]!
 
 /** A member's place is one number, by which a lane is sorted: its step, and below that the member's own number, of 32 bits. */
-const placeOf = (step: number, member: number): number => step * 2 ** 32 + member
+export const placeOf = (step: number, member: number): number => step * 2 ** 32 + member
 export const stepAt = (place: number): number => Math.floor(place * 2 ** -32)
 export const memberAt = (place: number): number => place >>> 0
 
-export class Lane {
-  readonly number: number
-  /** What a member has to have free to be found here: thousandths of a GPU, or whole GPUs of a machine. */
-  readonly level: number
-  /** Lowest first. */
-  readonly places: number[] = []
-  readonly #lanes: Lanes
+const capacityMin = 4
 
-  constructor(lanes: Lanes, number: number, level: number) {
-    this.#lanes = lanes
-    this.number = number
-    this.level = level
-  }
-
-  /** Does nothing if it is there already. */
-  add(step: number, member: number, price: number) {
-    const { places, number } = this
-    const { costFrom: costs, priceFrom: prices, sizes } = this.#lanes
-    if (price < prices[number]!) prices[number] = price
-    const place = placeOf(step, member)
-    const at = firstFrom(place, places)
-    if (at < places.length && places[at] === place) return
-    places.push(place)
-    for (let to = places.length - 1; to > at; to--) places[to] = places[to - 1]!
-    places[at] = place
-    sizes[number] = places.length
-    if (at === 0) costs[number] = costFrom(step)
-  }
-
-  /** Does nothing if it is not there. */
-  remove(step: number, member: number) {
-    const place = placeOf(step, member)
-    const at = firstFrom(place, this.places)
-    if (at < this.places.length && this.places[at] === place) this.drop(at, 1)
-  }
-
-  /** So many, from here on. */
-  drop(at: number, count: number) {
-    const { places, number } = this
-    const { costFrom: costs, priceFrom: prices, sizes } = this.#lanes
-    for (let from = at + count; from < places.length; from++) places[from - count] = places[from]!
-    places.length -= count
-    sizes[number] = places.length
-    if (at === 0) costs[number] = places.length === 0 ? Infinity : costFrom(stepAt(places[0]!))
-    if (places.length === 0) prices[number] = Infinity
-  }
-
-  /** How many are in this step or a lower one. */
-  countUpTo(step: number): number {
-    return firstFrom(placeOf(step + 1, 0), this.places)
-  }
-}
-
-/** Of all lanes, by their numbers, what a search may pass one over for: it reads hundreds at a time, so they lie in arrays. */
+/** All lanes, by number. They lie in a few arrays: a search reads hundreds, and in objects each would be a detour of its own. */
 export class Lanes {
-  readonly #lanes: Lane[] = []
   readonly #spare: number[] = []
+  #count = 0
+  /** What a member has to have free to be found in the lane: thousandths of a GPU, or whole GPUs of a machine. */
+  levels = new Uint16Array(64)
   /** What the first member costs at least; Infinity: there is none. */
   costFrom = new Float64Array(64).fill(Infinity)
   /** No member has a lower price. Lower than any has, once the cheapest has left; whoever finds that raises it. */
   priceFrom = new Float64Array(64).fill(Infinity)
-  /** How many members there are, those included that have too little free. */
+  /** Where its members' places begin in `places`, and how many they are, those included that have too little free. */
+  starts = new Int32Array(64)
   sizes = new Int32Array(64)
+  #capacities = new Int32Array(64)
+  /** Of each lane together, lowest first. */
+  places = new Float64Array(1_024)
+  #end = 0
+  /** Where there is room in `places`, by how much. */
+  readonly #room = new Map<number, number[]>()
 
-  of(number: number): Lane {
-    return this.#lanes[number]!
-  }
-
-  create(level: number): Lane {
-    const number = this.#spare.pop() ?? this.#lanes.length
-    if (number === this.sizes.length) this.#grow()
-    const lane = new Lane(this, number, level)
-    this.#lanes[number] = lane
+  create(level: number): number {
+    const lane = this.#spare.pop() ?? this.#count++
+    if (lane === this.sizes.length) this.#grow()
+    this.levels[lane] = level
     return lane
   }
 
   /** Its number is for others. Whoever remembers it has to be told (`GpuIndex.numbering`). */
-  release(lane: Lane) {
-    lane.drop(0, lane.places.length)
-    this.#spare.push(lane.number)
+  release(lane: number) {
+    this.drop(lane, 0, this.sizes[lane]!)
+    this.#spare.push(lane)
+  }
+
+  /** A member has this place there from here on, if it has not yet. */
+  add(lane: number, place: number, price: number) {
+    if (price < this.priceFrom[lane]!) this.priceFrom[lane] = price
+    const at = this.#firstFrom(lane, place)
+    const size = this.sizes[lane]!
+    if (at < size && this.places[this.starts[lane]! + at] === place) return
+    if (size === this.#capacities[lane]) this.#widen(lane)
+    const { places } = this
+    const start = this.starts[lane]!
+    for (let to = start + size; to > start + at; to--) places[to] = places[to - 1]!
+    places[start + at] = place
+    this.sizes[lane] = size + 1
+    if (at === 0) this.costFrom[lane] = costFrom(stepAt(place))
+  }
+
+  /** Does nothing if nobody has this place there. */
+  remove(lane: number, place: number) {
+    const at = this.#firstFrom(lane, place)
+    if (at < this.sizes[lane]! && this.places[this.starts[lane]! + at] === place) this.drop(lane, at, 1)
+  }
+
+  /** So many, from here on. */
+  drop(lane: number, at: number, count: number) {
+    const { places } = this
+    const start = this.starts[lane]!
+    const size = this.sizes[lane]! - count
+    for (let to = start + at; to < start + size; to++) places[to] = places[to + count]!
+    this.sizes[lane] = size
+    if (at === 0) this.costFrom[lane] = size === 0 ? Infinity : costFrom(stepAt(places[start]!))
+    if (size === 0) this.priceFrom[lane] = Infinity
+  }
+
+  /** How many are in this step or a lower one. */
+  countUpTo(lane: number, step: number): number {
+    return this.#firstFrom(lane, placeOf(step + 1, 0))
+  }
+
+  /** Before which of them it would stand. */
+  #firstFrom(lane: number, place: number): number {
+    const { places } = this
+    const start = this.starts[lane]!
+    let low = start
+    for (let high = start + this.sizes[lane]!; low < high;) {
+      const middle = (low + high) >> 1
+      if (places[middle]! < place) low = middle + 1
+      else high = middle
+    }
+    return low - start
+  }
+
+  /** Moves it to where it has twice as much room. */
+  #widen(lane: number) {
+    const before = this.#capacities[lane]!
+    const capacity = Math.max(capacityMin, 2 * before)
+    const start = this.#room.get(capacity)?.pop() ?? this.#end
+    if (start === this.#end) this.#end += capacity
+    if (this.#end > this.places.length) this.places = longer(this.places)
+    const from = this.starts[lane]!
+    this.places.copyWithin(start, from, from + this.sizes[lane]!)
+    this.starts[lane] = start
+    this.#capacities[lane] = capacity
+    if (before === 0) return
+    const left = this.#room.get(before)
+    if (left) left.push(from)
+    else this.#room.set(before, [from])
   }
 
   #grow() {
-    const { costFrom: costs, priceFrom: prices, sizes } = this
-    const length = 2 * sizes.length
-    this.costFrom = new Float64Array(length).fill(Infinity)
-    this.priceFrom = new Float64Array(length).fill(Infinity)
-    this.sizes = new Int32Array(length)
-    this.costFrom.set(costs)
-    this.priceFrom.set(prices)
-    this.sizes.set(sizes)
+    const count = this.sizes.length
+    this.levels = longer(this.levels)
+    this.costFrom = longer(this.costFrom).fill(Infinity, count)
+    this.priceFrom = longer(this.priceFrom).fill(Infinity, count)
+    this.starts = longer(this.starts)
+    this.sizes = longer(this.sizes)
+    this.#capacities = longer(this.#capacities)
   }
 }
 
-/** Before which of them it would stand. */
-function firstFrom(place: number, places: readonly number[]): number {
-  let low = 0
-  for (let high = places.length; low < high;) {
-    const middle = (low + high) >> 1
-    if (places[middle]! < place) low = middle + 1
-    else high = middle
-  }
-  return low
+type Column = Uint8Array | Uint16Array | Int32Array | Float64Array
+
+/** The same, with room for twice as many. */
+export function longer<T extends Column>(column: T): T {
+  const grown = new (column.constructor as new (length: number) => T)(2 * column.length)
+  grown.set(column)
+  return grown
 }

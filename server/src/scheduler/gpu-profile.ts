@@ -1,5 +1,5 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import type { Lane, Lanes } from './gpu-lane.ts'
+import type { Lanes } from './gpu-lane.ts'
 import { wholeMilli } from './packing.ts'
 
 /** What the ranker chain (rankers.ts) reads of a GPU that is not its price, its record, its machine or what it does now. */
@@ -49,10 +49,10 @@ export class Profile {
   readonly prices: number[] = []
   /** What no machine has had more of. */
   largest: MachineSize = { cores: 0, ramGb: 0, storageGb: 0 }
-  readonly whole: Lane
+  readonly whole: number
   readonly #lanes: Lanes
-  readonly #parts: Lane[] = []
-  readonly #several: (Lane | undefined)[] = []
+  readonly #parts: number[] = []
+  readonly #several: (number | undefined)[] = []
 
   constructor(number: number, sample: MarketGpu, lanes: Lanes) {
     this.number = number
@@ -62,20 +62,20 @@ export class Profile {
   }
 
   /** Lowest level first. */
-  get parts(): readonly Lane[] {
+  get parts(): readonly number[] {
     if (this.#parts.length === 0) for (const level of partLevels) this.#parts.push(this.#lanes.create(level))
     return this.#parts
   }
 
   /** In which all are that have so many thousandths free. */
-  partsFrom(milli: number): Lane {
+  partsFrom(milli: number): number {
     let level = partLevels.length - 1
     while (partLevels[level]! > milli) level--
     return this.parts[level]!
   }
 
   /** Of machines that have so many whole GPUs. */
-  several(gpus: number): Lane {
+  several(gpus: number): number {
     return (this.#several[gpus] ??= this.#lanes.create(gpus))
   }
 
@@ -100,7 +100,8 @@ export class Profile {
 
   /** No GPU has it any more. */
   release() {
-    for (const lane of [this.whole, ...this.#parts, ...this.#several]) if (lane) this.#lanes.release(lane)
+    for (const lane of [this.whole, ...this.#parts, ...this.#several])
+      if (lane !== undefined) this.#lanes.release(lane)
   }
 }
 

@@ -2,10 +2,10 @@ import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { milliOn } from './expected-cost.ts'
 import { type FittingProfile, Fittings } from './fitting.ts'
 import type { GpuIndex } from './gpu-index.ts'
-import { type Judge, LaneSearch } from './lane-search.ts'
+import { LaneSearch } from './lane-search.ts'
+import { type Asked, cheapestOn, willDo } from './machine-choice.ts'
 import { judgeFit, type Wanted } from './matching.ts'
 import { wholeMilli } from './packing.ts'
-import { isLargeEnough, isPassedOver } from './rankers.ts'
 
 /** What a task gets: one GPU or part of it, or several GPUs of one machine. */
 export type Choice = { readonly gpus: readonly MarketGpu[]; readonly milliEach: number }
@@ -43,7 +43,8 @@ export class GpuSearch {
   choose(wanted: Wanted, at: At): Choice | null {
     if (wanted.requirements.gpu_id !== undefined) return this.#chooseNamed(wanted, at)
     const fitting = this.#fittings.of(wanted, at.nowMs)
-    if (!this.#lanes.find(fitting, this.#judgeFor(wanted, at.nowMs), wanted)) return null
+    const asked: Asked = { wanted, nowMs: at.nowMs }
+    if (!this.#lanes.find(fitting, asked)) return null
     const first = at.random()
     // Whoever needs a model gets whoever has it.
     const draws = wanted.modelName === null ? drawsMax : 1
@@ -62,7 +63,7 @@ export class GpuSearch {
       owner = drawn
       least = penalty
     }
-    const gpus = wanted.gpus > 1 ? this.#cheapestOn(best, wanted, at.nowMs)! : [best]
+    const gpus = wanted.gpus > 1 ? cheapestOn(best, this.#index, asked)! : [best]
     return this.#choiceOf(gpus, owner!.milliEach)
   }
 
@@ -71,40 +72,6 @@ export class GpuSearch {
     const { free, machine, wholeOnMachine } = this.#index.table
     if (gpus > 1) return wholeOnMachine[member]!
     return milliEach < wholeMilli ? free[member]! : wholeOnMachine[machine[member]!]!
-  }
-
-  #judgeFor(wanted: Wanted, nowMs: number): Judge {
-    const { failedGpus, requirements } = wanted
-    const { min_cpu_cores: cores, min_ram_gb: ramGb, min_storage_gb: storageGb } = requirements
-    const isEach = failedGpus.size === 0 && (cores ?? ramGb ?? storageGb) === undefined
-    return {
-      gpu: isEach ? null : (number) => this.#willDo(number, wanted, nowMs),
-      machine: (number) => this.#costOf(this.#cheapestOn(number, wanted, nowMs)),
-    }
-  }
-
-  /** For what is particular to one GPU, but for its price. */
-  #willDo(number: number, wanted: Wanted, nowMs: number): boolean {
-    const { gpu } = this.#index.slot(number)
-    return (wanted.failedGpus.size === 0 || !isPassedOver(wanted, gpu.id, nowMs)) && isLargeEnough(wanted, gpu)
-  }
-
-  /** The cheapest of the machine's GPUs that will do; where they would be too dear together, those with the lowest prices. */
-  #cheapestOn(machine: number, wanted: Wanted, nowMs: number): number[] | null {
-    const { gpus, maxPriceMicrosPerHour: max } = wanted
-    const { price } = this.#index.table
-    const willDo = (gpu: number) => this.#index.isWhole(gpu) && this.#willDo(gpu, wanted, nowMs)
-    const all = this.#index.machine(machine).gpus.filter(willDo)
-    if (all.length < gpus) return null
-    const isCheapEnough = (few: readonly number[]) => max === null || few.reduce((sum, gpu) => sum + price[gpu]!, 0) <= max
-    const cheapest = all.slice(0, gpus)
-    if (isCheapEnough(cheapest)) return cheapest
-    const lowest = all.sort((a, b) => price[a]! - price[b]!).slice(0, gpus)
-    return isCheapEnough(lowest) ? lowest : null
-  }
-
-  #costOf(gpus: readonly number[] | null): number {
-    return gpus?.reduce((sum, gpu) => sum + this.#index.table.cost[gpu]!, 0) ?? Infinity
   }
 
   #choiceOf(gpus: readonly number[], milliEach: number): Choice {
@@ -158,13 +125,13 @@ export class GpuSearch {
     if (!fits) return null
     const milliEach = milliOn(wanted, slot.gpu)
     if (wanted.gpus > 1) {
-      const gpus = this.#cheapestOn(machine.number, wanted, nowMs)
+      const gpus = cheapestOn(machine.number, this.#index, { wanted, nowMs })
       return gpus && this.#choiceOf(gpus, milliEach)
     }
     const { free, price } = this.#index.table
     const isFree = wanted.part === null ? this.#index.isWhole(number) : isShared && free[number]! >= milliEach
     const max = wanted.maxPriceMicrosPerHour ?? Infinity
     if (!isFree || (price[number]! * milliEach) / wholeMilli > max) return null
-    return this.#willDo(number, wanted, nowMs) ? this.#choiceOf([number], milliEach) : null
+    return willDo(slot.gpu, { wanted, nowMs }) ? this.#choiceOf([number], milliEach) : null
   }
 }

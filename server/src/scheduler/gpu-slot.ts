@@ -1,5 +1,5 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import type { Lane } from './gpu-lane.ts'
+import { longer } from './gpu-lane.ts'
 import type { Profile, ProfileFields } from './gpu-profile.ts'
 import type { Holders } from './model-holders.ts'
 
@@ -10,8 +10,8 @@ export class Slot {
   machine: Machine
   /** Of its cost. */
   step = 0
-  /** Where it is found when enough of it is free. */
-  lanes: Lane[] = []
+  /** The lanes in which it is found when enough of it is free. */
+  lanes: number[] = []
   /** Its price is not below its owner's minimum. */
   isOffered = false
   isShared = false
@@ -39,8 +39,10 @@ export class Machine {
   readonly profile: Profile
   /** Their numbers, cheapest first. */
   readonly gpus: number[] = []
-  /** In which step it lies, or lay, among those that have so many whole GPUs. */
-  readonly steps: number[] = []
+  /** Its place, or its last one, among those that have so many whole GPUs. */
+  readonly places: number[] = []
+  /** What it has free has changed, and its places not yet. */
+  isUnsettled = false
 
   constructor(number: number, of: { key: string; agentId: string | null; profile: Profile }) {
     this.number = number
@@ -64,21 +66,15 @@ export class GpuTable {
 
   /** Makes room for one of this number, be it a GPU or a machine. */
   reach(number: number) {
-    const length = this.free.length
-    if (number < length) return
-    const longer = <T extends Columns>(column: T, grown: T): T => {
-      grown.set(column)
-      return grown
-    }
-    this.free = longer(this.free, new Uint16Array(2 * length))
-    this.price = longer(this.price, new Float64Array(2 * length))
-    this.cost = longer(this.cost, new Float64Array(2 * length))
-    this.isThere = longer(this.isThere, new Uint8Array(2 * length))
-    this.machine = longer(this.machine, new Int32Array(2 * length))
-    this.wholeOnMachine = longer(this.wholeOnMachine, new Uint16Array(2 * length))
+    if (number < this.free.length) return
+    this.free = longer(this.free)
+    this.price = longer(this.price)
+    this.cost = longer(this.cost)
+    this.isThere = longer(this.isThere)
+    this.machine = longer(this.machine)
+    this.wholeOnMachine = longer(this.wholeOnMachine)
   }
 }
-type Columns = Uint16Array | Float64Array | Uint8Array | Int32Array
 
 /** Things by number. A number that is free again is the next to be given. */
 export class Numbered<Thing> {

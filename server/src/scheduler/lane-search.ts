@@ -1,19 +1,12 @@
 import type { Fitting } from './fitting.ts'
 import type { GpuIndex } from './gpu-index.ts'
-import { costFrom, type Lane, memberAt, stepAt, stepOf, stepShare } from './gpu-lane.ts'
-import { nearEqualShare, type Wanted } from './matching.ts'
+import { costFrom, memberAt, stepAt, stepOf, stepShare } from './gpu-lane.ts'
+import { type Asked, cheapestOn, costTogether, isEachTheSame, willDo } from './machine-choice.ts'
+import { nearEqualShare } from './matching.ts'
 import { wholeMilli } from './packing.ts'
 
 /** What costs no more than this above the least is near-equal: costs are compared in steps, and it may be at the end of its step. */
 const nearShare = (1 + nearEqualShare) / (1 + stepShare) - 1
-
-/** What decides about a member, beside what the table says of it. */
-export type Judge = {
-  /** Whether the GPU of this number will do. Null: each will. */
-  readonly gpu: ((number: number) => boolean) | null
-  /** What the cheapest GPUs of a machine that will do count together; Infinity: none will. */
-  readonly machine: (number: number) => number
-}
 
 /**
  * Finds where what is near-equal to the cheapest lies. Arrays tell what the first in each lane costs at least. So only the lanes are
@@ -22,7 +15,9 @@ export type Judge = {
 export class LaneSearch {
   readonly #index: GpuIndex
   #fitting!: Fitting
-  #judge!: Judge
+  #asked!: Asked
+  /** Whether nothing that is particular to one GPU but its price decides. */
+  #isEachTheSame = true
   /** A price for a thousandth of an hour. */
   #priceMost = Infinity
   #limit = Infinity
@@ -41,10 +36,12 @@ export class LaneSearch {
   }
 
   /** False: nothing that will do is free. */
-  find(fitting: Fitting, judge: Judge, { maxPriceMicrosPerHour }: Wanted): boolean {
+  find(fitting: Fitting, asked: Asked): boolean {
+    this.#index.settle()
     this.#fitting = fitting
-    this.#judge = judge
-    this.#priceMost = (maxPriceMicrosPerHour ?? Infinity) * wholeMilli
+    this.#asked = asked
+    this.#isEachTheSame = isEachTheSame(asked.wanted)
+    this.#priceMost = (asked.wanted.maxPriceMicrosPerHour ?? Infinity) * wholeMilli
     let cheapest = this.#readCosts()
     if (cheapest < 0) return false
     const costs = this.#costs
@@ -52,7 +49,7 @@ export class LaneSearch {
     const bound = costs[cheapest]!
     let least = this.#lookInto(cheapest, Infinity)
     for (let lane = 0; least > bound && lane < length; lane++) {
-      if (costs[lane]! >= least) continue
+      if (costs[lane]! >= least || !this.#mayHave(lane)) continue
       const cost = this.#lookInto(lane, least)
       if (cost >= least) continue
       cheapest = lane
@@ -85,27 +82,33 @@ export class LaneSearch {
 
   /** Writes `costs`. Which is least; -1: there is nothing. */
   #readCosts(): number {
-    const { lanes, factors, owners, machineSize } = this.#fitting
-    const { costFrom: costsFrom, priceFrom: pricesFrom } = this.#index.lanes
+    const { lanes, factors } = this.#fitting
+    const { costFrom: costsFrom } = this.#index.lanes
     if (this.#costs.length < lanes.length) {
       this.#costs = new Float64Array(2 * lanes.length)
       this.#near = new Int32Array(2 * lanes.length)
     }
     const costs = this.#costs
-    const priceMost = this.#priceMost
     let cheapest = -1
     let least = Infinity
     for (let lane = 0; lane < lanes.length; lane++) {
-      const number = lanes[lane]!
-      let cost = costsFrom[number]! * factors[lane]!
-      if (pricesFrom[number]! * owners[lane]!.milliEach > priceMost) cost = Infinity
-      if (machineSize && !owners[lane]!.profile.mayBeAsLarge(machineSize)) cost = Infinity
+      const cost = costsFrom[lanes[lane]!]! * factors[lane]!
       costs[lane] = cost
-      if (cost >= least) continue
+      if (cost >= least || !this.#mayHave(lane)) continue
       cheapest = lane
       least = cost
     }
     return cheapest
+  }
+
+  /** False: nothing in the lane will do, for its price or for what its machine has. Its cost is Infinity then. */
+  #mayHave(at: number): boolean {
+    const { lanes, owners, machineSize } = this.#fitting
+    const { milliEach, profile } = owners[at]!
+    const isTooDear = this.#index.lanes.priceFrom[lanes[at]!]! * milliEach > this.#priceMost
+    if (!isTooDear && (machineSize === null || profile.mayBeAsLarge(machineSize))) return true
+    this.#costs[at] = Infinity
+    return false
   }
 
   #findNear() {
@@ -114,7 +117,7 @@ export class LaneSearch {
     this.#nearCount = 0
     this.#members = 0
     for (let lane = 0; lane < lanes.length; lane++) {
-      if (this.#costs[lane]! > this.#limit) continue
+      if (this.#costs[lane]! > this.#limit || !this.#mayHave(lane)) continue
       this.#near[this.#nearCount++] = lane
       this.#members += sizes[lanes[lane]!]!
     }
@@ -122,51 +125,54 @@ export class LaneSearch {
 
   /** What the cheapest in it that will do costs, if that is less than `least`. What has too little free for the lane is dropped. */
   #lookInto(at: number, least: number): number {
-    const lane = this.#laneAt(at)
-    const { places } = lane
+    const lanes = this.#index.lanes
+    const lane = this.#fitting.lanes[at]!
     const factor = this.#fitting.factors[at]!
     const free = this.#freeOf()
+    const level = lanes.levels[lane]!
+    const { places } = lanes
+    const start = lanes.starts[lane]!
     let gone = 0
-    while (gone < places.length && free[memberAt(places[gone]!)]! < lane.level) gone++
-    if (gone > 0) lane.drop(0, gone)
+    while (gone < lanes.sizes[lane]! && free[memberAt(places[start + gone]!)]! < level) gone++
+    if (gone > 0) lanes.drop(lane, 0, gone)
+    const end = start + lanes.sizes[lane]!
     let cost = least
-    let next = 0
     let bound = Infinity
-    for (; next < places.length; next++) {
-      bound = costFrom(stepAt(places[next]!)) * factor
+    let priceFrom = Infinity
+    let next = start
+    for (; next < end; next++) {
+      const place = places[next]!
+      bound = costFrom(stepAt(place)) * factor
       if (bound >= cost) break
-      cost = Math.min(cost, this.#costOf(places[next]!, at))
+      cost = Math.min(cost, this.#costOf(place, at))
+      const member = memberAt(place)
+      if (free[member]! >= level) priceFrom = Math.min(priceFrom, this.#priceOf(member))
     }
     // All of it was seen: this is from what price on there is anything.
-    if (next === places.length) {
-      this.#raisePriceFrom(lane)
+    if (next === end) {
+      lanes.priceFrom[lane] = priceFrom
       bound = Infinity
     }
     this.#costs[at] = Math.min(cost === least ? Infinity : cost, bound)
     return cost
   }
 
-  #raisePriceFrom({ places, number, level }: Lane) {
-    let from = Infinity
-    const free = this.#freeOf()
-    for (const place of places)
-      if (free[memberAt(place)]! >= level) from = Math.min(from, this.#priceOf(memberAt(place)))
-    this.#index.lanes.priceFrom[number] = from
-  }
-
   #drawIn(at: number, share: number): number {
-    const lane = this.#laneAt(at)
-    const { places } = lane
+    const lanes = this.#index.lanes
+    const lane = this.#fitting.lanes[at]!
     const free = this.#freeOf()
+    const level = lanes.levels[lane]!
+    const { places } = lanes
+    const start = lanes.starts[lane]!
     this.lane = at
-    let end = lane.countUpTo(stepOf(this.#limit / this.#fitting.factors[at]!))
+    let end = lanes.countUpTo(lane, stepOf(this.#limit / this.#fitting.factors[at]!))
     let next = Math.floor(share * end)
     for (let left = end; left > 0; left--) {
       if (next >= end) next = 0
-      const place = places[next]!
+      const place = places[start + next]!
       const member = memberAt(place)
-      if (free[member]! < lane.level) {
-        lane.drop(next, 1)
+      if (free[member]! < level) {
+        lanes.drop(lane, next, 1)
         end--
       } else if (this.#costOf(place, at) <= this.#limit) return member
       else next++
@@ -180,13 +186,13 @@ export class LaneSearch {
     const member = memberAt(place)
     const factor = factors[at]!
     if (wanted.gpus > 1) {
-      const together = this.#judge.machine(member)
-      return together === Infinity ? Infinity : costFrom(stepOf(together)) * factor
+      const gpus = cheapestOn(member, this.#index, this.#asked)
+      return gpus ? costFrom(stepOf(costTogether(gpus, this.#index))) * factor : Infinity
     }
     const { free, price } = this.#index.table
     const { milliEach } = owners[at]!
     if (free[member]! < milliEach || free[member]! > freeMost || price[member]! * milliEach > this.#priceMost) return Infinity
-    if (this.#judge.gpu && !this.#judge.gpu(member)) return Infinity
+    if (!this.#isEachTheSame && !willDo(this.#index.slot(member).gpu, this.#asked)) return Infinity
     return costFrom(stepAt(place)) * factor
   }
 
@@ -200,9 +206,5 @@ export class LaneSearch {
     const { gpus } = this.#fitting.wanted
     if (gpus === 1) return this.#index.table.price[member]!
     return gpus * this.#index.cheapestOn(member)
-  }
-
-  #laneAt(at: number): Lane {
-    return this.#index.lanes.of(this.#fitting.lanes[at]!)
   }
 }

@@ -1,10 +1,10 @@
-import type { Lane, Lanes } from './gpu-lane.ts'
+import type { Lanes } from './gpu-lane.ts'
 import type { Profile } from './gpu-profile.ts'
 
 /** So many models are known, or twice as many as GPUs have. */
 const modelsMax = 1_000
 
-export type WarmLane = { readonly profile: Profile; readonly warmth: 'loaded' | 'cached'; readonly lane: Lane }
+export type WarmLane = { readonly profile: Profile; readonly warmth: 'loaded' | 'cached'; readonly lane: number }
 
 /** The GPUs that have a certain model at hand, in memory or on disk, by profile. */
 export class Holders {
@@ -18,7 +18,7 @@ export class Holders {
     this.#lanes = lanes
   }
 
-  laneOf(profile: Profile, warmth: 'loaded' | 'cached'): Lane {
+  laneOf(profile: Profile, warmth: 'loaded' | 'cached'): number {
     const known = this.all.find((one) => one.profile === profile && one.warmth === warmth)
     if (known) return known.lane
     const lane = this.#lanes.create(1)
