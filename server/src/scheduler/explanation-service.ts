@@ -27,9 +27,9 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
 
   /** What holds for a task that wants this, waiting or not submitted yet. */
   function outlook(surveyed: Survey) {
-    const { wanted, fitting, free } = surveyed
+    const { wanted, fits, free } = surveyed
     return {
-      fitting: fitting.length,
+      fitting: fits,
       free,
       rejections: rejectionCounts(surveyed),
       relaxations: relaxationsOf(surveyed).map(viewRelaxation),
@@ -47,19 +47,18 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   }
 
   /** `ahead`: how many tasks go first. */
-  function expectedWait({ wanted, fitting, free }: Survey, ahead: number) {
+  function expectedWait({ wanted, fits, free }: Survey, ahead: number) {
     const before = ahead === 1 ? '1 task goes' : `${ahead} tasks go`
-    if (fitting.length === 0) return { ms: null, basis: 'No GPU fits.' }
-    if (free > ahead)
-      return { ms: 0, basis: `${free} of the ${fitting.length} GPUs that fit are free, and ${before} first.` }
+    if (fits === 0) return { ms: null, basis: 'No GPU fits.' }
+    if (free > ahead) return { ms: 0, basis: `${free} of the ${fits} GPUs that fit are free, and ${before} first.` }
     const typical = demand.typicalRun(wanted)
-    const all = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} could run it`
+    const all = `${fits} GPU${fits === 1 ? '' : 's'} could run it`
     if (!typical)
       return {
         ms: null,
         basis: `${all} and ${before} first; nothing of this kind has run since the market was started.`,
       }
-    const ms = Math.round(((ahead + 1 - free) * typical.ms) / fitting.length)
+    const ms = Math.round(((ahead + 1 - free) * typical.ms) / fits)
     return {
       ms,
       basis: `${all}, ${before} first, and such a task takes ${seconds(typical.ms)} (the middle of the last ${typical.tasks}).`,
@@ -77,14 +76,14 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   }
 
   function whyQueued(waitUntilMs: number, surveyed: Survey): Reason {
-    const { fitting } = surveyed
-    if (fitting.length === 0) {
+    const { fits } = surveyed
+    if (fits === 0) {
       const message = `${whyNothingFits(surveyed)} It waits for one until ${isoFromMs(waitUntilMs)}. Cancel it and submit it anew to ask for less.`
       return { code: 'no_gpu_fits', message }
     }
     const [reason] = countRejections(whyNotNow(surveyed))
     if (!reason) return { code: 'matching', message: 'A GPU is free and will be asked at once.' }
-    const message = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. It starts when one is free.`
+    const message = `${fits} GPU${fits === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. It starts when one is free.`
     return { code: reason.code, message }
   }
 
@@ -133,8 +132,10 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
         return { ...viewOffer(gpu), fits: true, rejection: judgeFree(wanted, gpu, surveyed.nowMs) }
       })
       const rejected = surveyed.rejected.flatMap(({ first, classes }) => {
-        const alike = classes.flatMap(({ listed }) => listed.slice(0, limit))
-        return alike.map(({ gpu }) => ({ ...viewOffer(gpu), fits: false, rejection: first }))
+        const alike = classes.flatMap(({ numbers }) => numbers.slice(0, limit))
+        return alike
+          .map((number) => surveyed.index.slot(number).gpu)
+          .map((gpu) => ({ ...viewOffer(gpu), fits: false, rejection: first }))
       })
       const offers = [...fitting, ...rejected].slice(0, limit)
       return {

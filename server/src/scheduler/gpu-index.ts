@@ -80,14 +80,6 @@ export class GpuIndex {
     return members.reduce((sum, number) => sum + Math.min(wholeMilli, this.table.free[number]!), 0)
   }
 
-  /** Of its whole GPUs: the lowest price; Infinity: it has none. */
-  cheapestOn(machine: number): number {
-    const { price } = this.table
-    let least = Infinity
-    for (const gpu of this.machine(machine).gpus) if (this.isWhole(gpu) && price[gpu]! < least) least = price[gpu]!
-    return least
-  }
-
   isWhole(number: number): boolean {
     return this.table.free[number]! >= wholeMilli
   }
@@ -277,8 +269,10 @@ export class GpuIndex {
 
   /** With those that have two, three, … whole GPUs, as far as it has so many. */
   #seat({ number, gpus, places, profile }: Machine) {
-    const { cost } = this.table
-    const priceFrom = this.cheapestOn(number)
+    const { cost, price, priceOnMachine } = this.table
+    let priceFrom = Infinity
+    for (const gpu of gpus) if (this.isWhole(gpu) && price[gpu]! < priceFrom) priceFrom = price[gpu]!
+    priceOnMachine[number] = priceFrom
     let [count, sum, next] = [0, 0, 0]
     for (const gpu of gpus) {
       if (!this.isWhole(gpu)) continue

@@ -100,8 +100,7 @@ export class Profile {
 
   /** No GPU has it any more. */
   release() {
-    for (const lane of [this.whole, ...this.#parts, ...this.#several])
-      if (lane !== undefined) this.#lanes.release(lane)
+    for (const lane of [this.whole, ...this.#parts, ...this.#several]) if (lane !== undefined) this.#lanes.release(lane)
   }
 }
 

@@ -63,6 +63,8 @@ export class GpuTable {
   machine = new Int32Array(64)
   /** By the machine's number: how many of its GPUs are whole. */
   wholeOnMachine = new Uint16Array(64)
+  /** By the machine's number: no whole GPU of it has a lower price. */
+  priceOnMachine = new Float64Array(64)
 
   /** Makes room for one of this number, be it a GPU or a machine. */
   reach(number: number) {
@@ -73,6 +75,7 @@ export class GpuTable {
     this.isThere = longer(this.isThere)
     this.machine = longer(this.machine)
     this.wholeOnMachine = longer(this.wholeOnMachine)
+    this.priceOnMachine = longer(this.priceOnMachine)
   }
 }
 

@@ -186,12 +186,14 @@ export class LaneSearch {
     const member = memberAt(place)
     const factor = factors[at]!
     if (wanted.gpus > 1) {
+      if (this.#priceOf(member) * wholeMilli > this.#priceMost) return Infinity
       const gpus = cheapestOn(member, this.#index, this.#asked)
       return gpus ? costFrom(stepOf(costTogether(gpus, this.#index))) * factor : Infinity
     }
     const { free, price } = this.#index.table
     const { milliEach } = owners[at]!
-    if (free[member]! < milliEach || free[member]! > freeMost || price[member]! * milliEach > this.#priceMost) return Infinity
+    if (free[member]! < milliEach || free[member]! > freeMost || price[member]! * milliEach > this.#priceMost)
+      return Infinity
     if (!this.#isEachTheSame && !willDo(this.#index.slot(member).gpu, this.#asked)) return Infinity
     return costFrom(stepAt(place)) * factor
   }
@@ -202,9 +204,10 @@ export class LaneSearch {
     return this.#fitting.wanted.gpus > 1 ? wholeOnMachine : free
   }
 
+  /** Of what the task takes: no less than this. */
   #priceOf(member: number): number {
+    const { price, priceOnMachine } = this.#index.table
     const { gpus } = this.#fitting.wanted
-    if (gpus === 1) return this.#index.table.price[member]!
-    return gpus * this.#index.cheapestOn(member)
+    return gpus === 1 ? price[member]! : gpus * priceOnMachine[member]!
   }
 }

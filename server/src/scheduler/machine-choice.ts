@@ -21,7 +21,6 @@ export function willDo(gpu: MarketGpu, { wanted, nowMs }: Asked): boolean {
 export function cheapestOn(machine: number, index: GpuIndex, asked: Asked): number[] | null {
   const { gpus, maxPriceMicrosPerHour: max } = asked.wanted
   const { price } = index.table
-  if (max !== null && gpus * index.cheapestOn(machine) > max) return null
   const isPlain = isEachTheSame(asked.wanted)
   const all: number[] = []
   for (const gpu of index.machine(machine).gpus)

@@ -1,7 +1,7 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { costFactor, milliOn, type Warmth, warmthOn, warmths } from './expected-cost.ts'
 import type { GpuIndex } from './gpu-index.ts'
-import type { Slot } from './gpu-slot.ts'
+import type { Profile } from './gpu-profile.ts'
 import {
   countRejections,
   judgeFree,
@@ -17,80 +17,90 @@ import { fitRankers, isPassedOver, type Ranker, type RejectionCode } from './ran
 export type Survey = {
   readonly wanted: Wanted
   readonly nowMs: number
+  readonly index: GpuIndex
   /** How many there are. */
   readonly gpus: number
-  readonly fitting: readonly Slot[]
-  /** What an hour of each of those counts (`hourCost`), and by what that is multiplied for the task. */
-  readonly hourCosts: readonly number[]
-  readonly factors: readonly Factors[]
-  /** How many of them could take the task now. */
+  /** How many fit, and how many of these could take the task now. */
+  readonly fits: number
   readonly free: number
+  readonly fitting: readonly FittingClass[]
   /** The others: those that the same rankers reject together. */
   readonly rejected: readonly RejectedGroup[]
 }
+/** Of one profile. `factors`: what an hour's cost is multiplied by for the task, by whether the GPU has the model at hand. */
+export type FittingClass = { readonly factors: Factors; readonly numbers: readonly number[] }
+type Factors = Readonly<Record<Warmth | 'least', number>>
 export type RejectedGroup = {
   readonly codes: readonly RejectionCode[]
   readonly first: Rejection
   readonly gpus: number
-  /** By profile. */
   readonly classes: readonly RejectedClass[]
 }
-type Factors = Readonly<Record<Warmth | 'least', number>>
-/** Of one profile. `freePrices`: of those that could take the task now, if it fitted. */
-export type RejectedClass = {
-  readonly vramGb: number
-  readonly listed: readonly Slot[]
-  readonly prices: readonly number[]
-  readonly freePrices: readonly number[]
-}
+/** Of one profile. */
+export type RejectedClass = { readonly vramGb: number; readonly numbers: readonly number[] }
 
 /**
- * Judges all GPUs for what is wanted. Profiles are judged once; of each GPU only what the index's table says is read, and what
- * rejects it is a set of bits, so that 100,000 of them take a moment.
+ * Judges all GPUs for what is wanted. Profiles are judged once, and most GPUs with them; of the others only what the index's table
+ * says is read. What rejects a GPU is a set of bits.
  */
 export function surveyGpus(wanted: Wanted, index: GpuIndex, nowMs: number): Survey {
   const rankers = concernedRankers(wanted)
-  const byBits = new Map<number, WritableClass[]>()
-  const fitting: Slot[] = []
-  const hourCosts: number[] = []
-  const factors: Factors[] = []
-  const maxPrice = wanted.maxPriceMicrosPerHour ?? Infinity
-  const { table } = index
-  let free = 0
-  for (const { sample, members } of index.profiles) {
-    const profileBits = bitsOf(rankers.ofProfile, wanted, sample)
-    const ofProfile = profileBits === 0 ? factorsOf(wanted, sample) : null
-    const milli = milliOn(wanted, sample)
-    const classes = new Map<number, WritableClass>()
-    for (const number of members) {
-      const slot = index.slot(number)
-      const price = table.price[number]!
-      let bits = profileBits
-      if (table.isThere[number] === 0) bits |= bitsOf(rankers.ofMoment, wanted, slot.gpu)
-      if ((price * milli) / wholeMilli > maxPrice) bits |= priceBit
-      if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, slot.gpu)
-      const isFree =
-        table.free[number]! > 0 && (wanted.failedGpus.size === 0 || !isPassedOver(wanted, slot.gpu.id, nowMs))
+  const fitting: FittingClass[] = []
+  const rejected = new Map<number, RejectedClass[]>()
+  let [fits, free] = [0, 0]
+  for (const profile of index.profiles)
+    for (const [bits, numbers] of classesOf(profile, { wanted, rankers, index })) {
       if (bits === 0) {
-        fitting.push(slot)
-        hourCosts.push(table.cost[number]!)
-        factors.push(ofProfile!)
-        if (isFree) free++
+        fitting.push({ factors: factorsOf(wanted, profile.sample), numbers })
+        fits += numbers.length
+        for (const number of numbers) if (isFree(number, { wanted, index, nowMs })) free++
         continue
       }
-      let alike = classes.get(bits)
-      if (!alike) classes.set(bits, (alike = { vramGb: sample.vramGb, listed: [], prices: [], freePrices: [] }))
-      alike.listed.push(slot)
-      alike.prices.push(price)
-      if (isFree) alike.freePrices.push(price)
+      const alike = rejected.get(bits)
+      const one = { vramGb: profile.sample.vramGb, numbers }
+      if (alike) alike.push(one)
+      else rejected.set(bits, [one])
     }
-    for (const [bits, alike] of classes) byBits.set(bits, [...(byBits.get(bits) ?? []), alike])
-  }
-  const rejected = [...byBits].map(([bits, classes]) => rejectedGroup(bits, classes, wanted))
-  return { wanted, nowMs, gpus: index.size, fitting, hourCosts, factors, free, rejected }
+  const groups = [...rejected].map(([bits, classes]) => rejectedGroup(bits, classes, { wanted, index }))
+  return { wanted, nowMs, index, gpus: index.size, fits, free, fitting, rejected: groups }
 }
 
-type WritableClass = { vramGb: number; listed: Slot[]; prices: number[]; freePrices: number[] }
+/** Whether it could take the task now, if it fits. */
+export function isFree(number: number, { wanted, index, nowMs }: Pick<Survey, 'wanted' | 'index' | 'nowMs'>): boolean {
+  if (index.table.free[number] === 0) return false
+  return wanted.failedGpus.size === 0 || !isPassedOver(wanted, index.slot(number).gpu.id, nowMs)
+}
+
+type Rankers = ReturnType<typeof concernedRankers>
+type Judging = { readonly wanted: Wanted; readonly rankers: Rankers; readonly index: GpuIndex }
+
+/** The profile's GPUs by what rejects them. */
+function classesOf(
+  { sample, members, prices }: Profile,
+  { wanted, rankers, index }: Judging,
+): Map<number, readonly number[]> {
+  if (members.length === 0) return new Map()
+  const { table } = index
+  const bitsOfProfile = bitsOf(rankers.ofProfile, wanted, sample)
+  const milli = milliOn(wanted, sample)
+  const max = wanted.maxPriceMicrosPerHour ?? Infinity
+  const isTooDear = (price: number) => (price * milli) / wholeMilli > max
+  const areAlike = prices.length === members.length && isTooDear(prices[0]!) === isTooDear(prices.at(-1)!)
+  if (areAlike && rankers.ofMachine.length === 0)
+    return new Map([[bitsOfProfile | (isTooDear(prices[0]!) ? priceBit : 0), members]])
+  const classes = new Map<number, number[]>()
+  for (const number of members) {
+    let bits = bitsOfProfile
+    if (table.isThere[number] === 0) bits |= bitsOf(rankers.ofMoment, wanted, index.slot(number).gpu)
+    if (isTooDear(table.price[number]!)) bits |= priceBit
+    if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, index.slot(number).gpu)
+    const alike = classes.get(bits)
+    if (alike) alike.push(number)
+    else classes.set(bits, [number])
+  }
+  return classes
+}
+
 type BitRanker = Ranker & { readonly bit: number }
 
 const bitRankers: readonly BitRanker[] = fitRankers.map((ranker, index) => ({ ...ranker, bit: 1 << index }))
@@ -123,12 +133,14 @@ function factorsOf(wanted: Wanted, sample: MarketGpu): Factors {
   return factors
 }
 
-function rejectedGroup(bits: number, classes: readonly WritableClass[], wanted: Wanted): RejectedGroup {
+type Seen = Pick<Survey, 'wanted' | 'index'>
+
+function rejectedGroup(bits: number, classes: readonly RejectedClass[], { wanted, index }: Seen): RejectedGroup {
   const rankers = bitRankers.filter(({ bit }) => (bits & bit) !== 0)
   return {
     codes: rankers.map(({ code }) => code),
-    first: rejectionBy(rankers[0]!, wanted, classes[0]!.listed[0]!.gpu),
-    gpus: classes.reduce((sum, { listed }) => sum + listed.length, 0),
+    first: rejectionBy(rankers[0]!, wanted, index.slot(classes[0]!.numbers[0]!).gpu),
+    gpus: classes.reduce((sum, { numbers }) => sum + numbers.length, 0),
     classes,
   }
 }
@@ -138,30 +150,34 @@ export function rejectionCounts({ rejected }: Pick<Survey, 'rejected'>): Rejecti
   return countRejections(rejected.map(({ first, gpus }) => ({ ...first, gpus })))
 }
 
-/** Why those that fit cannot take the task now. Null for one: it could. */
-export const whyNotNow = ({ wanted, fitting, nowMs }: Survey): (Rejection | null)[] =>
-  fitting.map(({ gpu }) => judgeFree(wanted, gpu, nowMs))
+/** Those that fit. */
+export function* fittingGpus({ fitting, index }: Pick<Survey, 'fitting' | 'index'>): Generator<MarketGpu> {
+  for (const { numbers } of fitting) for (const number of numbers) yield index.slot(number).gpu
+}
 
-/** What the task is expected to cost on the one of those that fit that has this place among them. */
-export function costOn({ wanted, fitting, hourCosts, factors }: Survey, place: number): number {
-  return hourCosts[place]! * factors[place]![warmthOn(wanted, fitting[place]!.gpu)]
+/** Why those that fit cannot take the task now. Null for one: it could. */
+export function whyNotNow(survey: Survey): (Rejection | null)[] {
+  return Array.from(fittingGpus(survey), (gpu) => judgeFree(survey.wanted, gpu, survey.nowMs))
 }
 
 /** Those that fit, the best first. */
-export function bestOf(survey: Survey, count: number): MarketGpu[] {
-  const { fitting, hourCosts, factors } = survey
-  const best: { readonly slot: Slot; readonly cost: number }[] = []
+export function bestOf({ wanted, fitting, index }: Survey, count: number): MarketGpu[] {
+  const { cost: hourCosts } = index.table
+  const best: { readonly gpu: MarketGpu; readonly cost: number }[] = []
   let worst = Infinity
-  for (const [place, slot] of fitting.entries()) {
-    // Whether it has the model at hand is asked only if it may be among the best at all.
-    if (hourCosts[place]! * factors[place]!.least >= worst) continue
-    const cost = costOn(survey, place)
-    if (cost >= worst) continue
-    let before = best.length
-    while (before > 0 && best[before - 1]!.cost > cost) before--
-    best.splice(before, 0, { slot, cost })
-    if (best.length > count) best.pop()
-    if (best.length === count) worst = best.at(-1)!.cost
-  }
-  return best.map(({ slot }) => slot.gpu)
+  for (const { numbers, factors } of fitting)
+    for (const number of numbers) {
+      const hourCost = hourCosts[number]!
+      // Whether it has the model at hand is asked only if it may be among the best at all.
+      if (hourCost * factors.least >= worst) continue
+      const { gpu } = index.slot(number)
+      const cost = hourCost * factors[warmthOn(wanted, gpu)]
+      if (cost >= worst) continue
+      let before = best.length
+      while (before > 0 && best[before - 1]!.cost > cost) before--
+      best.splice(before, 0, { gpu, cost })
+      if (best.length > count) best.pop()
+      if (best.length === count) worst = best.at(-1)!.cost
+    }
+  return best.map(({ gpu }) => gpu)
 }
