@@ -102,6 +102,7 @@ export function createConnection(parts: Parts) {
     isOpen: () => state.market === 'open' && market!.isAlive(),
     bufferedBytes: toAgent.heldBytes,
     send: (text) => void (market!.crosses() && state.market === 'open' && toAgent.put({ text })),
+    letIn() {},
     close() {
       if (state.market !== 'open' || !market!.crosses()) return
       state.market = 'closing'

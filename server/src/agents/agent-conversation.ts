@@ -12,6 +12,8 @@ export type AgentSocket = {
   /** What is written and has not left yet. */
   bufferedBytes(): number
   send(text: string): void
+  /** It is known who speaks: what is watched only of strangers is watched no more. */
+  letIn(): void
   /** Says goodbye, with one of WebSocket's codes. */
   close(code: number): void
   /** Hangs up without waiting for anybody. */
@@ -26,8 +28,6 @@ export type Conversation = {
   /** Null: what arrived is no text. */
   received(text: string | null): void
   closed(): void
-  /** Whether it is known who speaks. */
-  isLetIn(): boolean
 }
 
 export type ConversationParts = { agents: AgentService; scheduler: Scheduler }
@@ -53,7 +53,8 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
   readonly #socket: AgentSocket
   readonly #context: Context
   readonly #parts: ConversationParts
-  readonly #nonce: string
+  /** Of the challenge; empty once it is answered. */
+  #nonce: string
   readonly #valve: Valve
   readonly #throttle: Throttle
   readonly #inbox: Inbox
@@ -119,15 +120,13 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
     if (this.#agent) this.#parts.agents.disconnected(this.#agent.id, this)
   }
 
-  isLetIn(): boolean {
-    return this.#agent !== null
-  }
-
   async #greet(hello: Extract<AgentMessage, { type: 'hello' }>) {
     const { agents } = this.#parts
     this.#noHello?.()
     this.#noHello = null
-    const found = await agents.identify(hello, this.#nonce)
+    const nonce = this.#nonce
+    this.#nonce = ''
+    const found = await agents.identify(hello, nonce)
     if ('type' in found) return this.#refuse(found.code, found.message, found.retry)
     await agents.welcome(found, hello, this)
     this.#agent = found
@@ -135,6 +134,7 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
     this.#inbox.startAt(Math.max(agents.ackedSeq(found.id), hello.acked_seq))
     // It may have gone while it was let in.
     if (!this.#socket.isOpen()) return agents.disconnected(found.id, this)
+    this.#socket.letIn()
     this.#valve.open('hello')
   }
 
@@ -230,7 +230,7 @@ type Entry = { readonly seq: number | null; readonly characters: number; work: P
  */
 class Inbox {
   readonly #owner: InboxOwner
-  readonly #entries: Entry[] = []
+  #entries: Entry[] = []
   #lastSeq = 0
   #broken = false
   #paused = false
@@ -288,6 +288,8 @@ class Inbox {
       this.#characters -= entry.characters
       seq = entry.seq ?? seq
     }
+    // An array that once had members keeps room for them, and most agents say nothing most of the time.
+    if (this.#entries.length === 0) this.#entries = []
     if (seq !== null && !this.#broken) this.#owner.acknowledge(seq)
     if (this.#paused && !this.#isOver(0.5)) {
       this.#paused = false

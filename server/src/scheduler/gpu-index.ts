@@ -175,7 +175,7 @@ export class GpuIndex {
     const { profile } = machine
     this.table.reach(Math.max(number, machine.number))
     this.table.machine[number] = machine.number
-    machine.gpus.push(number)
+    machine.gpus = machine.gpus.concat(number)
     if (profile.members.length === 0) profile.largest = { cores: 0, ramGb: 0, storageGb: 0 }
     slot.at = profile.members.push(number) - 1
     if (this.#emptied > emptiedMax && this.#emptied > this.profiles.length / 2) this.#forgetProfiles()
@@ -190,15 +190,15 @@ export class GpuIndex {
   }
 
   #takeOut({ number, machine, at }: Slot) {
-    const { gpus, profile, places } = machine
-    gpus.splice(gpus.indexOf(number), 1)
+    const { profile, places } = machine
+    machine.gpus = machine.gpus.filter((gpu) => gpu !== number)
     const last = profile.members.pop()!
     if (last !== number) {
       profile.members[at] = last
       this.slot(last).at = at
     }
     if (profile.members.length === 0) this.#emptied++
-    if (gpus.length > 0) return
+    if (machine.gpus.length > 0) return
     for (const several of this.#severals) this.lanes.remove(profile.several(several), places[several] ?? -1)
     this.#machineOf.delete(machine.key)
     this.#machines.release(machine.number)

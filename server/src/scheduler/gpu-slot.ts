@@ -38,7 +38,7 @@ export class Machine {
   readonly agentId: string | null
   readonly profile: Profile
   /** Their numbers, cheapest first. */
-  readonly gpus: number[] = []
+  gpus: number[] = []
   /** Its place, or its last one, among those that have so many whole GPUs. */
   readonly places: number[] = []
   /** What it has free has changed, and its places not yet. */
