@@ -41,7 +41,6 @@ export class GpuIndex {
   readonly #byId = new Map<string, Slot>()
   readonly #slots = new Numbered<Slot>()
   readonly #machines = new Numbered<Machine>()
-  readonly #machineOf = new Map<string, Machine>()
   /** How many GPUs of one machine tasks have asked for, lowest first. */
   readonly #severals: number[] = []
   /** Machines that may have to be elsewhere among those that have several. */
@@ -93,7 +92,7 @@ export class GpuIndex {
     if (this.#severals.includes(gpus)) return
     this.#severals.push(gpus)
     this.#severals.sort((a, b) => a - b)
-    for (const machine of this.#machineOf.values()) this.#seat(machine)
+    for (const { machines } of this.#profiles.kinds()) for (const machine of machines.values()) this.#seat(machine)
   }
 
   /** Takes in the GPU as it is now. Cheap where nothing has changed that counts. */
@@ -161,12 +160,12 @@ export class GpuIndex {
 
   #machineFor(gpu: MarketGpu, fields: ProfileFields): Machine {
     const kind = this.#profiles.kindOf(fields)
-    const key = `${gpu.agentId ?? gpu.id} ${kind.number}`
-    const known = this.#machineOf.get(key)
+    const { agentId, id } = gpu
+    const known = kind.machines.get(agentId ?? id)
     if (known) return known
     const profile = this.#profiles.withRoom(kind, gpu)
-    const machine = this.#machines.add((number) => new Machine(number, { key, agentId: gpu.agentId, profile }))
-    this.#machineOf.set(key, machine)
+    const machine = this.#machines.add((number) => new Machine(number, { kind, agentId, profile }))
+    kind.machines.set(agentId ?? id, machine)
     return machine
   }
 
@@ -189,7 +188,7 @@ export class GpuIndex {
     this.numbering++
   }
 
-  #takeOut({ number, machine, at }: Slot) {
+  #takeOut({ number, machine, at, gpu: { id } }: Slot) {
     const { profile, places } = machine
     machine.gpus = machine.gpus.filter((gpu) => gpu !== number)
     const last = profile.members.pop()!
@@ -200,7 +199,7 @@ export class GpuIndex {
     if (profile.members.length === 0) this.#emptied++
     if (machine.gpus.length > 0) return
     for (const several of this.#severals) this.lanes.remove(profile.several(several), places[several] ?? -1)
-    this.#machineOf.delete(machine.key)
+    machine.kind.machines.delete(machine.agentId ?? id)
     this.#machines.release(machine.number)
   }
 
@@ -263,7 +262,8 @@ export class GpuIndex {
   settle() {
     for (let machine = this.#unsettled.pop(); machine; machine = this.#unsettled.pop()) {
       machine.isUnsettled = false
-      this.#seat(machine)
+      // One that has lost its last GPU meanwhile has given its number away.
+      if (machine.gpus.length > 0) this.#seat(machine)
     }
   }
 

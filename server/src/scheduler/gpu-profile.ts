@@ -1,5 +1,6 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { Lanes } from './gpu-lane.ts'
+import type { Machine } from './gpu-slot.ts'
 import { wholeMilli } from './packing.ts'
 
 /** What the ranker chain (rankers.ts) reads of a GPU that is not its price, its record, its machine or what it does now. */
@@ -115,23 +116,23 @@ function placeAfter(sorted: readonly number[], value: number): number {
   return low
 }
 
-/** GPUs of one kind are of one profile, as long as it has room. */
-export type Kind = { readonly number: number; readonly profiles: Profile[] }
+/** GPUs of one kind are of one profile, as long as it has room. `machines`: by the agent's id, or the GPU's where it has none. */
+export type Kind = { readonly profiles: Profile[]; readonly machines: Map<string, Machine> }
 
 export function createProfiles(lanes: Lanes) {
   const kinds = new Map<string, Kind>()
   const all: Profile[] = []
   let profileNumbers = 0
-  let kindNumbers = 0
   return {
     /** In the sequence in which they came. */
     all: all as readonly Profile[],
+    kinds: () => kinds.values(),
     kindOf(fields: ProfileFields): Kind {
       // Whether the owner's lowest price is kept is seen GPU by GPU.
       const key = JSON.stringify({ ...fields, limits: { ...fields.limits, min_price_per_hour: null } })
       const known = kinds.get(key)
       if (known) return known
-      const kind = { number: kindNumbers++, profiles: [] }
+      const kind: Kind = { profiles: [], machines: new Map() }
       kinds.set(key, kind)
       return kind
     },

@@ -1,6 +1,6 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { longer } from './gpu-lane.ts'
-import type { Profile, ProfileFields } from './gpu-profile.ts'
+import type { Kind, Profile, ProfileFields } from './gpu-profile.ts'
 import type { Holders } from './model-holders.ts'
 
 /** A GPU's places in the index. It lies as it was when it was put there, whatever has become of it since. */
@@ -34,7 +34,7 @@ export class Slot {
 /** The GPUs of one profile on one machine. */
 export class Machine {
   readonly number: number
-  readonly key: string
+  readonly kind: Kind
   readonly agentId: string | null
   readonly profile: Profile
   /** Their numbers, cheapest first. */
@@ -44,9 +44,9 @@ export class Machine {
   /** What it has free has changed, and its places not yet. */
   isUnsettled = false
 
-  constructor(number: number, of: { key: string; agentId: string | null; profile: Profile }) {
+  constructor(number: number, of: { kind: Kind; agentId: string | null; profile: Profile }) {
     this.number = number
-    this.key = of.key
+    this.kind = of.kind
     this.agentId = of.agentId
     this.profile = of.profile
   }
