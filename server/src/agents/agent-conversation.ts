@@ -58,7 +58,7 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
   readonly #valve: Valve
   readonly #throttle: Throttle
   readonly #inbox: Inbox
-  /** Null: it has been said. */
+  /** Null: something has been said. */
   #noHello: (() => void) | null
   #hungUp = false
   #agent: StoredAgent | null = null
@@ -96,22 +96,28 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
   received(text: string | null) {
     if (this.#hungUp) return
     const agent = this.#agent
-    const tooLong = agent === null && text !== null && text.length > helloCharactersMax
-    const message = text === null || tooLong ? null : parse(text)
-    if (!message) return this.#refuse('invalid_message', 'That is not a message of the agent protocol.', true)
-    if (agent && message.type !== 'hello') {
-      this.#parts.agents.heard(agent.id)
-      this.#throttle.count()
-      return this.#inbox.receive(message, text!.length)
-    }
-    if (this.#noHello === null || message.type !== 'hello')
-      return this.#refuse('hello_expected', 'The first message has to be hello, once.', true)
+    if (agent === null) return this.#receivedFirst(text)
+    const message = parse(text)
+    if (!message) return this.#refuse('invalid_message', notOfProtocol, true)
+    if (message.type === 'hello') return this.#refuse('hello_expected', helloOnce, true)
+    this.#parts.agents.heard(agent.id)
+    this.#throttle.count()
+    this.#inbox.receive(message, text!.length)
+  }
+
+  /** Of a stranger. Until it is their turn, their hello is a text that nobody has looked at. */
+  #receivedFirst(text: string | null) {
+    if (this.#noHello === null) return this.#refuse('hello_expected', helloOnce, true)
+    this.#noHello()
+    this.#noHello = null
     // Nothing more is read until the hello has been dealt with.
     this.#valve.shut('hello')
-    this.#greet(message).catch((error: unknown) => {
-      this.#context.log.error({ error }, 'an agent could not be let in')
-      this.#refuse('not_handled', 'The market could not let the agent in. Come back later.', true)
-    })
+    this.#parts.agents
+      .inTurn(() => this.#greet(text))
+      .catch((error: unknown) => {
+        this.#context.log.error({ error }, 'an agent could not be let in')
+        this.#refuse('not_handled', 'The market could not let the agent in. Come back later.', true)
+      })
   }
 
   closed() {
@@ -120,10 +126,12 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
     if (this.#agent) this.#parts.agents.disconnected(this.#agent.id, this)
   }
 
-  async #greet(hello: Extract<AgentMessage, { type: 'hello' }>) {
+  async #greet(text: string | null) {
     const { agents } = this.#parts
-    this.#noHello?.()
-    this.#noHello = null
+    if (this.#hungUp || !this.#socket.isOpen()) return
+    const hello = text !== null && text.length > helloCharactersMax ? null : parse(text)
+    if (!hello) return this.#refuse('invalid_message', notOfProtocol, true)
+    if (hello.type !== 'hello') return this.#refuse('hello_expected', helloOnce, true)
     const nonce = this.#nonce
     this.#nonce = ''
     const found = await agents.identify(hello, nonce)
@@ -173,7 +181,11 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
   }
 }
 
-function parse(text: string): AgentMessage | null {
+const notOfProtocol = 'That is not a message of the agent protocol.'
+const helloOnce = 'The first message has to be hello, once.'
+
+function parse(text: string | null): AgentMessage | null {
+  if (text === null) return null
   try {
     const document: unknown = JSON.parse(text)
     const parsed = isTooDeep(document) ? null : AgentMessage.safeParse(document)
