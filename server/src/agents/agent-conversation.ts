@@ -112,7 +112,7 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
     this.#noHello = null
     // Nothing more is read until the hello has been dealt with.
     this.#valve.shut('hello')
-    this.#parts.agents
+    this.#parts.agents.admission
       .inTurn(() => this.#greet(text))
       .catch((error: unknown) => {
         this.#context.log.error({ error }, 'an agent could not be let in')
@@ -134,7 +134,7 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
     if (hello.type !== 'hello') return this.#refuse('hello_expected', helloOnce, true)
     const nonce = this.#nonce
     this.#nonce = ''
-    const found = await agents.identify(hello, nonce)
+    const found = await agents.admission.identify(hello, nonce)
     if ('type' in found) return this.#refuse(found.code, found.message, found.retry)
     await agents.welcome(found, hello, this)
     this.#agent = found

@@ -12,7 +12,6 @@ import type { UserService } from '../users/user-service.ts'
 import { createAcknowledged } from './agent-acknowledged.ts'
 import type { AgentAdmission } from './agent-admission.ts'
 import type { AgentConnections, Connection } from './agent-connections.ts'
-import { createTurns } from './agent-turns.ts'
 import { createAssignedNews } from './assigned-news.ts'
 import { createLiveness } from './agent-liveness.ts'
 import * as store from './agent-store.ts'
@@ -26,12 +25,6 @@ type Parts = {
   audits: AuditService
   connections: AgentConnections
 }
-/**
- * So many agents are let in at a time, and the others wait in line. Each takes a few commits: with fewer these would hold little,
- * with more all that is begun stays in memory for longer, and letting ten thousand in takes longer, too.
- */
-const letInAtOnceMax = 32
-
 type Standing = { status: 'active' | 'suspended'; reason: string | null }
 type Hello = AgentMessageOf<'hello'>
 
@@ -41,7 +34,6 @@ export async function createAgentService(context: Context, parts: Parts) {
   const { database, config } = context
   const { registry } = gpus
   const acked = createAcknowledged()
-  const inTurn = createTurns(letInAtOnceMax)
   const assigned = createAssignedNews(context, { registry, connections })
 
   const liveness = createLiveness(context, (agentId, state) => {
@@ -156,8 +148,7 @@ export async function createAgentService(context: Context, parts: Parts) {
   }
 
   return {
-    inTurn,
-    identify: admission.identify,
+    admission,
     welcome,
     devices,
     heartbeat,
