@@ -11,7 +11,7 @@ import { countRejections, judgeFree, type Wanted } from './matching.ts'
 import type { Relaxation } from './relaxation.ts'
 import { relaxationSentence, relaxationsOf } from './relaxations.ts'
 import type { Scheduler } from './scheduler-service.ts'
-import { type Best, bestOf, rejectionCounts, type Survey, surveyGpus, whyNotNow } from './survey.ts'
+import { type Best, bestOf, priceAt, rejectionCounts, type Survey, surveyGpus, whyNotNow } from './survey.ts'
 
 type Parts = { gpus: GpuService; scheduler: Scheduler }
 export type ExplanationService = ReturnType<typeof createExplanationService>
@@ -24,14 +24,14 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   const { registry } = gpus
   const { demand } = scheduler
 
-  const survey = (wanted: Wanted): Survey => surveyGpus(wanted, scheduler.profiles(), context.clock.now())
+  const survey = (wanted: Wanted): Survey => surveyGpus(wanted, scheduler.gpuIndex(), context.clock.now())
   const relaxed = (surveyed: Survey) => relaxationsOf(surveyed, survey)
 
   /** What holds for a task that wants this, waiting or not submitted yet. */
   function outlook(surveyed: Survey) {
-    const { wanted, fitting, free } = surveyed
+    const { wanted, fits, free } = surveyed
     return {
-      fitting: fitting.length,
+      fitting: fits,
       free,
       rejections: rejectionCounts(surveyed),
       relaxations: relaxed(surveyed).map(viewRelaxation),
@@ -50,20 +50,19 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   }
 
   /** `ahead`: how many tasks go first. */
-  function expectedWait({ wanted, fitting, free }: Survey, ahead: number) {
+  function expectedWait({ wanted, fits, free }: Survey, ahead: number) {
     const before = ahead === 1 ? '1 task goes' : `${ahead} tasks go`
-    if (fitting.length === 0) return { ms: null, basis: 'No GPU fits.' }
+    if (fits === 0) return { ms: null, basis: 'No GPU fits.' }
     const places = Math.floor(free / wanted.gpus)
-    if (places > ahead)
-      return { ms: 0, basis: `${free} of the ${fitting.length} GPUs that fit are free, and ${before} first.` }
+    if (places > ahead) return { ms: 0, basis: `${free} of the ${fits} GPUs that fit are free, and ${before} first.` }
     const typical = demand.typicalRun(wanted)
-    const all = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} could run it`
+    const all = `${fits} GPU${fits === 1 ? '' : 's'} could run it`
     if (!typical)
       return {
         ms: null,
         basis: `${all} and ${before} first; nothing of this kind has run since the market was started.`,
       }
-    const ms = Math.round(((ahead + 1 - places) * typical.ms * wanted.gpus) / fitting.length)
+    const ms = Math.round(((ahead + 1 - places) * typical.ms * wanted.gpus) / fits)
     return {
       ms,
       basis: `${all}, ${before} first, and such a task takes ${seconds(typical.ms)} (the middle of the last ${typical.tasks}).`,
@@ -81,14 +80,14 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   }
 
   function whyQueued(waitUntilMs: number, surveyed: Survey): Reason {
-    const { fitting } = surveyed
-    if (fitting.length === 0) {
+    const { fits } = surveyed
+    if (fits === 0) {
       const message = `${whyNothingFits(surveyed)} It waits for one until ${isoFromMs(waitUntilMs)}. Cancel it and submit it anew to ask for less.`
       return { code: 'no_gpu_fits', message }
     }
     const [reason] = countRejections(whyNotNow(surveyed))
     if (!reason) return { code: 'matching', message: 'A GPU is free and will be asked at once.' }
-    const message = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. It starts when one is free.`
+    const message = `${fits} GPU${fits === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. It starts when one is free.`
     return { code: reason.code, message }
   }
 
@@ -137,10 +136,11 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
         return { ...viewOffer(gpu, price), fits: true, rejection: judgeFree(wanted, gpu, surveyed.nowMs) }
       })
       const rejected = surveyed.rejected.flatMap(({ first, classes }) => {
-        const alike = classes.flatMap(({ gpus: ofProfile, prices }) =>
-          ofProfile.slice(0, limit).map((gpu, index) => viewOffer(gpu, prices[index]!)),
-        )
-        return alike.map((offer) => ({ ...offer, fits: false, rejection: first }))
+        const alike = classes.flatMap(({ numbers }) => numbers.slice(0, limit))
+        return alike.map((number) => {
+          const offer = viewOffer(surveyed.index.slot(number).gpu, priceAt(number, surveyed))
+          return { ...offer, fits: false, rejection: first }
+        })
       })
       const offers = [...fitting, ...rejected].slice(0, limit)
       return {

@@ -2,21 +2,14 @@ import { wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { gpuStatus } from '../gpus/gpu-status.ts'
 import { GpuIndex } from './gpu-index.ts'
-import type { ProfileGroup } from './survey.ts'
 
 /** As the market's index has them. */
-export function groupsOf(gpus: readonly MarketGpu[], nowMs: number): ProfileGroup[] {
-  const index = indexOf(gpus, nowMs)
-  return index.profiles.map(({ number, sample }) => ({ sample, listed: index.slotsOf(number) }))
-}
-
 export function indexOf(gpus: readonly MarketGpu[], nowMs: number): GpuIndex {
   const index = new GpuIndex()
   for (const gpu of gpus) {
     const isThere = ['available', 'in_use'].includes(gpuStatus(gpu))
     const freeMilli = gpu.coolDownUntilMs <= nowMs ? wholeMilli - gpu.takenMilli : 0
-    const isDivisible = gpu.sharing || freeMilli === wholeMilli
-    index.put(gpu, { isThere, freeMilli: isThere && isDivisible ? freeMilli : 0, isShared: gpu.sharing })
+    index.put(gpu, { isThere, freeMilli: isThere ? freeMilli : 0, isShared: gpu.sharing })
   }
   return index
 }

@@ -9,7 +9,6 @@ import { type Choice, GpuSearch } from './gpu-search.ts'
 import type { Found } from './match-in-turns.ts'
 import { warmthOn } from './expected-cost.ts'
 import type { Wanted } from './matching.ts'
-import type { ProfileGroup } from './survey.ts'
 import type { AgentLink } from './scheduler-service.ts'
 
 type Parts = { registry: GpuRegistry; agents: Pick<AgentLink, 'isConnected'>; book: Pick<AttemptBook, 'offeredMilli'> }
@@ -96,14 +95,12 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
     }
   }
 
-  /** All GPUs of the market, free or not, by profile. */
-  function* profiles(): Generator<ProfileGroup> {
-    catchUp()
-    for (const { number, sample } of index.profiles) yield { sample, listed: index.slotsOf(number) }
-  }
-
   return {
-    profiles,
+    /** All GPUs of the market, free or not, as they are now. */
+    index(): GpuIndex {
+      catchUp()
+      return index
+    },
     /** The highest price of what fits, free or busy. Null: nothing does. */
     dearestFitting(wanted: Wanted): Micros | null {
       const price = search.dearestFitting(wanted, clock.now())

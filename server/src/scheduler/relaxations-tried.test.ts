@@ -3,11 +3,11 @@ import { expect, test } from 'vitest'
 import { micros, Requirements, wholeMilli } from '@orbyte/protocol'
 import { agentId, gpuId, heldBy, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { groupsOf, indexOf } from './fixture-listed.ts'
+import { indexOf } from './fixture-listed.ts'
 import { GpuSearch } from './gpu-search.ts'
 import { type Wanted, wantedOf } from './matching.ts'
 import { relaxationsOf as relaxationsAmong } from './relaxations.ts'
-import { surveyGpus } from './survey.ts'
+import { fittingGpus, fittingNumbers, isFree, priceAt, surveyGpus } from './survey.ts'
 
 // Explanations and relaxations of tasks that want several GPUs or a share, held against what the matcher does.
 
@@ -58,7 +58,7 @@ const anyWanted = fc
     return wantedOf({ task_type: 'text_generation', requirements, model: null, max_price_per_hour }, null)
   })
 
-const survey = (asked: Wanted, gpus: readonly MarketGpu[]) => surveyGpus(asked, groupsOf(gpus, nowMs), nowMs)
+const survey = (asked: Wanted, gpus: readonly MarketGpu[]) => surveyGpus(asked, indexOf(gpus, nowMs), nowMs)
 const chosen = (asked: Wanted, gpus: readonly MarketGpu[]) =>
   new GpuSearch(indexOf(gpus, nowMs)).choose(asked, { nowMs, random: () => 0 })
 const idle = (gpus: readonly MarketGpu[]) => gpus.map((gpu) => ({ ...gpu, holders: [], takenMilli: 0 }))
@@ -76,11 +76,14 @@ const withChange = (
 test('an explanation says that something fits, and that it is free, exactly where the matcher finds it', () => {
   fc.assert(
     fc.property(anyWanted, anyGpus, (asked, gpus) => {
-      const { fitting, free, areFree, prices } = survey(asked, gpus)
-      expect(free > 0).toBe(chosen(asked, gpus) !== null)
-      expect(fitting.length > 0).toBe(chosen(asked, idle(gpus)) !== null)
-      expect(areFree.filter(Boolean)).toHaveLength(free)
-      for (const price of prices) expect(price).toBeLessThanOrEqual(asked.maxPriceMicrosPerHour ?? Infinity)
+      const found = survey(asked, gpus)
+      const numbers = fittingNumbers(found)
+      expect(found.free > 0).toBe(chosen(asked, gpus) !== null)
+      expect(found.fits > 0).toBe(chosen(asked, idle(gpus)) !== null)
+      expect(numbers).toHaveLength(found.fits)
+      expect(numbers.filter((number) => isFree(number, found))).toHaveLength(found.free)
+      for (const number of numbers)
+        expect(priceAt(number, found)).toBeLessThanOrEqual(asked.maxPriceMicrosPerHour ?? Infinity)
     }),
     { numRuns: 2_000 },
   )
@@ -89,14 +92,14 @@ test('an explanation says that something fits, and that it is free, exactly wher
 test('whoever asks for what is offered is placed, on as many more GPUs as it says, and as many that are free', () => {
   fc.assert(
     fc.property(anyWanted, anyGpus, (asked, gpus) => {
-      const before = new Set(survey(asked, gpus).fitting.map(({ gpu }) => gpu.id))
+      const before = new Set(Array.from(fittingGpus(survey(asked, gpus)), ({ id }) => id))
       for (const relaxation of relaxationsOf(asked, gpus)) {
         const relaxed = withChange(asked, relaxation)
         const after = survey(relaxed, gpus)
-        const more = [...after.fitting.keys()].filter((index) => !before.has(after.fitting[index]!.gpu.id))
+        const more = fittingNumbers(after).filter((number) => !before.has(after.index.slot(number).gpu.id))
         expect(more).toHaveLength(relaxation.gpus)
         expect(relaxation.gpus).toBeGreaterThan(0)
-        expect(more.filter((index) => after.areFree[index])).toHaveLength(relaxation.free)
+        expect(more.filter((number) => isFree(number, after))).toHaveLength(relaxation.free)
         expect(chosen(relaxed, idle(gpus))).not.toBeNull()
         if (relaxation.free > 0) expect(chosen(relaxed, gpus)).not.toBeNull()
       }

@@ -1,7 +1,7 @@
 import { formatOrb, type Micros, micros, type Requirements, wholeMilli } from '@orbyte/protocol'
 import { askingFor, type Wanted } from './matching.ts'
 import { droppable, type Relaxation, relaxationsMax } from './relaxation.ts'
-import type { Survey } from './survey.ts'
+import { fittingGpus, fittingNumbers, isFree, priceAt, type Survey } from './survey.ts'
 
 /*
  * What would place a task that wants several GPUs or a share of one. What it pays then depends on all that it asks for, and on which
@@ -14,15 +14,17 @@ type Tried = Change & { readonly survey: Survey }
 /** Changes of one wish that might help, the smallest first. `isGradual`: further ones are looked at where a smaller one helps. */
 type Wish = { readonly isGradual: boolean; changes(wanted: Wanted, again: Again): Iterable<Change> }
 
-/** Each look goes through the whole market. */
+/** Each look goes through the whole market: so many GPUs are judged in all, and no fewer looks and no more than that are taken. */
+const judgedMax = 500_000
+const looksMin = 8
 const looksMax = 40
 
 /** Of one wish each; where none of those helps, of two at once. The most GPUs first. */
 export function relaxationsTried(survey: Survey, ask: Again): Relaxation[] {
-  let looks = 0
-  const again: Again = (wanted) => (looks++ < looksMax ? ask(wanted) : { ...survey, wanted, fitting: [], prices: [] })
-  const known = new Set(survey.fitting.map(({ gpu }) => gpu.id))
-  const helps = ({ fitting }: Survey) => fitting.some(({ gpu }) => !known.has(gpu.id))
+  let looks = Math.max(looksMin, Math.min(looksMax, Math.floor(judgedMax / Math.max(1, survey.gpus))))
+  const again: Again = (wanted) => (looks-- > 0 ? ask(wanted) : { ...survey, wanted, fits: 0, fitting: [] })
+  const known = new Set(fittingNumbers(survey))
+  const helps = (other: Survey) => fittingNumbers(other).some((number) => !known.has(number))
   const tried = (wish: Wish, { wanted, message }: Change): Tried[] => {
     const found: Tried[] = []
     for (const change of wish.changes(wanted, again)) {
@@ -51,10 +53,10 @@ export function relaxationsTried(survey: Survey, ask: Again): Relaxation[] {
     .slice(0, relaxationsMax)
 }
 
-function relaxation({ wanted, message, survey }: Tried, known: ReadonlySet<string>): Relaxation {
-  const more = [...survey.fitting.keys()].filter((index) => !known.has(survey.fitting[index]!.gpu.id))
+function relaxation({ wanted, message, survey }: Tried, known: ReadonlySet<number>): Relaxation {
+  const more = fittingNumbers(survey).filter((number) => !known.has(number))
   const { requirements, maxPriceMicrosPerHour } = wanted
-  const free = more.filter((index) => survey.areFree[index]).length
+  const free = more.filter((number) => isFree(number, survey)).length
   return { requirements, maxPriceMicrosPerHour, message, gpus: more.length, free }
 }
 
@@ -63,6 +65,9 @@ const withFields = (wanted: Wanted, fields: { [Field in keyof Requirements]?: Re
   return askingFor(wanted, Object.fromEntries(all), wanted.maxPriceMicrosPerHour)
 }
 const withPrice = (wanted: Wanted, price: Micros | null) => askingFor(wanted, wanted.requirements, price)
+/** Of a share of a GPU: what all of it costs. */
+const offersOf = ({ index, ...survey }: Survey) =>
+  fittingNumbers(survey).map((number) => ({ price: index.table.price[number]!, vramGb: index.slot(number).gpu.vramGb }))
 const percent = (milli: number) => `${milli / 10} %`
 
 const drops: Wish[] = Object.values(droppable).map(({ field, says }) => ({
@@ -98,14 +103,13 @@ const lessVram: Wish = {
     const { requirements, model, part, maxPriceMicrosPerHour: most } = wanted
     const { min_vram_gb: asked } = requirements
     if (asked === undefined) return
-    const sizes = again(withFields(wanted, { min_vram_gb: part ? 0.01 : undefined })).fitting.map(
-      ({ gpu }) => gpu.vramGb,
-    )
+    const anySize = again(withFields(wanted, { min_vram_gb: part ? 0.01 : undefined }))
+    const sizes = Array.from(fittingGpus(anySize), ({ vramGb }) => vramGb)
     const affordable =
       part === null || most === null
         ? []
-        : again(withPrice(wanted, null)).fitting.map(
-            ({ gpu, price }) => (affordableMilli(most, price) * gpu.vramGb) / wholeMilli,
+        : offersOf(again(withPrice(wanted, null))).map(
+            ({ price, vramGb }) => (affordableMilli(most, price) * vramGb) / wholeMilli,
           )
     const less = [...new Set([...sizes, ...affordable].map((size) => Math.floor(size * 100) / 100))]
     for (const size of less.sort((a, b) => b - a))
@@ -123,7 +127,7 @@ const smallerShare: Wish = {
   *changes(wanted, again) {
     const { part, maxPriceMicrosPerHour: most } = wanted
     if (part === null || most === null) return
-    const sizes = again(withPrice(wanted, null)).fitting.map(({ price }) => affordableMilli(most, price))
+    const sizes = offersOf(again(withPrice(wanted, null))).map(({ price }) => affordableMilli(most, price))
     for (const milli of [...new Set(sizes)].sort((a, b) => b - a))
       if (milli < part.milli && milli >= 1)
         yield {
@@ -141,8 +145,10 @@ const higherPrice: Wish = {
   *changes(wanted, again) {
     const { maxPriceMicrosPerHour: most } = wanted
     if (most === null) return
-    const prices = again(withPrice(wanted, null))
-      .prices.filter((price) => price > most)
+    const cheapest = again(withPrice(wanted, null))
+    const prices = fittingNumbers(cheapest)
+      .map((number) => priceAt(number, cheapest))
+      .filter((price) => price > most)
       .sort((a, b) => a - b)
     const steps = new Set([prices[0], prices[(prices.length - 1) >> 1]])
     for (const price of steps)

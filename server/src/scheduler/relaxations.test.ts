@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { micros, type Model } from '@orbyte/protocol'
 import { gpuId, heldBy, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { groupsOf } from './fixture-listed.ts'
+import { indexOf } from './fixture-listed.ts'
 import { wanted } from './fixture-wanted.ts'
 import { judgeFit, judgeNow, type Wanted } from './matching.ts'
 import type { Relaxation } from './relaxation.ts'
@@ -12,7 +12,7 @@ import { surveyGpus } from './survey.ts'
 
 const nowMs = 1_800_000_000_000
 const surveyAmong = (asked: Wanted, gpus: readonly MarketGpu[], atMs: number) =>
-  surveyGpus(asked, groupsOf(gpus, atMs), atMs)
+  surveyGpus(asked, indexOf(gpus, atMs), atMs)
 const relaxationsOf = (asked: Wanted, gpus: readonly MarketGpu[], atMs: number) =>
   relaxationsAmong(surveyAmong(asked, gpus, atMs), (other) => surveyAmong(other, gpus, atMs))
 const withChange = (asked: Wanted, { requirements, maxPriceMicrosPerHour }: Relaxation): Wanted => ({

@@ -144,7 +144,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
     demand,
     wantedOf: matchmaker.wantedOf,
     timings,
-    profiles: free.profiles,
+    gpuIndex: free.index,
     dearestFitting: free.dearestFitting,
     pause,
     enqueue,

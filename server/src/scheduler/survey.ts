@@ -1,7 +1,8 @@
-import { priceOfShare, priceTogether } from '@orbyte/protocol'
+import { priceOfShare, priceTogether, wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { costFactor, milliOn, warmthOn, warmths } from './expected-cost.ts'
-import type { Slot } from './gpu-slot.ts'
+import { costFactor, milliOn, type Warmth, warmthOn, warmths } from './expected-cost.ts'
+import type { GpuIndex } from './gpu-index.ts'
+import type { Profile } from './gpu-profile.ts'
 import {
   countRejections,
   judgeFree,
@@ -10,141 +11,135 @@ import {
   type RejectionCount,
   type Wanted,
 } from './matching.ts'
-import { fitRankers, isPassedOver, type Ranker, type RejectionCode } from './rankers.ts'
-
-/** What the index knows of a GPU, close together in memory. */
-export type Listed = Pick<Slot, 'gpu' | 'price' | 'cost' | 'isThere' | 'freeMilli' | 'machine'>
-/** The GPUs of one profile (gpu-profile.ts). */
-export type ProfileGroup = { readonly sample: MarketGpu; readonly listed: Iterable<Listed> }
+import { fitRankers, isLargeEnough, isPassedOver, type Ranker, type RejectionCode } from './rankers.ts'
 
 /** All GPUs, by what keeps them from running the task. */
 export type Survey = {
   readonly wanted: Wanted
   readonly nowMs: number
+  readonly index: GpuIndex
   /** How many there are. */
   readonly gpus: number
-  readonly fitting: readonly Listed[]
-  /** What the task is expected to cost on each of those that fit. */
-  readonly costs: readonly number[]
-  /** What an hour of the task would cost there: of several GPUs, of the cheapest on its machine that it is one of. */
-  readonly prices: readonly number[]
-  /** Which of them could take the task now, and how many that are. */
-  readonly areFree: readonly boolean[]
+  /** How many fit, and how many of these could take the task now. */
+  readonly fits: number
   readonly free: number
+  readonly fitting: readonly FittingClass[]
   /** The others: those that the same rankers reject together. */
   readonly rejected: readonly RejectedGroup[]
 }
+/** Of one profile. `factors`: what an hour's cost is multiplied by for the task, by whether the GPU has the model at hand. */
+export type FittingClass = { readonly factors: Factors; readonly numbers: readonly number[] }
+type Factors = Readonly<Record<Warmth | 'least', number>>
 export type RejectedGroup = {
   readonly codes: readonly RejectionCode[]
   readonly first: Rejection
   readonly gpus: number
-  /** By profile. */
   readonly classes: readonly RejectedClass[]
 }
-/** Of one profile. `prices`: what an hour of the task would cost there. `freePrices`: of those that could take the task now, if it fitted. */
-export type RejectedClass = {
-  readonly vramGb: number
-  readonly gpus: readonly MarketGpu[]
-  readonly prices: readonly number[]
-  readonly freePrices: readonly number[]
-}
+/** Of one profile. */
+export type RejectedClass = { readonly vramGb: number; readonly numbers: readonly number[] }
 
 /**
- * Judges all GPUs for what is wanted. Profiles are judged once; of each GPU only what the index knows is read, and what rejects it
- * is a set of bits, so that 100,000 of them take a moment.
+ * Judges all GPUs for what is wanted. Profiles are judged once, and most GPUs with them; of the others only what the index's table
+ * says is read. What rejects a GPU is a set of bits.
  */
-export function surveyGpus(wanted: Wanted, groups: Iterable<ProfileGroup>, nowMs: number): Survey {
+export function surveyGpus(wanted: Wanted, index: GpuIndex, nowMs: number): Survey {
   const rankers = concernedRankers(wanted)
-  const byBits = new Map<number, WritableClass[]>()
-  const fitting: Listed[] = []
-  const costs: number[] = []
-  const prices: number[] = []
-  const areFree: boolean[] = []
-  let count = 0
-  for (const { sample, listed } of groups) {
-    const profileBits = bitsOf(rankers.ofProfile, wanted, sample)
-    const factors = profileBits === 0 ? factorsOf(wanted, sample) : null
-    const classes = new Map<number, WritableClass>()
-    for (const { member, bits, price, cost, isFree } of judgeGroup(
-      { sample, listed },
-      { wanted, nowMs, rankers, profileBits },
-    )) {
-      count++
-      const { gpu } = member
+  const fitting: FittingClass[] = []
+  const rejected = new Map<number, RejectedClass[]>()
+  let [fits, free] = [0, 0]
+  for (const profile of index.profiles)
+    for (const [bits, numbers] of classesOf(profile, { wanted, rankers, index })) {
       if (bits === 0) {
-        fitting.push(member)
-        costs.push(cost * factors![warmthOn(wanted, gpu)])
-        prices.push(price)
-        areFree.push(isFree)
+        fitting.push({ factors: factorsOf(wanted, profile.sample), numbers })
+        fits += numbers.length
+        for (const number of numbers) if (isFree(number, { wanted, index, nowMs })) free++
         continue
       }
-      let alike = classes.get(bits)
-      if (!alike) classes.set(bits, (alike = { vramGb: sample.vramGb, gpus: [], prices: [], freePrices: [] }))
-      alike.gpus.push(gpu)
-      alike.prices.push(price)
-      if (isFree) alike.freePrices.push(price)
+      const alike = rejected.get(bits)
+      const one = { vramGb: profile.sample.vramGb, numbers }
+      if (alike) alike.push(one)
+      else rejected.set(bits, [one])
     }
-    for (const [bits, alike] of classes) byBits.set(bits, [...(byBits.get(bits) ?? []), alike])
+  const groups = [...rejected].map(([bits, classes]) => rejectedGroup(bits, classes, { wanted, index }))
+  return { wanted, nowMs, index, gpus: index.size, fits, free, fitting, rejected: groups }
+}
+
+type Among = Pick<Survey, 'wanted' | 'index'>
+
+/** Whether it could take the task now, if it fits; where several are wanted, with others of its machine. */
+export function isFree(number: number, { wanted, index, nowMs }: Among & Pick<Survey, 'nowMs'>): boolean {
+  const isFreeAlone = (one: number) => {
+    const milli = wanted.part === null ? wholeMilli : milliOn(wanted, index.slot(one).gpu)
+    if (index.table.free[one]! < milli) return false
+    return wanted.failedGpus.size === 0 || !isPassedOver(wanted, index.slot(one).gpu.id, nowMs)
   }
-  const rejected = [...byBits].map(([bits, classes]) => rejectedGroup(bits, classes, wanted))
-  const free = areFree.filter(Boolean).length
-  return { wanted, nowMs, gpus: count, fitting, costs, prices, areFree, free, rejected }
+  if (!isFreeAlone(number)) return false
+  if (wanted.gpus === 1) return true
+  const together = cheapestWith(number, { wanted, index }, (one) => wouldDo(one, { wanted, index }) && isFreeAlone(one))
+  return together !== null && pricesOf(together, index) <= (wanted.maxPriceMicrosPerHour ?? Infinity)
 }
 
-/** `cost`: of an hour, of all GPUs that it takes. */
-type JudgedMember = { member: Listed; bits: number; price: number; cost: number; isFree: boolean }
-type Judging = {
-  readonly wanted: Wanted
-  readonly nowMs: number
-  readonly rankers: ReturnType<typeof concernedRankers>
-  readonly profileBits: number
+/** What an hour of the task would cost there: of several GPUs, of it and the cheapest beside it. */
+export function priceAt(number: number, { wanted, index }: Among): number {
+  if (wanted.gpus === 1) return priceOfShare(index.table.price[number]!, milliOn(wanted, index.slot(number).gpu))
+  return pricesOf(together(number, { wanted, index }) ?? [number], index)
 }
 
-function* judgeGroup({ sample, listed }: ProfileGroup, judging: Judging): Generator<JudgedMember> {
-  const { wanted, nowMs, rankers, profileBits } = judging
-  const maxPrice = wanted.maxPriceMicrosPerHour ?? Infinity
+const pricesOf = (numbers: readonly number[], { table }: GpuIndex) =>
+  priceTogether(numbers.map((number) => table.price[number]!))
+
+const together = (number: number, among: Among) => cheapestWith(number, among, (one) => wouldDo(one, among))
+
+/** Beside one of its profile that fits. */
+const wouldDo = (number: number, { wanted, index }: Among) =>
+  index.table.isThere[number] === 1 && isLargeEnough(wanted, index.slot(number).gpu)
+
+/** It, and the cheapest of its machine for which that holds, as many as are wanted. Null: there are too few. */
+function cheapestWith(number: number, { wanted, index }: Among, isMeant: (one: number) => boolean): number[] | null {
+  const { machine, price } = index.table
+  const others = index.machine(machine[number]!).gpus.filter((one) => one !== number && isMeant(one))
+  if (others.length < wanted.gpus - 1) return null
+  return [number, ...others.sort((a, b) => price[a]! - price[b]!).slice(0, wanted.gpus - 1)]
+}
+
+type Rankers = ReturnType<typeof concernedRankers>
+type Judging = { readonly wanted: Wanted; readonly rankers: Rankers; readonly index: GpuIndex }
+
+/** The profile's GPUs by what rejects them. */
+function classesOf(
+  { sample, members, prices }: Profile,
+  { wanted, rankers, index }: Judging,
+): Map<number, readonly number[]> {
+  if (members.length === 0) return new Map()
+  const { table } = index
+  const bitsOfProfile = bitsOf(rankers.ofProfile, wanted, sample)
   const milli = milliOn(wanted, sample)
-  /** Those that would do, by machine: they are judged together. */
-  const machines = new Map<Listed['machine'], JudgedMember[]>()
-  for (const member of listed) {
-    const { gpu, cost } = member
-    const price = priceOfShare(member.price, milli)
-    let bits = profileBits
-    if (!member.isThere) bits |= bitsOf(rankers.ofMoment, wanted, gpu)
-    if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, gpu)
-    const isFree = member.freeMilli >= milli && !isPassedOver(wanted, gpu.id, nowMs)
-    const judged = { member, bits, price, cost, isFree }
-    if (wanted.gpus === 1 && price > maxPrice) judged.bits |= priceBit
-    if (wanted.gpus === 1 || bits !== 0) yield judged
-    else if (machines.has(member.machine)) machines.get(member.machine)!.push(judged)
-    else machines.set(member.machine, [judged])
+  const max = wanted.maxPriceMicrosPerHour ?? Infinity
+  const isTooDear = (price: number) => (price * milli) / wholeMilli > max
+  const areAlike = prices.length === members.length && isTooDear(prices[0]!) === isTooDear(prices.at(-1)!)
+  if (areAlike && wanted.gpus === 1 && rankers.ofMachine.length === 0)
+    return new Map([[bitsOfProfile | (isTooDear(prices[0]!) ? priceBit : 0), members]])
+  const classes = new Map<number, number[]>()
+  for (const number of members) {
+    let bits = bitsOfProfile
+    if (table.isThere[number] === 0) bits |= bitsOf(rankers.ofMoment, wanted, index.slot(number).gpu)
+    if (wanted.gpus === 1 && isTooDear(table.price[number]!)) bits |= priceBit
+    if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, index.slot(number).gpu)
+    if (wanted.gpus > 1 && bits === 0) bits = bitsTogether(number, { wanted, index })
+    const alike = classes.get(bits)
+    if (alike) alike.push(number)
+    else classes.set(bits, [number])
   }
-  for (const together of machines.values()) yield* judgeTogether(together, wanted.gpus, maxPrice)
+  return classes
 }
 
-/** Of one machine: each with the cheapest that the task could have beside it. */
-function* judgeTogether(judged: readonly JudgedMember[], gpus: number, maxPrice: number): Generator<JudgedMember> {
-  const cheapest = [...judged].sort((a, b) => a.price - b.price)
-  const free = cheapest.filter(({ isFree }) => isFree)
-  for (const one of judged) {
-    const all = together(one, cheapest, gpus)
-    const now = one.isFree ? together(one, free, gpus) : null
-    const bits = all === null ? tooFewBit : all.price > maxPrice ? priceBit : 0
-    yield { ...one, ...all, bits, isFree: now !== null && now.price <= maxPrice }
-  }
+function bitsTogether(number: number, among: Among): number {
+  const all = together(number, among)
+  if (all === null) return tooFewBit
+  return pricesOf(all, among.index) > (among.wanted.maxPriceMicrosPerHour ?? Infinity) ? priceBit : 0
 }
 
-/** Null: there are too few. */
-function together(one: JudgedMember, cheapest: readonly JudgedMember[], gpus: number) {
-  if (cheapest.length < gpus) return null
-  const all = [one, ...cheapest.filter((other) => other !== one).slice(0, gpus - 1)]
-  return {
-    price: priceTogether(all.map(({ price }) => price)),
-    cost: all.reduce((sum, { cost }) => sum + cost, 0),
-  }
-}
-
-type WritableClass = { vramGb: number; gpus: MarketGpu[]; prices: number[]; freePrices: number[] }
 type BitRanker = Ranker & { readonly bit: number }
 
 const bitRankers: readonly BitRanker[] = fitRankers.map((ranker, index) => ({ ...ranker, bit: 1 << index }))
@@ -169,18 +164,23 @@ function bitsOf(rankers: readonly BitRanker[], wanted: Wanted, gpu: MarketGpu): 
   return bits
 }
 
-function factorsOf(wanted: Wanted, sample: MarketGpu) {
-  const factors = { loaded: 0, cached: 0, absent: 0 }
-  for (const warmth of warmths) factors[warmth] = costFactor(wanted, sample, warmth)
+function factorsOf(wanted: Wanted, sample: MarketGpu): Factors {
+  const factors = { loaded: 0, cached: 0, absent: 0, least: Infinity }
+  for (const warmth of warmths) {
+    factors[warmth] = costFactor(wanted, sample, warmth)
+    factors.least = Math.min(factors.least, factors[warmth])
+  }
   return factors
 }
 
-function rejectedGroup(bits: number, classes: readonly WritableClass[], wanted: Wanted): RejectedGroup {
+type Seen = Pick<Survey, 'wanted' | 'index'>
+
+function rejectedGroup(bits: number, classes: readonly RejectedClass[], { wanted, index }: Seen): RejectedGroup {
   const rankers = bitRankers.filter(({ bit }) => (bits & bit) !== 0)
   return {
     codes: rankers.map(({ code }) => code),
-    first: rejectionBy(rankers[0]!, wanted, classes[0]!.gpus[0]!),
-    gpus: classes.reduce((sum, { gpus }) => sum + gpus.length, 0),
+    first: rejectionBy(rankers[0]!, wanted, index.slot(classes[0]!.numbers[0]!).gpu),
+    gpus: classes.reduce((sum, { numbers }) => sum + numbers.length, 0),
     classes,
   }
 }
@@ -190,37 +190,57 @@ export function rejectionCounts({ rejected }: Pick<Survey, 'rejected'>): Rejecti
   return countRejections(rejected.map(({ first, gpus }) => ({ ...first, gpus })))
 }
 
+/** The numbers of those that fit. */
+export const fittingNumbers = ({ fitting }: Pick<Survey, 'fitting'>): number[] =>
+  fitting.flatMap(({ numbers }) => numbers)
+
+/** Those that fit. */
+export function* fittingGpus({ fitting, index }: Pick<Survey, 'fitting' | 'index'>): Generator<MarketGpu> {
+  for (const { numbers } of fitting) for (const number of numbers) yield index.slot(number).gpu
+}
+
 /** Why those that fit cannot take the task now. Null for one: it could. */
-export const whyNotNow = ({ wanted, fitting, nowMs }: Survey): (Rejection | null)[] =>
-  fitting.map(({ gpu }) => judgeFree(wanted, gpu, nowMs))
+export function whyNotNow(survey: Survey): (Rejection | null)[] {
+  return Array.from(fittingGpus(survey), (gpu) => judgeFree(survey.wanted, gpu, survey.nowMs))
+}
 
 export type Best = { readonly gpu: MarketGpu; readonly price: number }
 
 /** Those that fit, the best first; where several are wanted, one of each machine. */
-export function bestOf(surveyed: Survey, count: number): Best[] {
-  const { wanted, fitting, prices } = surveyed
-  const best = wanted.gpus === 1 ? fitting.keys() : bestOfMachines(surveyed)
-  return placesOfBest(surveyed, best, count).map((index) => ({ gpu: fitting[index]!.gpu, price: prices[index]! }))
+export function bestOf(survey: Survey, count: number): Best[] {
+  const { wanted, fitting, index } = survey
+  const best: { readonly number: number; readonly cost: number }[] = []
+  let worst = Infinity
+  for (const { numbers, factors } of fitting)
+    for (const number of wanted.gpus === 1 ? numbers : onePerMachine(numbers, survey)) {
+      const hourCost = hourCostAt(number, survey)
+      // Whether it has the model at hand is asked only if it may be among the best at all.
+      if (hourCost * factors.least >= worst) continue
+      const cost = hourCost * factors[warmthOn(wanted, index.slot(number).gpu)]
+      if (cost >= worst) continue
+      let before = best.length
+      while (before > 0 && best[before - 1]!.cost > cost) before--
+      best.splice(before, 0, { number, cost })
+      if (best.length > count) best.pop()
+      if (best.length === count) worst = best.at(-1)!.cost
+    }
+  return best.map(({ number }) => ({ gpu: index.slot(number).gpu, price: priceAt(number, survey) }))
 }
 
-function bestOfMachines({ fitting, costs }: Survey): Iterable<number> {
-  const best = new Map<Listed['machine'], number>()
-  for (const [index, { machine }] of fitting.entries()) {
-    const known = best.get(machine)
-    if (known === undefined || costs[index]! < costs[known]!) best.set(machine, index)
-  }
-  return best.values()
+/** Of all GPUs that the task would have there. */
+function hourCostAt(number: number, { wanted, index }: Survey): number {
+  const { cost } = index.table
+  if (wanted.gpus === 1) return cost[number]!
+  return (together(number, { wanted, index }) ?? [number]).reduce((sum, one) => sum + cost[one]!, 0)
 }
 
-function placesOfBest({ costs }: Survey, places: Iterable<number>, count: number): number[] {
-  const best: number[] = []
-  for (const index of places) {
-    const cost = costs[index]!
-    if (best.length === count && cost >= costs[best.at(-1)!]!) continue
-    let place = best.length
-    while (place > 0 && costs[best[place - 1]!]! > cost) place--
-    best.splice(place, 0, index)
-    if (best.length > count) best.pop()
+/** The one with which the task costs least there. */
+function onePerMachine(numbers: readonly number[], survey: Survey): Iterable<number> {
+  const best = new Map<number, { readonly number: number; readonly cost: number }>()
+  for (const number of numbers) {
+    const machine = survey.index.table.machine[number]!
+    const cost = hourCostAt(number, survey)
+    if (cost < (best.get(machine)?.cost ?? Infinity)) best.set(machine, { number, cost })
   }
-  return best
+  return [...best.values()].map(({ number }) => number)
 }
