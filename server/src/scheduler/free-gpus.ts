@@ -26,6 +26,8 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
   const coolingUntilMs = new Map<MarketGpu, number>()
   /** Their agents are here and have not been let in yet: nobody tells when they are. */
   const notLetIn = new Set<MarketGpu>()
+  /** GPUs of which room is kept, and how much of each anybody may have. */
+  const limits = new Map<string, () => number>()
 
   for (const gpu of registry.all()) refresh(gpu)
   const stop = registry.onChange(refresh)
@@ -38,7 +40,17 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
     }
     const status = gpuStatus(gpu)
     const isThere = status === 'available' || status === 'in_use'
-    index.put(gpu, { isThere, freeMilli: canBeAsked(gpu) ? wholeMilli : 0, isShared: false })
+    index.put(gpu, { isThere, freeMilli: openMilli(gpu), isShared: false })
+  }
+
+  function freeMilli(gpu: MarketGpu): number {
+    return canBeAsked(gpu) ? wholeMilli : 0
+  }
+
+  /** What anybody may have of it. */
+  function openMilli(gpu: MarketGpu): number {
+    const most = limits.get(gpu.id)
+    return most ? Math.min(freeMilli(gpu), most()) : freeMilli(gpu)
   }
 
   function canBeAsked(gpu: MarketGpu): boolean {
@@ -72,11 +84,13 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
   const random = () => Buffer.from(context.random.bytes(4)).readUInt32BE() / 2 ** 32
 
   /**
-   * The best that is free for this task. One that has failed or refused it is asked again once its time has come, where no other
-   * GPU could run it.
+   * The best that is free for this task: of what anybody may have, and of all of the GPUs that are lent to it. One that has failed
+   * or refused it is asked again once its time has come, where no other GPU could run it.
    */
-  function find(wanted: Wanted): Found | null {
+  function find(wanted: Wanted, lent: readonly MarketGpu[] = []): Found | null {
+    for (const gpu of lent) index.setFree(gpu.id, freeMilli(gpu))
     const gpu = choose(wanted) ?? chooseAgain(wanted)
+    for (const gpu of lent) index.setFree(gpu.id, openMilli(gpu))
     return gpu && { gpu, isWarm: warmthOn(wanted, gpu) === 'loaded' }
   }
 
@@ -112,8 +126,20 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
     /** Whether it has been asked has changed, and nothing else. */
     askedChanged(gpuId: string) {
       const gpu = registry.get(gpuId)
-      if (gpu) index.setFree(gpuId, canBeAsked(gpu) ? wholeMilli : 0)
+      if (gpu) index.setFree(gpuId, openMilli(gpu))
     },
+    /** From now on nobody finds more of it than `mostMilli` says, but whom it is lent to. Null: there is no such limit. */
+    limit(gpu: MarketGpu, mostMilli: (() => number) | null) {
+      if (mostMilli) limits.set(gpu.id, mostMilli)
+      else limits.delete(gpu.id)
+      refresh(gpu)
+    },
+    /** Of each machine the GPUs that could run it, one by one or together, free or busy. */
+    machinesFor: (wanted: Wanted, nowMs: number) => search.machinesFor(wanted, nowMs),
+    couldRunOn: (gpus: readonly MarketGpu[], wanted: Wanted, nowMs: number) => search.couldRunOn(gpus, wanted, nowMs),
+    /** Whether owners let tasks share any. */
+    areShared: () => index.shared > 0,
+    size: () => index.size,
     catchUp,
     arrived: (wanted: Wanted) => search.arrived(wanted),
     stop,

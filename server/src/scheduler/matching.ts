@@ -63,9 +63,10 @@ export function wantedOf(
   }
 }
 
-/** The same for tasks that ask for the same. */
-export function keyOf({ task_type, requirements, model, max_price_per_hour }: Asking): string {
-  return JSON.stringify([task_type, requirements, model, max_price_per_hour])
+/** The same for tasks that ask for the same, for as long. */
+export function keyOf(task: Asking & { readonly max_duration_ms: number }): string {
+  const { task_type, requirements, model, max_price_per_hour, max_duration_ms } = task
+  return JSON.stringify([task_type, requirements, model, max_price_per_hour, max_duration_ms])
 }
 
 export type Rejection = { readonly code: RejectionCode; readonly message: string; readonly retryable: boolean }
