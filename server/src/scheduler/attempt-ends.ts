@@ -1,10 +1,12 @@
-import type { Context } from '../context.ts'
+import type { Timing } from '../config.ts'
+import type { Clock } from '../context.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { ActiveAttempt, AttemptBook } from './attempt-book.ts'
 import { expectedLoadMs, milliOn } from './expected-cost.ts'
 import type { Occupant } from './room-spot.ts'
 import type { QueuedTask } from './task-queue.ts'
 
+type Outside = { clock: Pick<Clock, 'now'>; config: { timing: Pick<Timing, 'acceptMs' | 'deadMs'> } }
 type Parts = { book: Pick<AttemptBook, 'ofGpu'> }
 export type AttemptEnds = ReturnType<typeof createAttemptEnds>
 
@@ -13,7 +15,7 @@ export type AttemptEnds = ReturnType<typeof createAttemptEnds>
  * is not so yet. As things go: after what such tasks took lately; where that is not known, or it has taken longer already, at the
  * latest.
  */
-export function createAttemptEnds({ clock, config }: Pick<Context, 'clock' | 'config'>, { book }: Parts) {
+export function createAttemptEnds({ clock, config }: Outside, { book }: Parts) {
   const { acceptMs, deadMs } = config.timing
 
   function occupant(active: ActiveAttempt, gpu: MarketGpu): Occupant {

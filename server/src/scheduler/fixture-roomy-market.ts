@@ -25,6 +25,8 @@ export type TaskGiven = {
   /** What the market takes it for; null: it has seen none. */
   readonly usualMs?: number | null
   readonly priority?: number
+  /** The number of the GPU that it wants and no other. */
+  readonly on?: number
 }
 export type Running = {
   readonly queued: QueuedTask
@@ -84,7 +86,7 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
     }) as unknown as ActiveAttempt
   const book = { ofGpu: (id: string) => holdersOf(gpus.find((gpu) => gpu.id === id)!).map(activeOf) }
   const config = { limits: { keptRoomsMax }, timing: { keepRoomAfterMs, acceptMs: 0, deadMs: 0 } }
-  const ends = createAttemptEnds({ clock, config } as unknown as Parameters<typeof createAttemptEnds>[0], { book })
+  const ends = createAttemptEnds({ clock, config }, { book })
 
   const free = {
     find(wanted: Wanted, lent: readonly MarketGpu[] = []) {
@@ -106,15 +108,17 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
   const rooms = createKeptRooms({ clock, config }, { free, ends })
 
   function submit(asked: TaskGiven): QueuedTask {
-    const { renter, milli, maxMs, usualMs = null, priority = 5 } = asked
+    const { renter, milli, maxMs, usualMs = null, priority = 5, on } = asked
     const id = `task_${String(given.size).padStart(6, '0')}`
     given.set(id, asked)
     const created_at = new Date(nowMs).toISOString()
     const part = milli < wholeMilli ? { milli, vramGb: 1 } : null
     const timings = { runMs: () => usualMs, loadMs: () => 0 }
-    const group = `${asked.gpus} ${milli} ${maxMs} ${usualMs}`
+    const group = `${asked.gpus} ${milli} ${maxMs} ${usualMs} ${on}`
+    const requirements = on === undefined ? {} : { gpu_id: gpuId(on) }
     const task = { id, renter_id: `user_${renter}`, priority, created_at, max_duration_ms: maxMs, max_wait_ms: 0 }
-    const wanted = anyWanted({ key: group, gpus: asked.gpus, part, timings, maxPriceMicrosPerHour: micros(1e12) })
+    const maxPriceMicrosPerHour = micros(1e12)
+    const wanted = anyWanted({ key: group, gpus: asked.gpus, part, requirements, timings, maxPriceMicrosPerHour })
     const queued = { task, wanted, group, waitUntilMs: nowMs, triedUntil: null, offers: 0, failures: [] }
     queue.add(queued as unknown as QueuedTask)
     return queue.get(id)!
@@ -153,7 +157,7 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
   }
 
   return {
-    ...{ queue, gpus, running, rooms, submit, look, refresh, freeMilli },
+    ...{ queue, gpus, running, rooms, submit, look, end, refresh, freeMilli },
     isSharedOf: (gpu: MarketGpu) => areShared.get(gpu)!,
     nowMs: () => nowMs,
     kept: (): KeptRoom[] => [...rooms.all()],

@@ -129,7 +129,9 @@ test('no GPU that is not kept is left idle while somebody waits who fits, nor on
         if (market.kept().length > schedule.keptRoomsMax) wronged.add('too many rooms')
         for (const queued of market.queue.all()) {
           const endMs = market.nowMs() + queued.task.max_duration_ms
-          const closed = market.kept().filter(({ group, expectedAtMs }) => group !== queued.group && expectedAtMs < endMs)
+          const closed = market
+            .kept()
+            .filter(({ group, expectedAtMs }) => group !== queued.group && expectedAtMs < endMs)
           const open = market.gpus.filter((gpu) => !closed.some(({ gpus }) => gpus.includes(gpu)))
           if (fits(market, queued, open)) wronged.add(queued.task.id)
         }

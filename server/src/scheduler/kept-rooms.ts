@@ -144,9 +144,13 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
     }
   }
 
-  /** Those of whom it is not known that they fit nowhere come first, so that each is reached. */
+  /**
+   * Up to the last who needs room: others come before them in turn and would lose it to that room. Those of whom it is not known
+   * that they fit nowhere come first, so that each is reached.
+   */
   function inTurn(nowMs: number): Lack[] {
-    const due = [...lacking.values()].filter((lack) => isDue(lack, nowMs) && !rooms.has(lack.queued.group))
+    const all = [...lacking.values()].filter((lack) => isDue(lack, nowMs) && !rooms.has(lack.queued.group))
+    const due = all.slice(0, all.findLastIndex(({ queued }) => isLarge(queued.wanted)) + 1)
     const fitUntil = ({ queued }: Lack) => fitNowhere.get(queued.group)
     const again = due.filter((lack) => (fitUntil(lack) ?? Infinity) <= nowMs)
     return [...due.filter((lack) => fitUntil(lack) === undefined), ...again]
@@ -223,6 +227,9 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
     /** How long it may run at most, to be let in there before. */
     runMsMost: (queued: QueuedTask, room: KeptRoom) =>
       queued.task.max_duration_ms + room.expectedAtMs - ends.latestEndMs(queued, room.gpus[0]!),
+    /** How many of its GPUs have enough free by now. */
+    readyOf: ({ gpus, milliEach }: KeptRoom): number =>
+      gpus.filter((gpu) => milliFreeAt(occupantsOf(gpu), -Infinity, 'latestEndMs') >= milliEach).length,
     all: (): Iterable<KeptRoom> => rooms.values(),
   }
 }

@@ -134,8 +134,12 @@ export function rejectionCounts({ rejected }: Pick<Survey, 'rejected'>): Rejecti
 }
 
 /** Why those that fit cannot take the task now. Null for one: it could. */
-export const whyNotNow = ({ wanted, fitting, nowMs }: Survey): (Rejection | null)[] =>
-  fitting.map(({ gpu }) => judgeFree(wanted, gpu, nowMs))
+export function whyNotNow({ wanted, fitting, nowMs }: Survey, keptFrom: KeptFrom = () => null): (Rejection | null)[] {
+  return fitting.map(({ gpu }) => judgeFree(wanted, gpu, nowMs) ?? keptFrom(gpu))
+}
+
+/** Why it does not get this GPU, where room is kept on it for another (kept-rooms.ts). */
+export type KeptFrom = (gpu: MarketGpu) => Rejection | null
 
 /** Those that fit, the best first. */
 export function bestOf({ fitting, costs }: Survey, count: number): MarketGpu[] {
