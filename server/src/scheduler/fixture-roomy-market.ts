@@ -100,10 +100,8 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
       else limits.delete(gpu)
       refresh(gpu)
     },
-    machinesFor: (wanted: Wanted) => search.machinesFor(wanted, nowMs),
-    couldRunOn: (those: readonly MarketGpu[], wanted: Wanted) => search.couldRunOn(those, wanted, nowMs),
-    areShared: () => index.shared > 0,
-    size: () => index.size,
+    index,
+    areShared: () => [...areShared.values()].includes(true),
   }
   const rooms = createKeptRooms({ clock, config }, { free, ends })
 

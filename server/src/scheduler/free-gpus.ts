@@ -28,6 +28,8 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
   const notLetIn = new Set<MarketGpu>()
   /** GPUs of which room is kept, and how much of each anybody may have. */
   const limits = new Map<string, () => number>()
+  /** Their owners let tasks share them. */
+  const shared = new Set<MarketGpu>()
 
   for (const gpu of registry.all()) refresh(gpu)
   const stop = registry.onChange(refresh)
@@ -36,11 +38,15 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
   function refresh(gpu: MarketGpu) {
     if (registry.get(gpu.id) !== gpu) {
       notLetIn.delete(gpu)
+      shared.delete(gpu)
       return index.remove(gpu.id)
     }
     const status = gpuStatus(gpu)
     const isThere = status === 'available' || status === 'in_use'
-    index.put(gpu, { isThere, freeMilli: openMilli(gpu), isShared: false })
+    const isShared = false
+    if (isShared) shared.add(gpu)
+    else shared.delete(gpu)
+    index.put(gpu, { isThere, freeMilli: openMilli(gpu), isShared })
   }
 
   function freeMilli(gpu: MarketGpu): number {
@@ -134,12 +140,9 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
       else limits.delete(gpu.id)
       refresh(gpu)
     },
-    /** Of each machine the GPUs that could run it, one by one or together, free or busy. */
-    machinesFor: (wanted: Wanted, nowMs: number) => search.machinesFor(wanted, nowMs),
-    couldRunOn: (gpus: readonly MarketGpu[], wanted: Wanted, nowMs: number) => search.couldRunOn(gpus, wanted, nowMs),
+    index,
     /** Whether owners let tasks share any. */
-    areShared: () => index.shared > 0,
-    size: () => index.size,
+    areShared: () => shared.size > 0,
     catchUp,
     arrived: (wanted: Wanted) => search.arrived(wanted),
     stop,

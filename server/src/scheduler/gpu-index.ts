@@ -56,8 +56,6 @@ export class GpuIndex {
   /** How often the last GPU of a profile has left it, since those without any were forgotten. */
   #emptied = 0
   #modelsMax = modelsMax
-  /** How many GPUs tasks may share. */
-  shared = 0
   /** Another once numbers of profiles, or the lanes of models, are others than before. */
   numbering = 0
 
@@ -144,7 +142,6 @@ export class GpuIndex {
     if (!isListed) this.#unlist(slot)
     if (!isPlaced) this.#place(slot)
     if (!hasModels) this.#setModels(slot)
-    this.shared += Number(isShared) - Number(slot.isShared)
     Object.assign(slot, now)
     if (!isSorted) {
       slot.step = stepOf(slot.cost)
@@ -172,7 +169,6 @@ export class GpuIndex {
     this.#unlist(slot)
     this.#takeOut(slot)
     for (const { model } of slot.warm) model.holders--
-    this.shared -= Number(slot.isShared)
     this.#slots.delete(gpuId)
   }
 

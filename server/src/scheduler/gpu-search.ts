@@ -171,34 +171,6 @@ export class GpuSearch {
     return false
   }
 
-  /** Of each machine the GPUs that could run it, free or busy, one by one or together: where there are as many as it wants. */
-  *machinesFor(wanted: Wanted, nowMs: number): Generator<MarketGpu[]> {
-    const { numbers } = this.#fittings.of(wanted, nowMs)
-    const { gpu_id } = wanted.requirements
-    const named = gpu_id === undefined ? null : this.#index.slotOf(gpu_id)
-    const ofProfile = (number: number) =>
-      named === null ? this.#index.slotsOf(number) : named?.profile.number === number ? [named] : []
-    for (const number of numbers)
-      for (const slot of ofProfile(number)) {
-        const { slots } = slot.machine
-        const isSeen = named === null && slots[0] !== slot
-        if (isSeen || slots.length < wanted.gpus) continue
-        const all = named && wanted.gpus === 1 ? [named] : slots
-        const able = all.filter((each) => couldTake(each, wanted, nowMs))
-        if (able.length >= wanted.gpus) yield able.map(({ gpu }) => gpu)
-      }
-  }
-
-  /** Whether these could still run it together, free or busy. */
-  couldRunOn(gpus: readonly MarketGpu[], wanted: Wanted, nowMs: number): boolean {
-    const { numbers } = this.#fittings.of(wanted, nowMs)
-    const slots = gpus.map(({ id }) => this.#index.slotOf(id))
-    const areAll = slots.every(
-      (slot, at) => slot?.gpu === gpus[at] && numbers.includes(slot!.profile.number) && couldTake(slot!, wanted, nowMs),
-    )
-    return areAll && take(slots as Slot[], wanted) !== null
-  }
-
   #chooseNamed(wanted: Wanted, at: At): Choice | null {
     const slot = this.#index.slotOf(wanted.requirements.gpu_id!)
     if (!slot || !this.#fittings.of(wanted, at.nowMs).numbers.includes(slot.profile.number)) return null
@@ -230,7 +202,7 @@ function cheapestOf(machine: Machine, wanted: Wanted, at: At): Priced | null {
 }
 
 /** For what is particular to one GPU, but for its price. */
-function willDo({ gpu }: Slot, wanted: Wanted, { nowMs }: Pick<At, 'nowMs'>): boolean {
+function willDo({ gpu }: Slot, wanted: Wanted, { nowMs }: At): boolean {
   return (wanted.failedGpus.size === 0 || !isPassedOver(wanted, gpu.id, nowMs)) && isLargeEnough(wanted, gpu)
 }
 
@@ -238,13 +210,6 @@ function isTakable(slot: Slot, milliEach: number, { wanted, at }: Omit<Asked, 'f
   const { maxPriceMicrosPerHour: max } = wanted
   if (max !== null && (slot.price * milliEach) / wholeMilli > max) return false
   return willDo(slot, wanted, at)
-}
-
-/** Once it is free. */
-function couldTake(slot: Slot, wanted: Wanted, nowMs: number): boolean {
-  const { gpu, isThere, isShared } = slot
-  if (!isThere || gpu.maintenance || gpu.paused || (wanted.part !== null && !isShared)) return false
-  return willDo(slot, wanted, { nowMs })
 }
 
 function choiceOf(slots: readonly Slot[], wanted: Wanted): Choice {

@@ -6,6 +6,7 @@ import type { FreeGpus } from './free-gpus.ts'
 import type { Found } from './match-in-turns.ts'
 import type { Wanted } from './matching.ts'
 import { wholeMilli } from './packing.ts'
+import { couldRunOn, machinesFor } from './room-candidates.ts'
 import { isSooner, milliFreeAt, momentOf, soonestSpot, type Spot } from './room-spot.ts'
 import type { QueuedTask } from './task-queue.ts'
 
@@ -40,7 +41,7 @@ type Outside = {
   config: { limits: Pick<Limits, 'keptRoomsMax'>; timing: Pick<Timing, 'keepRoomAfterMs'> }
 }
 type Parts = {
-  free: Pick<FreeGpus, 'find' | 'limit' | 'machinesFor' | 'couldRunOn' | 'areShared' | 'size'>
+  free: Pick<FreeGpus, 'find' | 'limit' | 'areShared' | 'index'>
   ends: AttemptEnds
 }
 /** A group that found nothing in the look that is going on, or was. `sinceMs`: since when who is first in turn of it has waited. */
@@ -57,6 +58,7 @@ const foundMs = 10_000
 export function createKeptRooms({ clock, config }: Outside, { free, ends }: Parts) {
   const { keptRoomsMax: roomsMax } = config.limits
   const { keepRoomAfterMs: afterMs } = config.timing
+  const { index } = free
   const { occupantsOf } = ends
   const rooms = new Map<string, KeptRoom>()
   const byGpu = new Map<string, KeptRoom>()
@@ -98,33 +100,33 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
   /** As it is now: those that run on it may have ended early, or take longer. */
   function renew(room: KeptRoom, nowMs: number) {
     const { gpus, queued } = room
-    if (!couldRunOn(gpus, queued.wanted, nowMs)) return open(room)
+    if (!couldStillRunOn(gpus, queued.wanted, nowMs)) return open(room)
     keep({ ...room, ...momentOf(room, { nowMs, occupantsOf }) })
   }
 
-  function couldRunOn(gpus: readonly MarketGpu[], wanted: Wanted, nowMs: number): boolean {
+  function couldStillRunOn(gpus: readonly MarketGpu[], wanted: Wanted, nowMs: number): boolean {
     const again = { ...wanted, retryFailed: true }
-    return free.couldRunOn(gpus, wanted, nowMs) || free.couldRunOn(gpus, again, nowMs)
+    return [wanted, again].some((asked) => couldRunOn(gpus, asked, { index, nowMs }))
   }
 
   /** `areInTheWay`: other rooms are, where it could be. Where no other GPU can run it, those that have failed it are asked again. */
   function search({ wanted, group }: QueuedTask, nowMs: number): { spot: Spot | null; areInTheWay: boolean } {
     let areInTheWay = false
-    function* machinesFor(asked: Wanted) {
-      for (const gpus of free.machinesFor(asked, nowMs)) {
+    function* machines(asked: Wanted) {
+      for (const gpus of machinesFor(index, asked, nowMs)) {
         const notOfOthers = gpus.filter(({ id }) => (byGpu.get(id)?.group ?? group) === group)
         if (notOfOthers.length < gpus.length) areInTheWay = true
         yield notOfOthers
       }
     }
-    const among = (asked: Wanted) => soonestSpot(machinesFor(asked), asked, { nowMs, occupantsOf })
+    const among = (asked: Wanted) => soonestSpot(machines(asked), asked, { nowMs, occupantsOf })
     const spot = among(wanted) ?? (wanted.failedGpus.size === 0 ? null : among({ ...wanted, retryFailed: true }))
     return { spot, areInTheWay }
   }
 
   /** Room for those who are first in turn and have waited for long enough, and better room for who has some. */
   function plan(nowMs: number) {
-    const searchesMax = Math.max(1, Math.floor(gpusLookedAtMax / free.size()))
+    const searchesMax = Math.max(1, Math.floor(gpusLookedAtMax / index.size))
     let searches = 0
     for (const room of [...rooms.values()]) {
       if (nowMs - room.searchedAtMs < foundMs || ++searches > searchesMax) continue
