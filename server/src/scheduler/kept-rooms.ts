@@ -3,6 +3,7 @@ import type { Clock } from '../context.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { AttemptEnds } from './attempt-ends.ts'
 import type { FreeGpus } from './free-gpus.ts'
+import { createLackingTasks } from './lacking-tasks.ts'
 import type { Found } from './match-in-turns.ts'
 import type { Wanted } from './matching.ts'
 import { wholeMilli } from './packing.ts'
@@ -44,8 +45,6 @@ type Parts = {
   free: Pick<FreeGpus, 'find' | 'limit' | 'areShared' | 'index'>
   ends: AttemptEnds
 }
-/** A group that found nothing in the look that is going on, or was. `sinceMs`: since when who is first in turn of it has waited. */
-type Lack = { readonly queued: QueuedTask; readonly sinceMs: number }
 export type KeptRooms = ReturnType<typeof createKeptRooms>
 
 /** How often room is looked for. */
@@ -57,22 +56,14 @@ const foundMs = 10_000
 
 export function createKeptRooms({ clock, config }: Outside, { free, ends }: Parts) {
   const { keptRoomsMax: roomsMax } = config.limits
-  const { keepRoomAfterMs: afterMs } = config.timing
   const { index } = free
   const { occupantsOf } = ends
   const rooms = new Map<string, KeptRoom>()
   const byGpu = new Map<string, KeptRoom>()
-  let lacking = new Map<string, Lack>()
-  let lackedBefore = lacking
-  /** Groups that fit nowhere, and until when they are not looked for again. */
-  const fitNowhere = new Map<string, number>()
-  /** Somebody waits who needs room to be kept. Until then whoever comes before them in turn is not remembered. */
-  let isNeeded = false
+  const isLarge = ({ wanted }: QueuedTask) => wanted.gpus > 1 || free.areShared()
+  const lacking = createLackingTasks({ isLarge, afterMs: config.timing.keepRoomAfterMs })
   let plannedAtMs = -Infinity
   let isMoreOpen = false
-
-  const isLarge = ({ gpus }: Wanted) => gpus > 1 || free.areShared()
-  const isDue = ({ sinceMs }: Lack, nowMs: number) => nowMs - sinceMs >= afterMs
 
   /** How much of it anybody may have: what is beside the room, when it is expected and at the latest. */
   function mostMilli(gpu: MarketGpu): number {
@@ -135,27 +126,15 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
       if (isBetter) open(room)
       keep({ ...room, ...(isBetter && spot), searchedAtMs: nowMs })
     }
-    for (const group of fitNowhere.keys()) if (!lacking.has(group)) fitNowhere.delete(group)
-    for (const { queued } of inTurn(nowMs)) {
-      if (rooms.size >= roomsMax || ++searches > searchesMax) return
+    for (const queued of lacking.due(nowMs)) {
       const { group } = queued
+      if (rooms.has(group)) continue
+      if (rooms.size >= roomsMax || ++searches > searchesMax) return
       const { spot, areInTheWay } = search(queued, nowMs)
       if (spot) keep({ ...spot, group, queued, searchedAtMs: nowMs })
       // Who waits for another's room to end keeps its place.
-      else if (!areInTheWay) fitNowhere.set(group, nowMs + foundMs)
+      else if (!areInTheWay) lacking.fitsNowhere(group, nowMs + foundMs)
     }
-  }
-
-  /**
-   * Up to the last who needs room: others come before them in turn and would lose it to that room. Those of whom it is not known
-   * that they fit nowhere come first, so that each is reached.
-   */
-  function inTurn(nowMs: number): Lack[] {
-    const all = [...lacking.values()].filter((lack) => isDue(lack, nowMs) && !rooms.has(lack.queued.group))
-    const due = all.slice(0, all.findLastIndex(({ queued }) => isLarge(queued.wanted)) + 1)
-    const fitUntil = ({ queued }: Lack) => fitNowhere.get(queued.group)
-    const again = due.filter((lack) => (fitUntil(lack) ?? Infinity) <= nowMs)
-    return [...due.filter((lack) => fitUntil(lack) === undefined), ...again]
   }
 
   function findLent(queued: QueuedTask): Found | null {
@@ -172,10 +151,8 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
   return {
     /** A look at the queue begins. */
     begin() {
-      lackedBefore = lacking
-      lacking = new Map()
-      const nowMs = clock.now()
-      for (const room of [...rooms.values()]) renew(room, nowMs)
+      lacking.begin()
+      for (const room of [...rooms.values()]) renew(room, clock.now())
     },
 
     /** The best that is free for it: of what anybody may have and of the room of its group; else of what is lent to it. */
@@ -186,10 +163,9 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
 
     /** Nothing was found for it, or for those after it that want the same. */
     lacks(queued: QueuedTask) {
-      const { wanted, group, task, waitUntilMs } = queued
-      if (roomsMax === 0 || task.priority < 0 || !(isNeeded || isLarge(wanted))) return
-      const sinceMs = Math.min(waitUntilMs - task.max_wait_ms, lackedBefore.get(group)?.sinceMs ?? Infinity)
-      lacking.set(group, { queued, sinceMs })
+      const { task, group } = queued
+      if (roomsMax === 0 || task.priority < 0) return
+      lacking.note(queued)
       const room = rooms.get(group)
       if (room && room.queued !== queued) keep({ ...room, queued })
     },
@@ -197,13 +173,12 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
     /** It has got a GPU. */
     matched({ group }: QueuedTask) {
       const room = rooms.get(group)
-      lackedBefore.delete(group)
+      lacking.matched(group)
       if (room) open(room)
     },
 
     /** Nobody waits. */
     clear() {
-      isNeeded = false
       lacking.clear()
       for (const room of [...rooms.values()]) open(room)
     },
@@ -211,14 +186,13 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
     /** The look is over. True: another is due. */
     end(): boolean {
       const nowMs = clock.now()
-      const wasNeeded = isNeeded
-      isNeeded = [...lacking.values()].some((lack) => isLarge(lack.queued.wanted) && isDue(lack, nowMs))
+      const { isNeeded, areAll } = lacking.end(nowMs)
       for (const room of [...rooms.values()]) if (!isNeeded || !lacking.has(room.group)) open(room)
-      if (isNeeded && wasNeeded && nowMs - plannedAtMs >= planEveryMs) {
+      if (isNeeded && areAll && nowMs - plannedAtMs >= planEveryMs) {
         plannedAtMs = nowMs
         plan(nowMs)
       }
-      const isAnotherDue = isMoreOpen || (isNeeded && !wasNeeded)
+      const isAnotherDue = isMoreOpen || (isNeeded && !areAll)
       isMoreOpen = false
       return isAnotherDue
     },
