@@ -1,7 +1,7 @@
 import type { Database, Reader, Row, Value } from '@orbyte/server/db/database.ts'
 import { sqliteDatabase } from '@orbyte/server/db/sqlite-database.ts'
 import type { FileStore } from '@orbyte/server/file-store.ts'
-import { NotKeptError } from '@orbyte/server/tasks/attempt-service.ts'
+import { NotKeptError } from '@orbyte/server/tasks/reported.ts'
 import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from '@photostructure/sqlite'
 import type { SeededRandom } from './seeded-random.ts'
 import { never, type SimulatedProcess } from './simulated-process.ts'

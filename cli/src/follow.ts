@@ -57,8 +57,6 @@ function sentenceOf({ type, data }: TaskEvent): string | null {
       return 'waiting for a GPU'
     case 'task.requeued':
       return `starting again: ${said((data.end as { message?: unknown } | null)?.message) ?? 'the attempt ended'}`
-    case 'attempt.offered':
-      return 'asking a GPU'
     case 'attempt.accepted':
       return 'accepted'
     case 'attempt.preparing':

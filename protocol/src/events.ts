@@ -10,7 +10,6 @@ export const eventTypes = [
   'task.failed',
   'task.cancelled',
   'task.refuted',
-  'attempt.offered',
   'attempt.accepted',
   'attempt.preparing',
   'attempt.ready',

@@ -43,7 +43,7 @@ test('the events of a commit have the cursors that subscribers hear, in their se
       await append(tx, 'task.queued', 'task_1')
       await tx.run('UPDATE settings SET value = value')
       if (number % 7 === 3) throw new RangeError('it fails')
-      await append(tx, 'attempt.offered', `task_${number}`)
+      await append(tx, 'attempt.accepted', `task_${number}`)
     }),
   )
   await Promise.allSettled(all)

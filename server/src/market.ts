@@ -5,6 +5,7 @@ import { createAgentConnections } from './agents/agent-connections.ts'
 import { createAgentService } from './agents/agent-service.ts'
 import { createAuditService } from './audits/audit-service.ts'
 import { type Context, every, isoFromMs } from './context.ts'
+import { indexOwned, ownedBehind } from './db/owned-rows.ts'
 import { createGpuService } from './gpus/gpu-service.ts'
 import { deleteOldIdempotencyKeys } from './http/idempotency-store.ts'
 import { ledgerKeyFrom } from './ledger/ledger-key.ts'
@@ -106,6 +107,23 @@ export async function createMarket(context: Context, { catalogue }: { catalogue:
   }
 }
 
+/** How long until an index has what was added: until then it is looked through. */
+const indexOwnedMs = 1_000
+/** At once: about a millisecond. */
+const ownedRowsMax = 1_000
+
+/** Goes on until nothing is left, or the market stops. */
+function indexAllOwned({ database }: Context) {
+  let isStopped = false
+  return {
+    async work() {
+      while (!isStopped && (await database.read(ownedBehind)).length > 0 && !isStopped)
+        await database.transaction((tx) => indexOwned(tx, ownedRowsMax))
+    },
+    stop: () => void (isStopped = true),
+  }
+}
+
 type House = { payments: PaymentService; disputes: DisputeService; tasks: TaskService; taskFiles: TaskFiles }
 
 /** What has to be done from time to time. Each by itself: where one fails, the others are done. */
@@ -127,6 +145,8 @@ function keepHouse(context: Context, { payments, disputes, tasks, taskFiles }: H
     },
   ]
   const stops = duties.map((duty) => every(context, housekeepingMs, duty))
+  const indexing = indexAllOwned(context)
+  stops.push(every(context, indexOwnedMs, indexing.work), indexing.stop)
   return () => {
     for (const stop of stops) stop()
   }

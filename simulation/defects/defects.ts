@@ -20,15 +20,10 @@ export const defects: readonly Defect[] = [
         by: '',
       },
       {
-        file: 'server/src/scheduler/attempt-endings.ts',
-        replace: '(await attempts.isOpenAs(tx, known)) && work(tx)',
-        by: 'work(tx)',
-      },
-      {
         file: 'server/src/tasks/task-ending.ts',
         replace:
-          'if (!(await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at }))) return false\n  if (attempt && !(await endAttempt(tx, attempt.id, { ...(ending.attempt ?? { status, end }), runMs, cost, at })))\n    throw new Error(`attempt ${attempt.id} of ${task.id} has ended, its task had not`)',
-        by: 'await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at })\n  if (attempt) await endAttempt(tx, attempt.id, { ...(ending.attempt ?? { status, end }), runMs, cost, at })',
+          'if (attempt && !(await endAttempt(tx, attempt, { status: how.status, end: how.end, runMs, cost, at, reported })))\n    return false\n  if (!(await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at }))) {\n    if (attempt) throw new Error(`${task.id} has ended, and its attempt ${attempt.id} had not`)\n    return false\n  }',
+        by: 'if (attempt) await endAttempt(tx, attempt, { status: how.status, end: how.end, runMs, cost, at, reported })\n  await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at })',
       },
     ],
   },
@@ -111,7 +106,7 @@ export const defects: readonly Defect[] = [
   }),
   one('keep what an earlier attempt had put out', {
     file: 'server/src/tasks/attempt-service.ts',
-    replace: "await tell(tx, subject, { type: 'output.reset', data: {} })",
+    replace: "if (subject.attempt.number > 1) await tell(tx, subject, { type: 'output.reset', data: {} })",
     by: '',
   }),
   one('tell of a change before it is committed', {

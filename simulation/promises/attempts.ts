@@ -31,10 +31,16 @@ export function watchAttempts(evidence: Evidence): Watch & { opened(generation: 
     }
     if (data.includes(`"${forgedMark}"`) || (/^task\./.test(type) && isForged(task_id!)))
       broken('nobody speaks for another’s attempt', `${type} of ${attempt_id ?? task_id} is what somebody forged`)
-    if (type === 'attempt.offered') judgeOffer(store.attempt(attempt_id!)!)
+    if (type === 'attempt.accepted') judgeOffer(store.attempt(attempt_id!)!)
+    if (type === 'attempt.ended') judgeDeclined(store.attempt(attempt_id!)!)
   }
 
   const isForged = (taskId: string) => store.task(taskId)?.output_data?.includes(`"${forgedMark}"`) ?? false
+
+  /** What nobody had accepted is stored with its end. */
+  function judgeDeclined(attempt: AttemptFacts) {
+    if (attempt.accepted_at === null) judgeOffer(attempt)
+  }
 
   function judgeOffer(attempt: AttemptFacts) {
     const { id, task_id, gpu_id, offered_at } = attempt

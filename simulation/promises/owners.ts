@@ -26,7 +26,7 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
   })
 
   function hear({ type, attempt_id }: CommittedEvent) {
-    if (type !== 'attempt.offered') return
+    if (type !== 'attempt.accepted' && type !== 'attempt.ended') return
     const { gpu_id, offered_at } = store.attempt(attempt_id!)!
     const since = maintained.get(gpu_id)?.since
     if (since !== undefined && offered_at > since)

@@ -38,7 +38,8 @@ export function watchWaiting({ clock, store, config, current, wellMs, broken }: 
     const why = market.explanations.waiting({ id, status: 'pending' })
     if (!why?.code || !why.message) return broken('what waits can say why', `${id} waits, and nothing says why`)
     const isQueued = market.scheduler.queue.get(id) !== undefined
-    const isOnOffer = store.attemptsOfTask(id).some(({ ended_at }) => ended_at === null)
+    const askedAtMs = market.scheduler.askedAtMs(id)
+    const isOnOffer = askedAtMs !== null && context.clock.now() - askedAtMs < timing.acceptMs + promptMs
     const isOverdue = isQueued && context.clock.now() - waitsSinceMs(task) > task.max_wait_ms + promptMs
     const isForgotten = isOverdue || why.code === 'matching' || (!isQueued && !isOnOffer)
     looks.set(id, isForgotten ? (looks.get(id) ?? 0) + 1 : 0)
@@ -47,8 +48,6 @@ export function watchWaiting({ clock, store, config, current, wellMs, broken }: 
 
   /** How long an attempt may be in its phase where nothing is wrong with the market. */
   function phaseMsMax({ status, task_id }: AttemptFacts): number {
-    // Where the market was restarted, its agent has as long to come back as any other.
-    if (status === 'offered') return timing.acceptMs + timing.deadMs
     if (status !== 'running') return timing.prepareMs
     // Who is silent when its time is over is looked at again, until it is back or dead.
     return store.task(task_id)!.max_duration_ms + 2 * timing.unknownMs + timing.deadMs

@@ -125,13 +125,9 @@ test('a result that cannot be written is sent again, and paid once', async () =>
 test('an attempt whose acceptance cannot be written is accepted when it is said again', async () => {
   const { id } = await market.submit(alice)
   const start = await agent.next('attempt.start')
-  await market.until(
-    async () => (await market.task(alice, id)).attempts,
-    ({ length }) => length === 1,
-  )
   fillDisk()
   await expect(agent.accept(start)).rejects.toThrow(/hung up/)
-  expect(await market.task(alice, id)).toMatchObject({ status: 'pending', attempts: [{ status: 'offered' }] })
+  expect(await market.task(alice, id)).toMatchObject({ status: 'pending', attempts: [] })
   makeRoom()
   const back = await market.reconnect(agent, { attempts: [{ ...agent.ref(start), status: 'accepted', run_ms: 0 }] })
   await back.accept(start)
@@ -148,10 +144,6 @@ test('an attempt whose acceptance cannot be written is accepted when it is said 
 test('an attempt whose acceptance and readiness cannot be written begins when both are said again', async () => {
   const { id } = await market.submit(alice)
   const start = await agent.next('attempt.start')
-  await market.until(
-    async () => (await market.task(alice, id)).attempts,
-    ({ length }) => length === 1,
-  )
   fillDisk()
   const said = await Promise.allSettled([agent.accept(start), agent.ready(start)])
   expect(said.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
@@ -172,10 +164,7 @@ test('deadlines that pass while the disk is full are acted on when there is room
     max_wait_ms: 5_000,
   })
   const silent = await market.submit(alice)
-  await market.until(
-    async () => (await market.task(alice, silent.id)).attempts,
-    ({ length }) => length === 1,
-  )
+  await agent.next('attempt.start')
   fillDisk()
   market.clock.advance(6_000)
   await market.ask(null, api.gpus.list, {})
@@ -190,7 +179,7 @@ test('deadlines that pass while the disk is full are acted on when there is room
   expect(waited).toMatchObject({ end: { code: 'no_gpu_found' }, cost: '0' })
   const refused = await market.until(
     () => market.task(alice, silent.id),
-    ({ attempts }) => attempts[0]!.status === 'refused',
+    ({ attempts }) => attempts.length > 0,
   )
-  expect(refused).toMatchObject({ attempts: [{ end: { code: 'accept_timeout' } }] })
+  expect(refused).toMatchObject({ attempts: [{ status: 'refused', end: { code: 'accept_timeout' } }] })
 })

@@ -190,6 +190,18 @@ export const migrations: readonly string[][] = [
     `ALTER TABLE lean_holds RENAME TO holds`,
   ],
   [`CREATE INDEX tasks_of_images_by_renter ON tasks (${shortOf('renter_id')}) WHERE task_type = 'image_generation'`],
+  // An attempt is stored with its agent's answer: docs/decisions/0023-offers-in-memory.md.
+  [`DELETE FROM attempts WHERE status = 'offered'`, `DROP INDEX tasks_pending`],
+  // One index of what belongs to whom, brought up to date a moment later: server/src/db/owned-rows.ts.
+  [
+    `CREATE TABLE owned (
+      list INTEGER NOT NULL, owner TEXT NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (list, owner, row)) STRICT, WITHOUT ROWID`,
+    `CREATE TABLE owned_up_to (list INTEGER PRIMARY KEY, row INTEGER NOT NULL) STRICT`,
+    ...['tasks_by_renter', 'attempts_by_gpu', 'payments_by_payer', 'payments_by_recipient'].map(
+      (name) => `DROP INDEX ${name}`,
+    ),
+    ...['transfers_by_payer', 'transfers_by_payee'].map((name) => `DROP INDEX ${name}`),
+  ],
 ]
 
 /** A file that a newer version of the market has written. */

@@ -8,8 +8,6 @@ import { isFull } from './sqlite-errors.ts'
 
 const readAt = promisify(read)
 const chunkBytes = 1024 * 1024
-/** SQLite's own default: a checkpoint once the write-ahead log has this many pages. */
-const checkpointPages = 1_000
 
 type Exclusively = <T>(work: () => Promise<T>) => Promise<T>
 
@@ -64,6 +62,7 @@ async function copyFrozen(
   exclusively: Exclusively,
   { source, to }: { source: number; to: string },
 ) {
+  const checkpoints = sqlite.prepare('PRAGMA wal_autocheckpoint').get() as { wal_autocheckpoint: number }
   try {
     const sizeBytes = await exclusively(async () => freeze(sqlite, source))
     const file = await open(to, 'wx', 0o600)
@@ -74,7 +73,7 @@ async function copyFrozen(
       await file.close()
     }
   } finally {
-    await exclusively(async () => sqlite.exec(`PRAGMA wal_autocheckpoint=${checkpointPages}`))
+    await exclusively(async () => sqlite.exec(`PRAGMA wal_autocheckpoint=${checkpoints.wal_autocheckpoint}`))
   }
   leaveWal(to)
 }

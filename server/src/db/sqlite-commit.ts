@@ -1,5 +1,5 @@
 import { CommitLostError, DatabaseFullError, type Row, type Transaction, type Value } from './database.ts'
-import type { Connection } from './sqlite-connection.ts'
+import type { Connection, Written } from './sqlite-connection.ts'
 import { isFull } from './sqlite-errors.ts'
 
 /** A transaction that waits for the next commit. */
@@ -133,31 +133,28 @@ class SqliteTransaction implements Transaction {
   async get<R extends Row>(sql: string, ...params: Value[]): Promise<R | undefined> {
     // An update may return what it has changed.
     if (!sql.startsWith('SELECT')) this.#writes++
-    return this.#do(() => this.#connection.get<R>(sql, params))
+    return this.#do<R | undefined>('get', sql, params)
   }
 
   async all<R extends Row>(sql: string, ...params: Value[]): Promise<R[]> {
-    return this.#do(() => this.#connection.all<R>(sql, params))
+    return this.#do<R[]>('all', sql, params)
   }
 
   async run(sql: string, ...params: Value[]): Promise<number> {
-    return this.#write(sql, params).changes
+    this.#writes++
+    return this.#do<Written>('run', sql, params).changes
   }
 
   async insert(sql: string, ...params: Value[]): Promise<number> {
-    return this.#write(sql, params).lastRowId
-  }
-
-  #write(sql: string, params: readonly Value[]) {
     this.#writes++
-    return this.#do(() => this.#connection.run(sql, params))
+    return this.#do<Written>('run', sql, params).lastRowId
   }
 
   /** SQLite rolls a commit back by itself only where a statement fails: asked before each, it would cost as much as a small one. */
-  #do<T>(work: () => T): T {
+  #do<T>(method: 'get' | 'all' | 'run', sql: string, params: readonly Value[]): T {
     if (this.#hasFailed) assertInCommit(this.#connection)
     try {
-      return work()
+      return this.#connection[method](sql, params) as T
     } catch (error) {
       this.#hasFailed = true
       throw error

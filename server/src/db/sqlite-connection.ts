@@ -8,8 +8,9 @@ export type Connection = {
   inCommit(): boolean
   get<R extends Row>(sql: string, params: readonly Value[]): R | undefined
   all<R extends Row>(sql: string, params: readonly Value[]): R[]
-  run(sql: string, params: readonly Value[]): { changes: number; lastRowId: number }
+  run(sql: string, params: readonly Value[]): Written
 }
+export type Written = { changes: number; lastRowId: number }
 
 export function connect(sqlite: DatabaseSyncInstance): Connection {
   const statements = new Map<string, StatementSyncInstance>()

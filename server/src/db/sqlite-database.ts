@@ -3,7 +3,8 @@ import { type Database, DatabaseInUseError, type Reader, type Transaction } from
 import { createBackup } from './sqlite-backup.ts'
 import { commit, type Committed, type Waiting } from './sqlite-commit.ts'
 import { connect, readerOn } from './sqlite-connection.ts'
-import { isBusy, isInDoubt } from './sqlite-errors.ts'
+import { isBusy, isInDoubt, LogNotSyncedError } from './sqlite-errors.ts'
+import { noLog, openLog, type SqliteLog } from './sqlite-log.ts'
 
 /** How many transactions one commit may hold, a hundred tasks: bounds how long the first of them waits (15 ms at 30 µs each). */
 const transactionsPerCommitMax = 500
@@ -15,7 +16,8 @@ const transactionsPerCommitMax = 500
 const pagesInLogMax = 8_000
 
 /**
- * `Database` on one SQLite file. One connection; WAL with `synchronous=FULL`, so that a commit is on disk when it returns.
+ * `Database` on one SQLite file: one connection, WAL. A commit is on the disk when it is answered, as with `synchronous=FULL`; only
+ * that the log is brought there beside the thread that everything else runs on (sqlite-log.ts).
  */
 export function openSqlite(path: string, options: SqliteOptions = {}): Database {
   const sqlite = new DatabaseSync(path)
@@ -23,11 +25,11 @@ export function openSqlite(path: string, options: SqliteOptions = {}): Database 
     sqlite.exec(
       `PRAGMA busy_timeout=0; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=${pagesInLogMax}; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; BEGIN IMMEDIATE; COMMIT`,
     )
+    return sqliteDatabase(sqlite, { ...options, log: openLog(sqlite) })
   } catch (error) {
     sqlite.close()
     throw isBusy(error) ? new DatabaseInUseError(path) : error
   }
-  return sqliteDatabase(sqlite, options)
 }
 
 /** For tools that look at a file which no server has open. */
@@ -43,6 +45,8 @@ export function openSqliteReadOnly(path: string): { reader: Reader; close: () =>
 }
 
 export type SqliteOptions = {
+  /** Brings commits to the disk. Default: the connection does, before it says that one is done. */
+  log?: SqliteLog
   /** Resolves when the next commit may begin: all that is asked for until then is in it. Default: one turn of the event loop. */
   beforeCommit?: () => Promise<void>
   /** Hears what an effect has thrown: a bug, which stops nothing. Default: it is thrown where nobody catches it. */
@@ -57,7 +61,7 @@ export type SqliteOptions = {
 
 export function sqliteDatabase(
   sqlite: DatabaseSyncInstance,
-  { beforeCommit = nextTurn, onEffectError = rethrow, onDoubt = throwLater }: SqliteOptions = {},
+  { log = noLog, beforeCommit = nextTurn, onEffectError = rethrow, onDoubt = throwLater }: SqliteOptions = {},
 ): Database {
   const connection = connect(sqlite)
   const reader = readerOn(connection)
@@ -84,7 +88,11 @@ export function sqliteDatabase(
       const batch = waiting.splice(0, transactionsPerCommitMax)
       try {
         await mayBegin
-        await exclusively(async () => happen(await commit(connection, batch), onEffectError))
+        await exclusively(async () => {
+          const committed = await commit(connection, batch)
+          await synced(log)
+          happen(committed, onEffectError)
+        })
       } catch (error) {
         if (isInDoubt(error)) {
           isInDoubtNow = true
@@ -112,9 +120,18 @@ export function sqliteDatabase(
       closed = true
       await backup.finished()
       while (writing) await writing
+      log.close()
       await exclusively(async () => letGo(sqlite))
       backup.close()
     },
+  }
+}
+
+async function synced(log: SqliteLog) {
+  try {
+    await log.sync()
+  } catch (error) {
+    throw new LogNotSyncedError(error)
   }
 }
 

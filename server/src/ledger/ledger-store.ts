@@ -1,5 +1,6 @@
 import type { LedgerBatch, Micros, Transfer, TransferKind } from '@orbyte/protocol'
-import { type Reader, type Row, shortOf, type Transaction } from '../db/database.ts'
+import type { Reader, Row, Transaction } from '../db/database.ts'
+import { ownedRows, readOwned } from '../db/owned-rows.ts'
 
 export type TransferRow = Row & {
   seq: number
@@ -62,19 +63,18 @@ export function transfersBetween(reader: Reader, firstSeq: number, lastSeq: numb
   return reader.all<TransferRow>('SELECT * FROM transfers WHERE seq BETWEEN ? AND ? ORDER BY seq', firstSeq, lastSeq)
 }
 
-/**
- * Transfers from or to a user's accounts with `seq` below `before`, newest first. Where a user's money only changes accounts
- * (hold, release), the user is the payer.
- */
-export function transfersOfUser(reader: Reader, query: { userId: string; before: number; limit: number }) {
-  const ofUser = (account: string) =>
-    `SELECT * FROM transfers WHERE ${shortOf(account)} = ${shortOf('?1')} AND ${account} IN (?1, ?2) AND seq < ?3`
-  return reader.all<TransferRow>(
-    `SELECT * FROM (${ofUser('debit_account')} ORDER BY seq DESC LIMIT ?4)
-     UNION SELECT * FROM (${ofUser('credit_account')} AND kind IN ('deposit', 'settlement', 'refund') ORDER BY seq DESC LIMIT ?4)
-     ORDER BY seq DESC LIMIT ?4`,
-    ...[`available:${query.userId}`, `held:${query.userId}`, query.before, query.limit],
-  )
+/** Transfers from or to a user's accounts with `seq` below `before`, newest first. */
+export async function transfersOfUser(reader: Reader, query: { userId: string; before: number; limit: number }) {
+  const { userId, before, limit } = query
+  const found = new Map<number, TransferRow>()
+  for (const list of [ownedRows.transfersOfPayer, ownedRows.transfersOfPayee]) {
+    const rows = await readOwned<TransferRow>(reader, {
+      ...{ list, select: 't.*', owner: '?1', before: '?3', where: `t.${list.owner} IN (?1, ?2)` },
+      ...{ params: [`available:${userId}`, `held:${userId}`, before], limit },
+    })
+    for (const row of rows) found.set(row.seq, row)
+  }
+  return [...found.values()].sort((a, b) => b.seq - a.seq).slice(0, limit)
 }
 
 export async function depositedSince(reader: Reader, userId: string, since: string): Promise<Micros> {

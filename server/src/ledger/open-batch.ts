@@ -27,8 +27,8 @@ export type EndedBatch = Pick<OpenBatch, 'batch' | 'first_seq' | 'previous_hash'
 export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => Promise<void>) {
   let open: OpenBatch | null = null
 
-  async function current(tx: Transaction): Promise<OpenBatch> {
-    if (open) return open
+  /** What is known already is not waited for (`open ?? …`, `… .get(…) ?? …`): a promise costs more than the sum that it brings. */
+  async function begin(tx: Transaction): Promise<OpenBatch> {
     const last = await store.lastBatch(tx)
     if (open) return open
     const { batch = 0, last_seq = 0, hash = genesisHash } = last ?? {}
@@ -51,9 +51,7 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
     if (batch.leaves.length > 0) await seal(tx, { ...batch, changedAccounts: changed.map(([account]) => account) })
   }
 
-  async function balance(tx: Transaction, { balances }: OpenBatch, account: string): Promise<Balance> {
-    const known = balances.get(account)
-    if (known) return known
+  async function readBalance(tx: Transaction, { balances }: OpenBatch, account: string): Promise<Balance> {
     const storedMicros = await store.balanceOf(tx, account)
     const found = balances.get(account) ?? { storedMicros, micros: storedMicros }
     balances.set(account, found)
@@ -77,8 +75,9 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
 
     /** False, and nothing has moved: the account to be debited has less than that. */
     async move(tx: Transaction, { debit, credit, amount }: { debit: string; credit: string; amount: number }) {
-      const batch = await current(tx)
-      const [from, to] = [await balance(tx, batch, debit), await balance(tx, batch, credit)]
+      const batch = open ?? (await begin(tx))
+      const from = batch.balances.get(debit) ?? (await readBalance(tx, batch, debit))
+      const to = batch.balances.get(credit) ?? (await readBalance(tx, batch, credit))
       if (from.micros < amount && debit !== 'external') return false
       from.micros -= amount
       to.micros += amount
@@ -91,7 +90,7 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
 
     /** Gives the transfer its number in the ledger, and its leaf, which covers the number. */
     async addLeaf(tx: Transaction, transfer: Leaf & LeafFields): Promise<void> {
-      const { first_seq, leaves } = await current(tx)
+      const { first_seq, leaves } = open ?? (await begin(tx))
       transfer.seq = first_seq + leaves.length
       transfer.leaf_hash = hashLeaf(leafText(transfer))
       leaves.push(transfer.leaf_hash)
@@ -102,7 +101,7 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
 
     async addHold(tx: Transaction, hold: { taskId: string; userId: string; amountMicros: number; at: string }) {
       await store.insertHold(tx, hold)
-      const { holds } = await current(tx)
+      const { holds } = open ?? (await begin(tx))
       const { taskId: task_id, userId: user_id, amountMicros: amount_micros } = hold
       const row = { task_id, user_id, amount_micros, settled_micros: 0, released_micros: 0 }
       holds.set(task_id, { row, isChanged: false })
@@ -110,8 +109,8 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
     },
 
     async takeFromHold(tx: Transaction, taskId: string, part: { settledMicros: number; releasedMicros: number }) {
-      const { holds } = await current(tx)
-      await holdOf(tx, taskId)
+      const { holds } = open ?? (await begin(tx))
+      if (!holds.has(taskId)) await holdOf(tx, taskId)
       const hold = holds.get(taskId)!
       const { row, isChanged } = hold
       row.settled_micros += part.settledMicros

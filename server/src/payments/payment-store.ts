@@ -1,5 +1,6 @@
 import type { Micros, Payment } from '@orbyte/protocol'
-import { placeOf, type Reader, type Row, shortOf, type Transaction } from '../db/database.ts'
+import { placeOf, type Reader, type Row, type Transaction } from '../db/database.ts'
+import { ownedRows, readOwned, rowsOwned } from '../db/owned-rows.ts'
 import type { Due, DueAfter } from './due.ts'
 
 type PaymentRow = Row & Omit<Payment, 'amount' | 'fee' | 'refunded' | 'price_per_hour'>
@@ -52,24 +53,26 @@ export async function paymentOfTask(reader: Reader, taskId: string) {
 }
 
 export type Side = 'payer' | 'recipient' | 'either'
-const isOf = (column: string) => `${shortOf(column)} = ${shortOf('?1')} AND ${column} = ?1`
-const sides: Record<Side, string> = {
-  payer: isOf('payer_id'),
-  recipient: isOf('recipient_id'),
-  either: `((${isOf('payer_id')}) OR (${isOf('recipient_id')}))`,
+const sides = {
+  payer: { list: ownedRows.paymentsOfPayer, where: 'payer_id = ?1' },
+  recipient: { list: ownedRows.paymentsOfRecipient, where: 'recipient_id = ?1' },
 }
 
+type PaymentsOfUser = { userId: string; side: Side; before: string; limit: number }
+
 /** Newest first, from the one before the payment `before` on. */
-export async function paymentsOfUser(
-  reader: Reader,
-  query: { userId: string; side: Side; before: string; limit: number },
-) {
-  const rows = await reader.all<PaymentRow>(
-    `SELECT ${paymentColumns} FROM payments WHERE ${sides[query.side]} AND rowid < ${placeOf('payments', '?2')}
-     ORDER BY rowid DESC LIMIT ?3`,
-    ...[query.userId, query.before, query.limit],
-  )
-  return rows as unknown as Payment[]
+export async function paymentsOfUser(reader: Reader, { userId, side, before, limit }: PaymentsOfUser) {
+  const found = new Map<number, PaymentRow>()
+  for (const one of side === 'either' ? (['payer', 'recipient'] as const) : [side]) {
+    const rows = await readOwned<PaymentRow & { place: number }>(reader, {
+      ...sides[one],
+      ...{ select: `${paymentColumns}, t.rowid AS place`, owner: '?1', before: placeOf('payments', '?2') },
+      ...{ params: [userId, before], limit },
+    })
+    for (const { place, ...payment } of rows) found.set(place, payment as unknown as PaymentRow)
+  }
+  const newestFirst = [...found].sort(([a], [b]) => b - a).slice(0, limit)
+  return newestFirst.map(([, payment]) => payment) as unknown as Payment[]
 }
 
 /** Pending payments whose review time is over, oldest first. */
@@ -101,7 +104,7 @@ export async function earningsOf(reader: Reader, query: { userId: string; from: 
          SELECT sum(CASE t.kind WHEN 'settlement' THEN t.amount_micros ELSE -t.amount_micros END) FROM transfers t
          WHERE t.task_id = p.task_id AND (t.kind = 'settlement' OR (t.kind = 'refund' AND t.debit_account <> 'fees')))), 0) AS amount
      FROM payments p LEFT JOIN gpus g ON g.id = p.gpu_id
-     WHERE ${isOf('p.recipient_id')} AND p.settled_at >= ?2 AND p.settled_at < ?3
+     WHERE p.rowid IN (${rowsOwned(ownedRows.paymentsOfRecipient, '?1')}) AND p.recipient_id = ?1 AND p.settled_at >= ?2 AND p.settled_at < ?3
      GROUP BY day, p.gpu_id ORDER BY day DESC, amount DESC`,
     ...[query.userId, query.from, `${query.to}T24`],
   )

@@ -1,4 +1,5 @@
 import type { AttemptStatus, TaskType } from '@orbyte/protocol'
+import type { Beginning } from '../tasks/attempt-service.ts'
 import type { StoredAttempt } from '../tasks/attempt-store.ts'
 import type { Timing } from '../config.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
@@ -16,6 +17,8 @@ export type ActiveAttempt = {
   /** Whether the GPU had the model at hand then. Null: that was before the market was started. */
   readonly warmth: Warmth | null
   status: AttemptStatus
+  /** While what begins it is on its way to the disk. */
+  beginning: (Beginning & { readonly kept: Promise<boolean> }) | null
   /** When the server heard that it is ready, in milliseconds since 1970: the meter's start. */
   readyAtMs: number | null
   /** How long it has run, by the last that its agent said. */

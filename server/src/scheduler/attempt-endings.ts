@@ -7,6 +7,7 @@ import type { PaymentService } from '../payments/payment-service.ts'
 import { chargedMs } from '../payments/pricing.ts'
 import type { SpeedService } from '../speeds/speed-service.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
+import type { Reported } from '../tasks/reported.ts'
 import { type AttemptFailure, endTask, type Ending } from '../tasks/task-ending.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
 import { type ActiveAttempt, type AttemptBook, hasShownWork, isOpen, stopTimers } from './attempt-book.ts'
@@ -41,6 +42,9 @@ type Result = {
   work: number | null
 }
 
+/** `reported`: how far the attempt was by all that its agent had said before. */
+type EndingWork = (tx: Transaction, reported: Reported) => Promise<boolean>
+
 /** How long until what could not be written (a full disk) is tried again. */
 const retryMs = 1_000
 
@@ -55,12 +59,11 @@ export function createAttemptEndings(context: Context, parts: Parts) {
    * away. If the database says that it has ended otherwise meanwhile (a cancel that was committed first), nothing changes; if
    * something that was reported before could not be kept, it rejects. Whoever waits for `ending` finds that it has ended.
    */
-  async function end(active: ActiveAttempt, work: (tx: Transaction) => Promise<boolean>): Promise<boolean> {
+  async function end(active: ActiveAttempt, work: EndingWork): Promise<boolean> {
     while (active.ending) await active.ending
     if (!isOpen(active)) return false
-    const { attempt, status, outputLength, logLines } = active
-    const known = { attempt, status, outputLength, logLines }
-    const written = write(active, async (tx) => (await attempts.isOpenAs(tx, known)) && work(tx))
+    const { status, outputLength, logLines } = active
+    const written = write(active, (tx) => work(tx, { status, outputLength, logLines }))
     active.ending = written.then(
       () => {},
       () => {},
@@ -157,8 +160,8 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     const runMs = evidence(active, result.claimedMs)
     const message = `Completed after ${(runMs / 1_000).toFixed(3)} s of run time.`
     const outcome: End = { code: 'completed', message, decided_by: 'agent' }
-    await end(active, async (tx) => {
-      const ending: Ending = { status: 'completed', end: outcome, runMs, outputData: result.outputData }
+    await end(active, async (tx, reported) => {
+      const ending: Ending = { status: 'completed', end: outcome, runMs, outputData: result.outputData, reported }
       if (!(await settle(tx, active, ending))) return false
       await gpus.recordAttemptEnd(tx, active.attempt.gpu_id, { outcome: 'completed', nowMs: context.clock.now() })
       const run = measure(active, { work: result.work, runMs })
@@ -184,8 +187,9 @@ export function createAttemptEndings(context: Context, parts: Parts) {
     // Text that was still coming when its time was over: no more tokens than bytes.
     const run =
       failure.end.code === 'max_duration' ? measure(active, { work: active.outputBytes || null, runMs }) : null
-    return end(active, async (tx) => {
-      if (!(await settle(tx, active, { status: 'failed', end: failure.end, runMs, outputData: null }))) return false
+    return end(active, async (tx, reported) => {
+      const ending: Ending = { status: 'failed', end: failure.end, runMs, outputData: null, reported }
+      if (!(await settle(tx, active, ending))) return false
       if (run) await noteSpeed(tx, active, run)
       return true
     })
@@ -194,15 +198,19 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   /** The provider's side failed: not charged, tried elsewhere as long as there are attempts left. */
   function failProvider(active: ActiveAttempt, failure: AttemptFailure) {
     const { attempt, task } = active
-    return end(active, async (tx) => {
+    return end(active, async (tx, reported) => {
       const count = await attempts.attemptsCountOf(tx, task.id)
-      const hadBegun = active.status !== 'offered'
+      const hadBegun = reported.status !== 'offered'
       const again = !hadBegun || attempt.trial || count < context.config.limits.attemptsPerTaskMax
       const message = `Tried ${count} times without success; the last time: ${failure.end.message} Nothing was charged.`
       const exhausted: End = { code: 'attempts_exhausted', message, decided_by: 'platform' }
-      const changed = again
-        ? await attempts.requeue(tx, active, failure)
-        : await settle(tx, active, { status: 'failed', end: exhausted, runMs: 0, outputData: null, attempt: failure })
+      const last: Ending = { status: 'failed', end: exhausted, runMs: 0, outputData: null, attempt: failure, reported }
+      const changed = !hadBegun
+        ? await attempts.decline(tx, active, {
+            status: failure.status === 'lost' ? 'lost' : 'refused',
+            end: failure.end,
+          })
+        : await (again ? attempts.requeue(tx, active, { ...failure, reported }) : settle(tx, active, last))
       if (!changed) return false
       const isSilent = failure.end.code === 'accept_timeout'
       const outcome = hadBegun ? 'provider_failed' : isSilent ? 'unanswered' : null

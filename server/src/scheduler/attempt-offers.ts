@@ -8,7 +8,6 @@ import type { StoredAttempt } from '../tasks/attempt-store.ts'
 import { type ActiveAttempt, type AttemptBook, deadlineInMs, isOpen, stopTimers } from './attempt-book.ts'
 import type { AttemptEndings } from './attempt-endings.ts'
 import { warmthOn } from './expected-cost.ts'
-import type { Matchmaker } from './matchmaker.ts'
 import type { SendToAgent } from './scheduler-service.ts'
 import type { QueuedTask } from './task-queue.ts'
 
@@ -18,22 +17,18 @@ type Parts = {
   attempts: AttemptService
   endings: AttemptEndings
   send: SendToAgent
-  requeueLater: Matchmaker['requeueLater']
 }
 /** What the database knows of an attempt: with the size of each file that has begun to arrive, and which are not whole. */
 type Known = { attempt: StoredAttempt; fileBytes: Map<string, number>; unfinishedFiles: Set<string> }
 export type AttemptOffers = ReturnType<typeof createAttemptOffers>
 
 /** How an attempt begins: it is sent to its agent, who has a few seconds to take it. */
-export function createAttemptOffers(
-  context: Context,
-  { book, registry, attempts, endings, send, requeueLater }: Parts,
-) {
+export function createAttemptOffers(context: Context, { book, registry, attempts, endings, send }: Parts) {
   const { clock, config } = context
 
   /**
-   * Sends the attempt at once and writes it with the next commit: one that a crash forgot is fenced off by its token. Where the
-   * task has ended meanwhile, neither happens.
+   * Sends the attempt, which is written with its agent's answer: one that a crash forgot is fenced off by its token. Where the task
+   * has ended meanwhile, neither happens.
    */
   function offer(queued: QueuedTask, gpu: MarketGpu) {
     const active = activate(queued, {
@@ -41,10 +36,6 @@ export function createAttemptOffers(
       fileBytes: new Map(),
       unfinishedFiles: new Set(),
     })
-    attempts.offer(active).then(
-      (isWritten) => !isWritten && endings.stop(active, 'the task has ended'),
-      (error: unknown) => notWritten(active, error),
-    )
     ask(active).catch((error: unknown) => {
       context.log.error({ error, task_id: active.task.id }, 'a task could not be read')
       unanswered(active, 'The market could not read the task.')
@@ -111,6 +102,7 @@ export function createAttemptOffers(
       askedAtMs: Date.parse(attempt.offered_at),
       warmth: attempt.status === 'offered' && gpu ? warmthOn(wanted, gpu) : null,
       status: attempt.status,
+      beginning: null,
       readyAtMs: attempt.ready_at === null ? null : Date.parse(attempt.ready_at),
       reportedRunMs: attempt.run_ms,
       outputLength: attempt.output_length,
@@ -158,13 +150,6 @@ export function createAttemptOffers(
     if (active.status !== 'offered' || !isOpen(active)) return
     await endings.failProvider(active, { status: 'refused', end })
     endings.stop(active, end.message)
-  }
-
-  function notWritten(active: ActiveAttempt, error: unknown) {
-    context.log.error({ error, task_id: active.task.id }, 'an offer could not be written')
-    if (active.standing !== 'open') return
-    endings.stop(active, 'the offer could not be written')
-    requeueLater(active)
   }
 
   return { offer, activate, expectAnswer }

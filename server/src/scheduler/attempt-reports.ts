@@ -2,7 +2,8 @@ import type { AgentMessageOf, End } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { GpuRegistry } from '../gpus/gpu-registry.ts'
 import { workOf } from '../speeds/speed-work.ts'
-import { type AttemptService, NotKeptError } from '../tasks/attempt-service.ts'
+import type { AttemptService } from '../tasks/attempt-service.ts'
+import { NotKeptError } from '../tasks/reported.ts'
 import {
   type ActiveAttempt,
   type AttemptBook,
@@ -63,14 +64,18 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     }
     active.status = 'accepted'
     limits.watch(active)
+    const beginning = { acceptedAtMs: clock.now(), readyAtMs: null, isWritten: false }
+    const kept = attempts.accept(active, beginning)
+    active.beginning = Object.assign(beginning, { kept })
     try {
-      const isKept = await attempts.accept(active)
-      if (!isKept) endings.stop(active, 'the attempt has ended')
+      if (!(await kept)) endings.stop(active, 'the attempt has ended')
     } catch (error) {
       stopTimers(active)
       active.status = 'offered'
       registry.release(attempt.gpu_id, attempt.id)
       throw error
+    } finally {
+      active.beginning = null
     }
   }
 
@@ -90,12 +95,15 @@ export function createAttemptReports(context: Context, { book, registry, attempt
   /** The meter starts here, at the server's own time of hearing it. */
   async function ready(active: ActiveAttempt) {
     if (!['accepted', 'preparing'].includes(active.status)) return
-    const { status } = active
+    const { status, beginning } = active
     active.status = 'running'
     active.readyAtMs = clock.now()
     limits.watch(active)
     try {
-      await attempts.ready(active, active.readyAtMs)
+      if (beginning?.isWritten === false) {
+        beginning.readyAtMs = active.readyAtMs
+        await beginning.kept
+      } else await attempts.ready(active, active.readyAtMs)
     } catch (error) {
       // Its acceptance may have failed with it, and was undone first: then it is on offer again, and stays so.
       if (active.status === 'running') active.status = status

@@ -80,11 +80,13 @@ test('one success ends the trial', async () => {
 test('an agent that never answers what it is offered is asked three times, and then only where nobody else is free', async () => {
   for (let minutes = 0; minutes < 60; minutes++) {
     const { id } = await market.submit(alice, { max_cost: '0.01' })
-    const { attempts } = await market.until(
-      () => market.task(alice, id),
-      (task) => task.attempts.length > 0,
+    const asks = (message: object) => 'task_id' in message && message.task_id === id
+    const chosen = await market.until(
+      () =>
+        market.task(alice, id).then(() => [broken, sound].find((agent) => agent.untaken('attempt.start').some(asks))),
+      (agent) => agent !== undefined,
     )
-    if (attempts[0]!.gpu_id === broken.gpuId) market.clock.advance(5_000)
+    if (chosen === broken) market.clock.advance(5_000)
     await sound.result(await sound.begin())
     await pass(50)
   }

@@ -24,9 +24,6 @@ type Parts = {
   timings: Timings
   offer: (queued: QueuedTask, gpu: MarketGpu) => void
 }
-/** How long until a task whose offer could not be written (a full disk) is offered again. */
-const unwrittenMs = 1_000
-
 /** `failedAt`: when its GPU has failed or refused it; null: it has not. */
 type Requeued = { failedAt: string | null; hadBegun: boolean }
 export type Matchmaker = ReturnType<typeof createMatchmaker>
@@ -44,7 +41,6 @@ export function createMatchmaker(
   /** One that has paused. */
   let look: { matches: ReturnType<typeof matchInTurns>; cancel: () => void } | null = null
   let isNews = false
-  const delayed = new Set<() => void>()
 
   /** The task as the queue has it. A GPU that has failed it waits longer each time until it may be asked again. */
   function waiting(task: OpenTask, { offers, failures, triedUntil }: TaskHistory): QueuedTask {
@@ -87,15 +83,6 @@ export function createMatchmaker(
     const triedUntil = hadBegun && !attempt.trial ? failedAt : queued.triedUntil
     queue.add(waiting(queued.task, { offers, failures, triedUntil }))
     wake()
-  }
-
-  /** Back into the queue where an offer could not be written: in a moment, because the next one cannot be either. */
-  function requeueLater(active: ActiveAttempt) {
-    const cancel = clock.after(unwrittenMs, () => {
-      delayed.delete(cancel)
-      requeue(active, { failedAt: null, hadBegun: false })
-    })
-    delayed.add(cancel)
   }
 
   /** Looks for matches soon: once, however often it is asked for until then. */
@@ -145,10 +132,5 @@ export function createMatchmaker(
     isNews = false
   }
 
-  function stop() {
-    look?.cancel()
-    for (const cancel of delayed) cancel()
-  }
-
-  return { queue, waiting, wantedOf: wantedOfTask, enqueue, requeue, requeueLater, wake, stop }
+  return { queue, waiting, wantedOf: wantedOfTask, enqueue, requeue, wake, stop: () => look?.cancel() }
 }

@@ -97,26 +97,17 @@ test('a running attempt whose agent does not come back is tried elsewhere once i
   expect((await market.task(alice, id)).attempts[0]).toMatchObject({ status: 'lost', end: { code: 'agent_lost' } })
 })
 
-test('an attempt that was on offer when the market stopped is accepted afterwards, or offered anew', async () => {
-  const [taken, lost] = [await market.submit(alice), await market.submit(alice)]
-  const other = await market.machine(bob)
-  const first = await agent.next('attempt.start')
-  const second = await other.next('attempt.start')
-  expect([first.task_id, second.task_id]).toEqual([taken.id, lost.id])
-  await market.until(
-    async () => (await market.task(alice, lost.id)).attempts,
-    ({ length }) => length === 1,
-  )
+test('a task that was on offer when the market stopped is offered anew, and the attempt that it does not know is stopped', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.next('attempt.start')
   await restart()
-  const back = await comeBack(agent, holding(first, 'accepted'))
-  await back.accept(first)
-  expect(await market.task(alice, taken.id)).toMatchObject({ status: 'running', attempts: [{ number: 1 }] })
-  const fresh = await comeBack(other, [])
-  expect(await fresh.next('attempt.start')).toMatchObject({ task_id: lost.id })
-  expect(await market.task(alice, lost.id)).toMatchObject({
-    attempts_count: 0,
-    attempts: [{ status: 'lost' }, { status: 'offered' }],
-  })
+  const back = await comeBack(agent, holding(start, 'accepted'))
+  expect(back.welcome.attempts).toMatchObject([{ ...agent.ref(start), action: 'stop' }])
+  await back.accept(start)
+  const fresh = await back.begin()
+  expect(fresh).toMatchObject({ task_id: id })
+  expect(fresh.attempt_id).not.toBe(start.attempt_id)
+  expect(await market.task(alice, id)).toMatchObject({ attempts_count: 1, attempts: [{ id: fresh.attempt_id }] })
 })
 
 test('tasks that waited wait on, in their order, and those that waited too long meanwhile fail', async () => {
@@ -225,14 +216,11 @@ test('what an attempt had put out before a restart counts towards the limit of i
 test('an agent that is back with an offer that it never answers has as long as any other', async () => {
   const { id } = await market.submit(alice)
   const start = await agent.next('attempt.start')
-  await market.until(
-    async () => (await market.task(alice, id)).attempts,
-    ({ length }) => length === 1,
-  )
-  await restart()
+  market.clock.advance(4_000)
+  await agent.disconnect()
   const back = await comeBack(agent, holding(start, 'accepted'))
   market.clock.advance(4_999)
-  expect((await market.task(alice, id)).attempts).toMatchObject([{ status: 'offered' }])
+  expect(back.untaken('attempt.stop')).toEqual([])
   market.clock.advance(1)
   expect(await back.next('attempt.stop')).toMatchObject(back.ref(start))
   expect((await market.task(alice, id)).attempts).toMatchObject([

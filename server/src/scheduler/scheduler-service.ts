@@ -67,12 +67,12 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const rooms = createKeptRooms(context, { free, ends: createAttemptEnds(context, { book }) })
   const offer: AttemptOffers['offer'] = (queued, gpu) => offers.offer(queued, gpu)
   const matchmaker = createMatchmaker(context, { models, free, rooms, shares, pause, demand, timings, offer })
-  const { queue, wake, waiting, requeue, requeueLater, enqueue } = matchmaker
+  const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, {
     ...{ book, registry, gpus, payments, attempts, speeds },
     ...{ send, requeue, wake },
   })
-  const offers = createAttemptOffers(context, { book, registry, attempts, endings, send, requeueLater })
+  const offers = createAttemptOffers(context, { book, registry, attempts, endings, send })
   const limits = createAttemptLimits(context, { registry, endings })
   const reports = createAttemptReports(context, { book, registry, attempts, endings, limits })
   const { reclaimed, ...ofAgents } = createAttemptsOfAgents(context, { book, endings, offers, limits, reports })
@@ -168,6 +168,8 @@ export async function createScheduler(context: Context, { gpus, models, payments
       viewOf: (renterId: string) => shares.viewOf(renterId, queue),
       setWeight: shares.setWeight,
     },
+    /** When the GPU was asked that is about to answer for a task, in milliseconds since 1970. Null: none is. */
+    askedAtMs: (taskId: string) => book.ofTask(taskId).find(({ status }) => status === 'offered')?.askedAtMs ?? null,
     counts: () => ({ pending: queue.size(), running: book.countOpen() }),
     stop() {
       stopSweeping()

@@ -139,7 +139,7 @@ export function createSubmissionService(context: Context, parts: Parts) {
       const data = { task_type: task.task_type, hold: formatOrb(task.hold) }
       queued.push(await attempts.queue(tx, task, data))
     }
-    await checkPending(tx, caller.userId)
+    checkPending(caller.userId)
     tx.afterCommit(() => {
       for (const task of queued) scheduler.enqueue(task)
     })
@@ -147,9 +147,9 @@ export function createSubmissionService(context: Context, parts: Parts) {
   }
 
   /** With what has just been submitted. */
-  async function checkPending(tx: Transaction, renterId: string) {
+  function checkPending(renterId: string) {
     const { pendingTasksPerUserMax: mostTasks, pendingInputBytesPerUserMax: mostBytes } = context.config.limits
-    const { count, inputBytes } = await attempts.pendingOf(tx, renterId)
+    const { count, inputBytes } = attempts.pendingOf(renterId)
     if (count > mostTasks)
       throw problem(
         'too_many_pending_tasks',

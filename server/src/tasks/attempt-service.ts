@@ -1,28 +1,29 @@
-import type { AttemptStatus, Micros, Task, TaskFile } from '@orbyte/protocol'
+import type { Micros, Task, TaskFile } from '@orbyte/protocol'
 import { type Context, isoFromMs, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { NewEvent } from '../event-store.ts'
 import * as store from './attempt-store.ts'
+import type { Reported } from './reported.ts'
 import type { AttemptFailure } from './task-ending.ts'
 import * as files from './task-file-store.ts'
 import type { TaskFiles } from './task-files.ts'
 import * as tasks from './task-store.ts'
+import { createWaitingTasks } from './waiting-tasks.ts'
 
 export type AttemptService = ReturnType<typeof createAttemptService>
 
 /** An attempt and the task that it is for, as the scheduler knows them. */
 export type Subject = { readonly attempt: store.StoredAttempt; readonly task: tasks.EndableTask }
 
-/** How far an attempt is by what its agent has reported, kept or on its way to the disk. */
-type Progress = Pick<Subject, 'attempt'> & { status: AttemptStatus; outputLength: number; logLines: number }
-const phaseOf = (status: AttemptStatus) => (status === 'preparing' ? 'accepted' : status)
-
-/** Something that was reported before could not be kept, so that this cannot be either. All of it is to be said again. */
-export class NotKeptError extends Error {
-  constructor(message: string) {
-    super(message)
-    this.name = 'NotKeptError'
-  }
+type About = Pick<NewEvent, 'type' | 'data'>
+/** How an attempt ended that nobody had accepted. */
+type Declined = AttemptFailure & { status: 'refused' | 'lost' }
+/** The beginning of an attempt, until it is written. */
+export type Beginning = {
+  readonly acceptedAtMs: number
+  /** To be set when its agent says that it is ready before what begins it `isWritten`: then one is written with the other. */
+  readyAtMs: number | null
+  isWritten: boolean
 }
 
 /**
@@ -31,8 +32,7 @@ export class NotKeptError extends Error {
  */
 export function createAttemptService(context: Context, taskFiles: TaskFiles) {
   const { database, events } = context
-
-  type About = Pick<NewEvent, 'type' | 'data'>
+  const waiting = createWaitingTasks(events)
 
   function tell(tx: Transaction, { attempt, task }: Subject, { type, data }: About): Promise<void> {
     const [attempt_id, provider_id] = [attempt.id, attempt.provider_id]
@@ -47,19 +47,34 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
     })
   }
 
+  function tellEnded(tx: Transaction, subject: Subject, { status, end }: AttemptFailure) {
+    const data = { status, end, run_ms: 0, gpu_id: subject.attempt.gpu_id }
+    return tell(tx, subject, { type: 'attempt.ended', data })
+  }
+
+  /** What an earlier attempt had put out no longer counts. */
+  async function tellReady(tx: Transaction, subject: Subject) {
+    if (subject.attempt.number > 1) await tell(tx, subject, { type: 'output.reset', data: {} })
+    await tell(tx, subject, { type: 'attempt.ready', data: { gpu_id: subject.attempt.gpu_id } })
+  }
+
   return {
     /** Stores a task that was just submitted. Returns what is to be kept of it in memory while it is open. */
     async queue(tx: Transaction, task: tasks.StoredTask, data: NewEvent['data']): Promise<tasks.OpenTask> {
-      await tasks.insertTask(tx, task)
+      const inputBytes = await tasks.insertTask(tx, task)
+      waiting.add(tx, { id: task.id, renterId: task.renter_id, inputBytes, input: task.input_data })
       await events.append(tx, { type: 'task.queued', task_id: task.id, user_id: task.renter_id, data })
       return tasks.openTaskOf(task)
     },
 
-    pendingOf: tasks.pendingOfRenter,
+    /** What a renter has waiting, with what the commit that is being written adds. */
+    pendingOf: waiting.pendingOf,
+    attemptsCountOf: tasks.attemptsCountOf,
+    usesSince: tasks.usesSince,
 
-    /** What the task is to work on; null: it does not wait any more. Kept in no memory, because all inputs would be too much. */
-    inputOf(taskId: string): Promise<Task['input_data']> {
-      return database.read((reader) => tasks.inputOfWaiting(reader, taskId))
+    /** What the task is to work on; null: it does not wait any more. */
+    async inputOf(taskId: string): Promise<Task['input_data']> {
+      return waiting.takeInput(taskId) ?? database.read((reader) => tasks.inputOfWaiting(reader, taskId))
     },
 
     /** What an attempt was to work on, and the names of the files that it has brought, whole. */
@@ -70,24 +85,23 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       }))
     },
 
-    /** False, and nothing is stored: the task does not wait any more. */
-    offer(subject: Subject) {
-      const { attempt } = subject
-      return write(
-        subject,
-        { type: 'attempt.offered', data: { gpu_id: attempt.gpu_id, number: attempt.number } },
-        (tx) => store.insertAttempt(tx, attempt),
-      )
-    },
-
-    /** The task is running from now on, with this attempt. */
-    accept(subject: Subject) {
+    /**
+     * Stores the attempt, which an agent has accepted: the task is running from now on, with it. False, and nothing is stored: the
+     * task does not wait any more.
+     */
+    accept(subject: Subject, beginning: Beginning) {
       const { attempt, task } = subject
-      const at = nowIso(context)
-      return write(subject, { type: 'attempt.accepted', data: { gpu_id: attempt.gpu_id } }, async (tx) => {
-        if (!(await store.moveAttempt(tx, attempt.id, { to: 'accepted', acceptedAt: at }))) return false
-        if (!(await tasks.startTask(tx, task.id, { id: attempt.id, gpuId: attempt.gpu_id, trial: attempt.trial, at })))
-          throw new Error(`${attempt.id} is on offer, and ${task.id} does not wait`)
+      const at = isoFromMs(beginning.acceptedAtMs)
+      return database.transaction(async (tx) => {
+        beginning.isWritten = true
+        const readyAt = beginning.readyAtMs === null ? null : isoFromMs(beginning.readyAtMs)
+        const status = readyAt === null ? 'accepted' : 'running'
+        if (!(await store.insertAttempt(tx, attempt, { status, acceptedAt: at, readyAt }))) return false
+        const { id, gpu_id: gpuId, trial } = attempt
+        if (!(await tasks.startTask(tx, task.id, { id, gpuId, trial, at, readyAt })))
+          throw new Error(`${task.id} waits, and does not start`)
+        await tell(tx, subject, { type: 'attempt.accepted', data: { gpu_id: attempt.gpu_id } })
+        if (readyAt !== null) await tellReady(tx, subject)
         return true
       })
     },
@@ -100,14 +114,14 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       })
     },
 
-    /** Charged from `readyAtMs` on. What an earlier attempt had put out no longer counts. */
+    /** Charged from `readyAtMs` on. */
     ready(subject: Subject, readyAtMs: number) {
       const { attempt, task } = subject
       const at = isoFromMs(readyAtMs)
-      return write(subject, { type: 'attempt.ready', data: { gpu_id: attempt.gpu_id } }, async (tx) => {
+      return database.transaction(async (tx) => {
         if (!(await store.moveAttempt(tx, attempt.id, { to: 'running', readyAt: at }))) return false
         await tasks.markStarted(tx, task.id, at)
-        await tell(tx, subject, { type: 'output.reset', data: {} })
+        await tellReady(tx, subject)
         return true
       })
     },
@@ -184,43 +198,35 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       if (slow) await tell(tx, subject, { type: 'attempt.slow', data })
     },
 
-    /**
-     * False: it has ended, or was never stored. Throws `NotKeptError` where it is not as far as its agent's reports say: one of
-     * them failed, and is said again.
-     */
-    async isOpenAs(tx: Transaction, { attempt: { id }, status, outputLength, logLines }: Progress): Promise<boolean> {
-      const stored = await store.progressOf(tx, id)
-      if (!stored) return false
-      const isAsFar =
-        phaseOf(stored.status) === phaseOf(status) &&
-        stored.output_length === outputLength &&
-        stored.log_lines === logLines
-      if (!isAsFar) throw new NotKeptError(`not all that was reported of ${id} is kept`)
+    /** Stores an attempt that its agent has not accepted: its task waits on. False, and nothing is stored: it does not wait. */
+    async decline(tx: Transaction, subject: Subject, { status, end }: Declined): Promise<boolean> {
+      const endedAt = nowIso(context)
+      if (!(await store.insertAttempt(tx, subject.attempt, { status, end, endedAt }))) return false
+      await tellEnded(tx, subject, { status, end })
       return true
     },
 
-    /** Ends the attempt uncharged and puts its task back into the queue. */
-    async requeue(tx: Transaction, subject: Subject, failure: AttemptFailure) {
+    /** Ends the attempt uncharged and puts its task back into the queue. False, and nothing changed: it has ended. */
+    async requeue(tx: Transaction, subject: Subject, failure: AttemptFailure & { reported: Reported }) {
       const { attempt, task } = subject
-      const { status, end } = failure
+      const { end } = failure
       const at = nowIso(context)
-      if (!(await store.endAttempt(tx, attempt.id, { status, end, runMs: 0, cost: 0 as Micros, at }))) return false
-      const hadBegun = await tasks.requeueTask(tx, task.id, { attemptId: attempt.id, at })
-      const data = { status, end, run_ms: 0, gpu_id: attempt.gpu_id }
-      await tell(tx, subject, { type: 'attempt.ended', data })
-      if (hadBegun) await tell(tx, subject, { type: 'task.requeued', data: { end } })
+      if (!(await store.endAttempt(tx, attempt, { ...failure, runMs: 0, cost: 0 as Micros, at }))) return false
+      if (!(await tasks.requeueTask(tx, task.id, { attemptId: attempt.id, at })))
+        throw new Error(`${attempt.id} ran, and ${task.id} did not`)
+      await tellEnded(tx, subject, failure)
+      await tell(tx, subject, { type: 'task.requeued', data: { end } })
       return true
     },
-
-    attemptsCountOf: tasks.attemptsCountOf,
-    usesSince: tasks.usesSince,
 
     /** What was waiting and running when the market stopped, with what has been tried for each task and how far it came. */
     recover() {
       return database.read(async (reader) => {
         const histories = await store.historyOfOpenTasks(reader)
-        const open = (await tasks.openTasks(reader)).map((task) => {
-          return { task, history: histories.get(task.id) ?? store.untried }
+        const open = (await tasks.openTasks(reader)).map(({ task, isWaiting, inputBytes }) => {
+          const { id, renter_id: renterId } = task
+          waiting.found({ id, renterId, inputBytes, input: null }, isWaiting)
+          return { task, history: histories.get(id) ?? store.untried }
         })
         const attempts = (await store.openAttempts(reader)).map((attempt) => ({
           attempt,

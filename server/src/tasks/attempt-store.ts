@@ -1,5 +1,7 @@
 import { type Attempt, type AttemptStatus, attemptStatusesBefore, type End, type Micros } from '@orbyte/protocol'
-import { flag, placeOf, type Reader, type Row, shortOf, statementBy, type Transaction, words } from '../db/database.ts'
+import { flag, placeOf, type Reader, type Row, statementBy, type Transaction, words } from '../db/database.ts'
+import { ownedRows, readOwned } from '../db/owned-rows.ts'
+import { NotKeptError, type Reported } from './reported.ts'
 
 /** An attempt as it is stored: with what fences it and whom it concerns. */
 export type StoredAttempt = Omit<Attempt, 'gpu_name' | 'gpu_model' | 'gpu_kind'> & {
@@ -19,10 +21,10 @@ type AttemptRow = Row & {
   end_decided_by: string | null
 }
 
-const columns = `a.id, a.task_id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, a.status, a.progress,
-  a.price_micros_per_hour AS price_per_hour, a.run_ms, a.cost_micros AS cost, a.output_length, a.output_bytes, a.log_lines, a.end_code,
-  a.end_message, a.end_decided_by, a.trial, a.expected_run_ms, a.slow, a.offered_at, a.accepted_at, a.ready_at, a.ended_at`
-const withGpu = `${columns}, coalesce(g.name, a.gpu_id) AS gpu_name, coalesce(g.model, '') AS gpu_model,
+const columns = `t.id, t.task_id, t.gpu_id, t.agent_id, t.provider_id, t.number, t.fencing_token, t.status, t.progress,
+  t.price_micros_per_hour AS price_per_hour, t.run_ms, t.cost_micros AS cost, t.output_length, t.output_bytes, t.log_lines, t.end_code,
+  t.end_message, t.end_decided_by, t.trial, t.expected_run_ms, t.slow, t.offered_at, t.accepted_at, t.ready_at, t.ended_at`
+const withGpu = `${columns}, coalesce(g.name, t.gpu_id) AS gpu_name, coalesce(g.model, '') AS gpu_model,
   coalesce(g.kind, 'gpu') AS gpu_kind`
 
 export function endOf(row: Row): End | null {
@@ -39,32 +41,30 @@ const fieldsOf = (row: AttemptRow): unknown => ({
 const toStored = (row: AttemptRow) => fieldsOf(row) as StoredAttempt
 const toAttempt = (row: AttemptRow) => fieldsOf(row) as Attempt
 
+/** What its agent has answered, or has not: with that an attempt is stored. */
+export type Answer =
+  | { status: 'accepted' | 'running'; acceptedAt: string; readyAt: string | null }
+  | { status: 'refused' | 'lost'; end: End; endedAt: string }
+
 /** False, and nothing changed: its task does not wait any more. */
-export async function insertAttempt(tx: Transaction, attempt: StoredAttempt): Promise<boolean> {
+export async function insertAttempt(tx: Transaction, attempt: StoredAttempt, answer: Answer): Promise<boolean> {
   const a = attempt
+  const begun = 'acceptedAt' in answer ? answer : null
+  const ended = 'end' in answer ? answer : null
   const changed = await tx.run(
-    `INSERT INTO attempts (id, task_id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, trial,
-       offered_at)
-     SELECT ?, id, ?, ?, ?, ?, ?, 'offered', ?, ?, ? FROM tasks WHERE id = ? AND status = 'pending'`,
-    ...[
-      a.id,
-      a.gpu_id,
-      a.agent_id,
-      a.provider_id,
-      a.number,
-      a.fencing_token,
-      a.price_per_hour,
-      flag(a.trial),
-      a.offered_at,
-      a.task_id,
-    ],
+    `INSERT INTO attempts (task_id, id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, trial,
+       offered_at, accepted_at, ready_at, ended_at, end_code, end_message, end_decided_by)
+     SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id = ? AND status = 'pending'`,
+    ...[a.id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, answer.status, a.price_per_hour],
+    ...[flag(a.trial), a.offered_at, begun?.acceptedAt ?? null, begun?.readyAt ?? null, ended?.endedAt ?? null],
+    ...[ended?.end.code ?? null, ended?.end.message ?? null, ended?.end.decided_by ?? null, a.task_id],
   )
   return changed === 1
 }
 
 const moveAttemptTo = statementBy(
   (to: AttemptStatus) =>
-    `UPDATE attempts SET status = '${to}', progress = NULL, accepted_at = coalesce(?, accepted_at), ready_at = coalesce(?, ready_at)
+    `UPDATE attempts SET status = '${to}', progress = NULL, ready_at = coalesce(?, ready_at)
      WHERE id = ? AND status IN (${words(attemptStatusesBefore(to))})`,
 )
 
@@ -72,10 +72,9 @@ const moveAttemptTo = statementBy(
 export async function moveAttempt(
   tx: Transaction,
   id: string,
-  move: { to: 'accepted' | 'preparing' | 'running'; acceptedAt?: string; readyAt?: string },
+  move: { to: 'preparing' | 'running'; readyAt?: string },
 ): Promise<boolean> {
-  const changed = await tx.run(moveAttemptTo(move.to), move.acceptedAt ?? null, move.readyAt ?? null, id)
-  return changed === 1
+  return (await tx.run(moveAttemptTo(move.to), move.readyAt ?? null, id)) === 1
 }
 
 /** How far it is. False: it does not prepare any more. */
@@ -88,26 +87,40 @@ const endAttemptAs = statementBy(
     `UPDATE attempts SET status = '${status}', progress = NULL, run_ms = ?, cost_micros = ?, end_code = ?, end_message = ?,
        end_decided_by = ?, ended_at = ? WHERE id = ? AND status IN (${words(attemptStatusesBefore(status))})`,
 )
+/** Preparing may be reported and not kept: it says no more than that it was accepted. */
+const asReported = ` AND replace(status, 'preparing', 'accepted') = ? AND output_length = ? AND log_lines = ?`
+const endReportedAs = statementBy((status: AttemptStatus) => endAttemptAs(status) + asReported)
 
-/** False: it has ended already, or cannot end so. */
+type AttemptEnding = { status: AttemptStatus; end: End; runMs: number; cost: Micros; at: string; reported?: Reported }
+
+/**
+ * False: it has ended already, cannot end so, or was never stored. Throws `NotKeptError` where it is not as far as its agent has
+ * `reported`: something of that failed, and is said again.
+ */
 export async function endAttempt(
   tx: Transaction,
-  id: string,
-  ending: { status: AttemptStatus; end: End; runMs: number; cost: Micros; at: string },
+  attempt: Pick<StoredAttempt, 'id' | 'task_id'>,
+  { status, end, runMs, cost, at, reported }: AttemptEnding,
 ): Promise<boolean> {
-  const { status, end, runMs, cost, at } = ending
-  const changed = await tx.run(endAttemptAs(status), ...[runMs, cost, end.code, end.message, end.decided_by, at, id])
-  if (changed === 1) await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', id)
+  const values = [runMs, cost, end.code, end.message, end.decided_by, at, attempt.id]
+  const changed = reported
+    ? await tx.run(endReportedAs(status), ...values, ...valuesOf(reported))
+    : await tx.run(endAttemptAs(status), ...values)
+  if (changed === 1) await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', attempt.id)
+  else if (reported && !(await isKept(tx, attempt, reported)))
+    throw new NotKeptError(`not all that was reported of ${attempt.id} is kept`)
   return changed === 1
 }
 
-/** Ends the attempts of a task that nobody has accepted. */
-export async function endOffers(tx: Transaction, taskId: string, { end, at }: { end: End; at: string }) {
-  await tx.run(
-    `UPDATE attempts SET status = 'cancelled', end_code = ?, end_message = ?, end_decided_by = ?, ended_at = ?
-     WHERE task_id = ? AND status = 'offered'`,
-    ...[end.code, end.message, end.decided_by, at, taskId],
-  )
+const valuesOf = ({ status, outputLength, logLines }: Reported) =>
+  [status === 'preparing' ? 'accepted' : status, outputLength, logLines] as const
+
+/** Where it has ended, or its task before it was stored, there is nothing left to keep. */
+async function isKept(reader: Reader, { id, task_id }: Pick<StoredAttempt, 'id' | 'task_id'>, reported: Reported) {
+  const kept = `SELECT ended_at IS NOT NULL OR (TRUE${asReported}) AS kept FROM attempts WHERE id = ?`
+  const stored = await reader.get<{ kept: number }>(kept, ...valuesOf(reported), id)
+  if (stored) return stored.kept === 1
+  return (await reader.get(`SELECT 1 AS waits FROM tasks WHERE id = ? AND status = 'pending'`, task_id)) === undefined
 }
 
 /** Keeps the run time that an agent has reported; what is charged if the renter cancels now. */
@@ -146,34 +159,25 @@ export async function growLog(tx: Transaction, id: string, by: { offset: number;
   return changed === 1
 }
 
-type StoredProgress = Pick<StoredAttempt, 'status' | 'output_length' | 'log_lines'>
-/** How far the attempt is. Undefined: it has ended, or was never stored. */
-export function progressOf(reader: Reader, id: string): Promise<StoredProgress | undefined> {
-  return reader.get<Row & StoredProgress>(
-    'SELECT status, output_length, log_lines FROM attempts WHERE id = ? AND ended_at IS NULL',
-    id,
-  )
-}
-
 export async function isOpen(reader: Reader, id: string): Promise<boolean> {
   return (await reader.get('SELECT 1 AS open FROM attempts WHERE id = ? AND ended_at IS NULL', id)) !== undefined
 }
 
 export async function attemptById(reader: Reader, id: string): Promise<StoredAttempt | undefined> {
-  const row = await reader.get<AttemptRow>(`SELECT ${columns} FROM attempts a WHERE a.id = ?`, id)
+  const row = await reader.get<AttemptRow>(`SELECT ${columns} FROM attempts t WHERE t.id = ?`, id)
   return row && toStored(row)
 }
 
 /** Attempts that have not ended, oldest first. */
 export async function openAttempts(reader: Reader): Promise<StoredAttempt[]> {
-  return (await reader.all<AttemptRow>(`SELECT ${columns} FROM attempts a WHERE a.ended_at IS NULL ORDER BY a.id`)).map(
+  return (await reader.all<AttemptRow>(`SELECT ${columns} FROM attempts t WHERE t.ended_at IS NULL ORDER BY t.id`)).map(
     toStored,
   )
 }
 
 export async function attemptsOfTask(reader: Reader, taskId: string): Promise<Attempt[]> {
   const rows = await reader.all<AttemptRow>(
-    `SELECT ${withGpu} FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id WHERE a.task_id = ? ORDER BY a.number`,
+    `SELECT ${withGpu} FROM attempts t LEFT JOIN gpus g ON g.id = t.gpu_id WHERE t.task_id = ? ORDER BY t.number`,
     taskId,
   )
   return rows.map(toAttempt)
@@ -184,12 +188,16 @@ export async function attemptsOfGpu(
   reader: Reader,
   query: { gpuId: string; before: string; limit: number },
 ): Promise<Attempt[]> {
-  const rows = await reader.all<AttemptRow>(
-    `SELECT ${withGpu} FROM attempts a LEFT JOIN gpus g ON g.id = a.gpu_id
-     WHERE ${shortOf('a.gpu_id')} = ${shortOf('?1')} AND a.gpu_id = ?1 AND a.rowid < ${placeOf('attempts', '?2')}
-     ORDER BY a.rowid DESC LIMIT ?3`,
-    ...[query.gpuId, query.before, query.limit],
-  )
+  const rows = await readOwned<AttemptRow>(reader, {
+    list: ownedRows.attemptsOfGpu,
+    select: withGpu,
+    joins: 'LEFT JOIN gpus g ON g.id = t.gpu_id',
+    owner: '?1',
+    before: placeOf('attempts', '?2'),
+    where: 't.gpu_id = ?1',
+    params: [query.gpuId, query.before],
+    limit: query.limit,
+  })
   return rows.map(toAttempt)
 }
 

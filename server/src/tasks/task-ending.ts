@@ -3,7 +3,8 @@ import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import { costOf } from '../payments/pricing.ts'
-import { endAttempt, endOffers, type StoredAttempt } from './attempt-store.ts'
+import { endAttempt, type StoredAttempt } from './attempt-store.ts'
+import type { Reported } from './reported.ts'
 import { type EndableTask, finishTask } from './task-store.ts'
 
 /** How an attempt failed where the fault was the provider's: it is not charged. */
@@ -17,6 +18,8 @@ export type Ending = {
   outputData: Task['output_data']
   /** How the attempt ended, where that differs from how the task did. */
   attempt?: AttemptFailure
+  /** How far its agent says that the attempt was: it ends only if all of that is kept. */
+  reported?: Reported
 }
 
 /**
@@ -33,11 +36,14 @@ export async function endTask(
   const at = nowIso(context)
   const runMs = attempt ? ending.runMs : 0
   const cost = (attempt ? Math.min(costOf(attempt.price_per_hour, runMs), task.hold) : 0) as Micros
-  const { status, end, outputData } = ending
-  if (!(await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at }))) return false
-  if (attempt && !(await endAttempt(tx, attempt.id, { ...(ending.attempt ?? { status, end }), runMs, cost, at })))
-    throw new Error(`attempt ${attempt.id} of ${task.id} has ended, its task had not`)
-  if (!attempt) await endOffers(tx, task.id, { end, at })
+  const { status, end, outputData, reported } = ending
+  const how = ending.attempt ?? ending
+  if (attempt && !(await endAttempt(tx, attempt, { status: how.status, end: how.end, runMs, cost, at, reported })))
+    return false
+  if (!(await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at }))) {
+    if (attempt) throw new Error(`${task.id} has ended, and its attempt ${attempt.id} had not`)
+    return false
+  }
   const payment = await payments.charge(tx, {
     task_id: task.id,
     attempt_id: attempt?.id ?? '',

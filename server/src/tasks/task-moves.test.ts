@@ -11,14 +11,7 @@ import {
 import type { Database, Transaction } from '../db/database.ts'
 import { migrate } from '../db/migrations.ts'
 import { openSqlite } from '../db/sqlite-database.ts'
-import {
-  endAttempt,
-  endOffers,
-  insertAttempt,
-  moveAttempt,
-  type StoredAttempt,
-  writeProgress,
-} from './attempt-store.ts'
+import { endAttempt, insertAttempt, moveAttempt, type StoredAttempt, writeProgress } from './attempt-store.ts'
 import { finishTask, insertTask, requeueTask, startTask, type StoredTask } from './task-store.ts'
 
 let database: Database
@@ -40,10 +33,15 @@ const attempt = {
   ...{ fencing_token: 'f', price_per_hour: 1, offered_at: at },
 } as unknown as StoredAttempt
 
+const accepted = { status: 'accepted', acceptedAt: at, readyAt: null } as const
+/** An attempt is stored when it is accepted, or when it ends before. */
+type StoredStatus = Exclude<AttemptStatus, 'offered'>
+const storedStatuses = AttemptStatus.options.filter((status): status is StoredStatus => status !== 'offered')
+
 const onlyAttempt = { attemptId: 'att_1', at }
 const taskWrites: Record<TaskStatus, (tx: Transaction) => Promise<boolean>> = {
   pending: (tx) => requeueTask(tx, 'task_1', onlyAttempt),
-  running: (tx) => startTask(tx, 'task_1', { id: 'att_1', gpuId: 'gpu_1', trial: false, at }),
+  running: (tx) => startTask(tx, 'task_1', { id: 'att_1', gpuId: 'gpu_1', trial: false, at, readyAt: null }),
   completed: (tx) => finish(tx, 'completed'),
   failed: (tx) => finish(tx, 'failed'),
   cancelled: (tx) => finish(tx, 'cancelled'),
@@ -52,9 +50,8 @@ const finish = (tx: Transaction, status: TaskStatus, outputData: Task['output_da
   finishTask(tx, 'task_1', { status, end, cost: 0, runMs: 0, outputData, at })
 
 const endAs = (status: AttemptStatus) => (tx: Transaction) =>
-  endAttempt(tx, 'att_1', { status, end, runMs: 0, cost: 0 as Micros, at })
-const attemptWrites: Record<Exclude<AttemptStatus, 'offered'>, (tx: Transaction) => Promise<boolean>> = {
-  accepted: (tx) => moveAttempt(tx, 'att_1', { to: 'accepted', acceptedAt: at }),
+  endAttempt(tx, attempt, { status, end, runMs: 0, cost: 0 as Micros, at })
+const attemptWrites: Record<Exclude<StoredStatus, 'accepted'>, (tx: Transaction) => Promise<boolean>> = {
   preparing: (tx) => moveAttempt(tx, 'att_1', { to: 'preparing' }),
   running: (tx) => moveAttempt(tx, 'att_1', { to: 'running', readyAt: at }),
   completed: endAs('completed'),
@@ -71,7 +68,7 @@ async function tried(table: 'tasks' | 'attempts', from: string, write: (tx: Tran
   await database
     .transaction(async (tx) => {
       await insertTask(tx, task)
-      await insertAttempt(tx, attempt)
+      await insertAttempt(tx, attempt, accepted)
       await tx.run(`UPDATE ${table} SET status = ?`, from)
       if (table === 'tasks') await tx.run(`UPDATE tasks SET attempt_id = 'att_1'`)
       found.push(await write(tx))
@@ -91,17 +88,15 @@ test('the status of a task is written exactly where the table of moves allows it
 })
 
 test('the status of an attempt is written exactly where the table of moves allows it', async () => {
-  for (const from of AttemptStatus.options)
+  for (const from of storedStatuses)
     for (const [to, write] of Object.entries(attemptWrites)) {
       const may = canAttemptMove(from, to as AttemptStatus)
       expect([from, to, ...(await tried('attempts', from, write))]).toEqual([from, to, may, may ? to : from])
     }
 })
 
-test('ending the offers of a task ends offers only, and progress changes no status', async () => {
-  for (const from of AttemptStatus.options) {
-    const [, afterEnd] = await tried('attempts', from, (tx) => endOffers(tx, 'task_1', { end, at }))
-    expect(afterEnd).toBe(from === 'offered' ? 'cancelled' : from)
+test('progress changes no status', async () => {
+  for (const from of storedStatuses) {
     expect(await tried('attempts', from, (tx) => writeProgress(tx, 'att_1', '1 %'))).toEqual([
       from === 'preparing',
       from,
@@ -109,9 +104,9 @@ test('ending the offers of a task ends offers only, and progress changes no stat
   }
 })
 
-test('only a task that waits is offered', async () => {
+test('an attempt is stored only while its task waits', async () => {
   for (const from of TaskStatus.options) {
-    const [isInserted] = await tried('tasks', from, (tx) => insertAttempt(tx, { ...attempt, id: 'att_2' }))
+    const [isInserted] = await tried('tasks', from, (tx) => insertAttempt(tx, { ...attempt, id: 'att_2' }, accepted))
     expect([from, isInserted]).toEqual([from, from === 'pending'])
   }
 })

@@ -7,7 +7,8 @@ import {
   type TaskSummary,
   type TaskType,
 } from '@orbyte/protocol'
-import { flag, placeOf, type Reader, type Row, shortOf, statementBy, type Transaction, words } from '../db/database.ts'
+import { flag, placeOf, type Reader, type Row, statementBy, type Transaction, words } from '../db/database.ts'
+import { ownedRows, readOwned } from '../db/owned-rows.ts'
 import { endOf } from './attempt-store.ts'
 
 /** A task as it is stored. `model` is the resolved name of the model that it needs. */
@@ -87,24 +88,16 @@ export function openTaskOf(task: StoredTask): OpenTask {
   }
 }
 
-export async function insertTask(tx: Transaction, task: StoredTask) {
+/** Returns the size of its input as JSON, in bytes. */
+export async function insertTask(tx: Transaction, task: StoredTask): Promise<number> {
   const t = task
   const input = JSON.stringify(t.input_data)
+  const inputBytes = Buffer.byteLength(input)
   await tx.run(
     `INSERT INTO tasks (id, renter_id, title, task_type, status, input_data, input_bytes, requirements, model,
        max_price_micros_per_hour, max_duration_ms, max_wait_ms, auto_pay, allow_reexecution, priority, hold_micros, created_at, updated_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    ...[
-      t.id,
-      t.renter_id,
-      t.title,
-      t.task_type,
-      t.status,
-      input,
-      Buffer.byteLength(input),
-      JSON.stringify(t.requirements),
-      t.model,
-    ],
+    ...[t.id, t.renter_id, t.title, t.task_type, t.status, input, inputBytes, JSON.stringify(t.requirements), t.model],
     ...[
       t.max_price_per_hour,
       t.max_duration_ms,
@@ -117,6 +110,7 @@ export async function insertTask(tx: Transaction, task: StoredTask) {
       t.updated_at,
     ],
   )
+  return inputBytes
 }
 
 export async function taskById(reader: Reader, id: string): Promise<StoredTask | undefined> {
@@ -129,24 +123,28 @@ export async function tasksOfRenter(
   reader: Reader,
   query: { renterId: string; status: TaskStatus | null; taskType: TaskType | null; before: string; limit: number },
 ): Promise<TaskSummary[]> {
-  const rows = await reader.all<TaskRow>(
-    `SELECT ${summaryColumns} FROM tasks
-     WHERE ${shortOf('renter_id')} = ${shortOf('?1')} AND renter_id = ?1 AND rowid < ${placeOf('tasks', '?2')}
-       AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR task_type = ?4)
-     ORDER BY rowid DESC LIMIT ?5`,
-    ...[query.renterId, query.before, query.status, query.taskType, query.limit],
-  )
+  const rows = await readOwned<TaskRow>(reader, {
+    list: ownedRows.tasksOfRenter,
+    select: summaryColumns,
+    owner: '?1',
+    before: placeOf('tasks', '?2'),
+    where: 'renter_id = ?1 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR task_type = ?4)',
+    params: [query.renterId, query.before, query.status, query.taskType],
+    limit: query.limit,
+  })
   return rows.map(toSummary)
 }
 
 /** Tasks that have not ended, oldest first. */
-export async function openTasks(reader: Reader): Promise<OpenTask[]> {
-  const rows = await reader.all<TaskRow>(
-    `SELECT ${openColumns} FROM tasks INDEXED BY tasks_open_by_renter WHERE status IN ('pending', 'running') ORDER BY id`,
+export async function openTasks(reader: Reader) {
+  const rows = await reader.all<TaskRow & { status: TaskStatus; input_bytes: number }>(
+    `SELECT ${openColumns}, status, input_bytes FROM tasks INDEXED BY tasks_open_by_renter
+     WHERE status IN ('pending', 'running') ORDER BY id`,
   )
-  return rows.map(
-    (row) => ({ ...row, ...flagsOf(row), requirements: JSON.parse(row.requirements) }) as unknown as OpenTask,
-  )
+  return rows.map(({ status, input_bytes: inputBytes, ...row }) => {
+    const task = { ...row, ...flagsOf(row), requirements: JSON.parse(row.requirements) } as unknown as OpenTask
+    return { task, isWaiting: status === 'pending', inputBytes }
+  })
 }
 
 /** A renter's tasks that have not ended, oldest first, ids above `after`. */
@@ -176,18 +174,6 @@ export async function attemptsCountOf(reader: Reader, id: string): Promise<numbe
   return (await reader.get<{ count: number }>('SELECT attempts_count AS count FROM tasks WHERE id = ?', id))!.count
 }
 
-/** How many of a renter's tasks wait, and the size of their inputs together. */
-export async function pendingOfRenter(
-  reader: Reader,
-  renterId: string,
-): Promise<{ count: number; inputBytes: number }> {
-  const row = await reader.get<{ count: number; inputBytes: number }>(
-    `SELECT count(*) AS count, coalesce(sum(input_bytes), 0) AS inputBytes FROM tasks WHERE status = 'pending' AND renter_id = ?`,
-    renterId,
-  )
-  return row!
-}
-
 /** What a task is to work on, whatever has become of it; null: it was deleted. */
 export async function inputOf(reader: Reader, id: string): Promise<Task['input_data']> {
   const row = await reader.get<{ input_data: string | null }>('SELECT input_data FROM tasks WHERE id = ?', id)
@@ -195,16 +181,16 @@ export async function inputOf(reader: Reader, id: string): Promise<Task['input_d
 }
 
 const startTaskSql = `UPDATE tasks SET status = 'running', attempt_id = ?, gpu_id = ?, attempts_count = attempts_count + ?,
-  updated_at = ? WHERE id = ? AND status IN (${words(taskStatusesBefore('running'))})`
+  started_at = coalesce(started_at, ?), updated_at = ? WHERE id = ? AND status IN (${words(taskStatusesBefore('running'))})`
 
-/** The task's current attempt becomes this one; a trial does not count. False: the task is not waiting any more. */
-export async function startTask(
-  tx: Transaction,
-  id: string,
-  attempt: { id: string; gpuId: string; trial: boolean; at: string },
-): Promise<boolean> {
-  const changed = await tx.run(startTaskSql, ...[attempt.id, attempt.gpuId, flag(!attempt.trial), attempt.at, id])
-  return changed === 1
+type Start = { id: string; gpuId: string; trial: boolean; at: string; readyAt: string | null }
+
+/**
+ * The task's current attempt becomes this one; a trial does not count. `readyAt`: null where it is not ready yet. False: the task
+ * is not waiting any more.
+ */
+export async function startTask(tx: Transaction, id: string, { id: attemptId, gpuId, trial, at, readyAt }: Start) {
+  return (await tx.run(startTaskSql, ...[attemptId, gpuId, flag(!trial), readyAt, at, id])) === 1
 }
 
 export async function markStarted(tx: Transaction, id: string, at: string) {
