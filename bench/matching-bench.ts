@@ -121,8 +121,7 @@ function measureExplaining({ index }: UsedMarket, wanted: readonly Wanted[]): nu
     const max = count % 2 === 0 ? asked.maxPriceMicrosPerHour : micros(20_000)
     const explained: Wanted = { ...asked, gpus: 1, part: null, maxPriceMicrosPerHour: max }
     const startMs = performance.now()
-    const groups = index.profiles.map(({ number, sample }) => ({ sample, listed: index.slotsOf(number) }))
-    const survey = surveyGpus(explained, groups, 0)
+    const survey = surveyGpus(explained, index, 0)
     bestOf(survey, 100)
     rejectionCounts(survey)
     relaxationsOf(survey)
@@ -170,7 +169,7 @@ class UsedMarket {
 
   #change({ gpus }: Choice, milli: number) {
     for (const { id } of gpus) {
-      this.index.setFree(id, this.index.slotOf(id)!.freeMilli + milli)
+      this.index.setFree(id, this.index.freeMilli(this.index.slotOf(id)!) + milli)
       this.used -= milli / wholeMilli
     }
   }

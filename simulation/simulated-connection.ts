@@ -32,7 +32,7 @@ const resentMsMax = 20_000
 
 /** One TCP connection with a WebSocket on it, and what can become of both. */
 export function createConnection(parts: Parts) {
-  const { clock, random, machine, agent, listener } = parts
+  const { clock, random, latencyMs, mishap, machine, agent, listener } = parts
   const state: { agent: State; market: State } = { agent: 'open', market: 'open' }
   let market: SimulatedProcess | null = null
   let conversation: Conversation | null = null
@@ -57,7 +57,6 @@ export function createConnection(parts: Parts) {
   })
 
   function pipe(direction: Direction, deliver: Pipe['deliver']): Pipe {
-    const { latencyMs, mishap } = parts
     return createPipe({ clock, random, latencyMs, mishap, isCut: () => parts.isCut(direction), deliver })
   }
 
@@ -102,6 +101,7 @@ export function createConnection(parts: Parts) {
     isOpen: () => state.market === 'open' && market!.isAlive(),
     bufferedBytes: toAgent.heldBytes,
     send: (text) => void (market!.crosses() && state.market === 'open' && toAgent.put({ text })),
+    letIn() {},
     close() {
       if (state.market !== 'open' || !market!.crosses()) return
       state.market = 'closing'

@@ -6,10 +6,17 @@ import type { CredentialService } from '../users/credential-service.ts'
 import type { UserService } from '../users/user-service.ts'
 import { createFlapLimit } from './agent-flapping.ts'
 import { agentByKey, countAgentsOf, type StoredAgent } from './agent-store.ts'
+import { createTurns } from './agent-turns.ts'
 
 type Hello = AgentMessageOf<'hello'>
 type Refusal = ServerMessageOf<'refused'>
 export type AgentAdmission = ReturnType<typeof createAgentAdmission>
+
+/**
+ * So many agents are let in at a time, and the others wait in line. Each takes a few commits: with fewer these would hold little,
+ * with more all that is begun stays in memory for longer, and letting ten thousand in takes longer, too.
+ */
+const letInAtOnceMax = 32
 
 /** Who may come in: a key that signs, that is enrolled or has a token to be, and that nobody has shut out. */
 export function createAgentAdmission(
@@ -75,7 +82,7 @@ export function createAgentAdmission(
     return null
   }
 
-  return { identify, standing }
+  return { inTurn: createTurns(letInAtOnceMax), identify, standing }
 }
 
 function refusal(code: string, message: string, retry = false): Refusal {

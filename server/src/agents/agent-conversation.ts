@@ -12,6 +12,8 @@ export type AgentSocket = {
   /** What is written and has not left yet. */
   bufferedBytes(): number
   send(text: string): void
+  /** It is known who speaks: what is watched only of strangers is watched no more. */
+  letIn(): void
   /** Says goodbye, with one of WebSocket's codes. */
   close(code: number): void
   /** Hangs up without waiting for anybody. */
@@ -26,8 +28,6 @@ export type Conversation = {
   /** Null: what arrived is no text. */
   received(text: string | null): void
   closed(): void
-  /** Whether it is known who speaks. */
-  isLetIn(): boolean
 }
 
 export type ConversationParts = { agents: AgentService; scheduler: Scheduler }
@@ -53,11 +53,12 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
   readonly #socket: AgentSocket
   readonly #context: Context
   readonly #parts: ConversationParts
-  readonly #nonce: string
+  /** Of the challenge; empty once it is answered. */
+  #nonce: string
   readonly #valve: Valve
   readonly #throttle: Throttle
   readonly #inbox: Inbox
-  /** Null: it has been said. */
+  /** Null: something has been said. */
   #noHello: (() => void) | null
   #hungUp = false
   #agent: StoredAgent | null = null
@@ -95,22 +96,28 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
   received(text: string | null) {
     if (this.#hungUp) return
     const agent = this.#agent
-    const tooLong = agent === null && text !== null && text.length > helloCharactersMax
-    const message = text === null || tooLong ? null : parse(text)
-    if (!message) return this.#refuse('invalid_message', 'That is not a message of the agent protocol.', true)
-    if (agent && message.type !== 'hello') {
-      this.#parts.agents.heard(agent.id)
-      this.#throttle.count()
-      return this.#inbox.receive(message, text!.length)
-    }
-    if (this.#noHello === null || message.type !== 'hello')
-      return this.#refuse('hello_expected', 'The first message has to be hello, once.', true)
+    if (agent === null) return this.#receivedFirst(text)
+    const message = parse(text)
+    if (!message) return this.#refuse('invalid_message', notOfProtocol, true)
+    if (message.type === 'hello') return this.#refuse('hello_expected', helloOnce, true)
+    this.#parts.agents.heard(agent.id)
+    this.#throttle.count()
+    this.#inbox.receive(message, text!.length)
+  }
+
+  /** Of a stranger. Until it is their turn, their hello is a text that nobody has looked at. */
+  #receivedFirst(text: string | null) {
+    if (this.#noHello === null) return this.#refuse('hello_expected', helloOnce, true)
+    this.#noHello()
+    this.#noHello = null
     // Nothing more is read until the hello has been dealt with.
     this.#valve.shut('hello')
-    this.#greet(message).catch((error: unknown) => {
-      this.#context.log.error({ error }, 'an agent could not be let in')
-      this.#refuse('not_handled', 'The market could not let the agent in. Come back later.', true)
-    })
+    this.#parts.agents.admission
+      .inTurn(() => this.#greet(text))
+      .catch((error: unknown) => {
+        this.#context.log.error({ error }, 'an agent could not be let in')
+        this.#refuse('not_handled', 'The market could not let the agent in. Come back later.', true)
+      })
   }
 
   closed() {
@@ -119,15 +126,15 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
     if (this.#agent) this.#parts.agents.disconnected(this.#agent.id, this)
   }
 
-  isLetIn(): boolean {
-    return this.#agent !== null
-  }
-
-  async #greet(hello: Extract<AgentMessage, { type: 'hello' }>) {
+  async #greet(text: string | null) {
     const { agents } = this.#parts
-    this.#noHello?.()
-    this.#noHello = null
-    const found = await agents.identify(hello, this.#nonce)
+    if (this.#hungUp || !this.#socket.isOpen()) return
+    const hello = text !== null && text.length > helloCharactersMax ? null : parse(text)
+    if (!hello) return this.#refuse('invalid_message', notOfProtocol, true)
+    if (hello.type !== 'hello') return this.#refuse('hello_expected', helloOnce, true)
+    const nonce = this.#nonce
+    this.#nonce = ''
+    const found = await agents.admission.identify(hello, nonce)
     if ('type' in found) return this.#refuse(found.code, found.message, found.retry)
     await agents.welcome(found, hello, this)
     this.#agent = found
@@ -135,6 +142,7 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
     this.#inbox.startAt(Math.max(agents.ackedSeq(found.id), hello.acked_seq))
     // It may have gone while it was let in.
     if (!this.#socket.isOpen()) return agents.disconnected(found.id, this)
+    this.#socket.letIn()
     this.#valve.open('hello')
   }
 
@@ -173,7 +181,11 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
   }
 }
 
-function parse(text: string): AgentMessage | null {
+const notOfProtocol = 'That is not a message of the agent protocol.'
+const helloOnce = 'The first message has to be hello, once.'
+
+function parse(text: string | null): AgentMessage | null {
+  if (text === null) return null
   try {
     const document: unknown = JSON.parse(text)
     const parsed = isTooDeep(document) ? null : AgentMessage.safeParse(document)
@@ -230,7 +242,7 @@ type Entry = { readonly seq: number | null; readonly characters: number; work: P
  */
 class Inbox {
   readonly #owner: InboxOwner
-  readonly #entries: Entry[] = []
+  #entries: Entry[] = []
   #lastSeq = 0
   #broken = false
   #paused = false
@@ -288,6 +300,8 @@ class Inbox {
       this.#characters -= entry.characters
       seq = entry.seq ?? seq
     }
+    // An array that once had members keeps room for them, and most agents say nothing most of the time.
+    if (this.#entries.length === 0) this.#entries = []
     if (seq !== null && !this.#broken) this.#owner.acknowledge(seq)
     if (this.#paused && !this.#isOver(0.5)) {
       this.#paused = false

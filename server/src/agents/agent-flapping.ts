@@ -24,7 +24,7 @@ export function createFlapLimit({ clock, config }: Pick<Context, 'clock' | 'conf
     const lately = (times.get(agentId) ?? []).filter((timeMs) => timeMs > nowMs - flapMs)
     if (lately.length >= connectionsPerAgentMax) return lately[0]! + flapMs - nowMs
     times.delete(agentId)
-    times.set(agentId, [...lately, nowMs])
+    times.set(agentId, lately.concat(nowMs))
     return 0
   }
 }

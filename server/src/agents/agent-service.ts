@@ -148,7 +148,7 @@ export async function createAgentService(context: Context, parts: Parts) {
   }
 
   return {
-    identify: admission.identify,
+    admission,
     welcome,
     devices,
     heartbeat,

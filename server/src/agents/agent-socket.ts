@@ -3,7 +3,7 @@ import { agentMessageBytesMax, agentSocketPath } from '@orbyte/protocol'
 import type { WebSocket } from 'ws'
 import type { Context } from '../context.ts'
 import type { SocketDoor } from '../http/web-sockets.ts'
-import { type AgentSocket, type Conversation, converse, type ConversationParts } from './agent-conversation.ts'
+import { type AgentSocket, converse, type ConversationParts } from './agent-conversation.ts'
 
 /**
  * Whoever has not said hello is anybody, and may take no more than this of the market's memory: sockets of one address and of all
@@ -18,13 +18,11 @@ export function agentDoor(context: Context, parts: ConversationParts): SocketDoo
     path: agentSocketPath,
     messageBytesMax: agentMessageBytesMax,
     admit: (network) => strangers.come(network),
-    connect(opened, { raw, left }) {
-      const stopCounting = countBytes(raw, () => opened.terminate())
-      const letIn = () => {
-        stopCounting()
-        left()
-      }
-      connect(opened, raw, { begin: (agent) => converse(agent, context, parts), letIn })
+    connect(socket, { raw, left }) {
+      const conversation = converse(new OpenSocket(socket, raw, left), context, parts)
+      socket.on('message', (data, isBinary) => conversation.received(isBinary ? null : data.toString()))
+      socket.on('error', cutOff)
+      socket.on('close', () => conversation.closed())
     },
   }
 }
@@ -53,41 +51,31 @@ function createStrangers() {
   }
 }
 
-/** A message is in memory while it arrives, before anybody looks at it: that much is for agents only. */
-function countBytes(socket: Duplex, tooMuch: () => void): () => void {
-  let bytes = 0
-  const count = (data: Buffer) => {
-    bytes += data.length
-    if (bytes > strangersMax.bytesEach) tooMuch()
-  }
-  socket.on('data', count)
-  return () => socket.off('data', count)
+function cutOff(this: WebSocket) {
+  this.terminate()
 }
 
-type Dialogue = { begin: (agent: AgentSocket) => Conversation; letIn: () => void }
-
-function connect(socket: WebSocket, stream: Duplex, { begin, letIn }: Dialogue) {
-  // While it is dealt with whether to let somebody in, nothing is read of them.
-  const resumed = () => {
-    if (conversation.isLetIn()) letIn()
-    return conversation.isLetIn()
-  }
-  const conversation = begin(new OpenSocket(socket, stream, resumed))
-  socket.on('message', (data, isBinary) => conversation.received(isBinary ? null : data.toString()))
-  socket.on('error', () => socket.terminate())
-  socket.on('close', () => conversation.closed())
-}
-
+/** What is kept of each lies here and in few closures: there are thousands. */
 class OpenSocket implements AgentSocket {
   readonly #socket: WebSocket
   readonly #stream: Duplex
-  /** Whether they were let in. Null: they were, and what only a stranger needs is forgotten. */
-  #resumed: (() => boolean) | null
+  /** What only a stranger needs. Null: they were let in. */
+  #stranger: { readonly count: (data: Buffer) => void; readonly left: () => void } | null
 
-  constructor(socket: WebSocket, stream: Duplex, resumed: () => boolean) {
+  constructor(socket: WebSocket, stream: Duplex, left: () => void) {
     this.#socket = socket
     this.#stream = stream
-    this.#resumed = resumed
+    this.#stranger = { count: countBytes(socket), left }
+    stream.on('data', this.#stranger.count)
+  }
+
+  letIn() {
+    if (!this.#stranger) return
+    const { count, left } = this.#stranger
+    this.#stranger = null
+    this.#stream.off('data', count)
+    this.#stream.off('close', left)
+    left()
   }
 
   isOpen(): boolean {
@@ -118,8 +106,16 @@ class OpenSocket implements AgentSocket {
   }
 
   resume() {
-    if (this.#resumed?.()) this.#resumed = null
     this.#socket.resume()
+  }
+}
+
+/** A message is in memory while it arrives, before anybody looks at it: that much is for agents only. */
+function countBytes(socket: WebSocket): (data: Buffer) => void {
+  let bytes = 0
+  return (data) => {
+    bytes += data.length
+    if (bytes > strangersMax.bytesEach) socket.terminate()
   }
 }
 

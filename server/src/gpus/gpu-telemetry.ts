@@ -88,7 +88,7 @@ function addSample(minutes: Map<string, Minute>, { gpuId, telemetry, atMs }: Tel
   }
 }
 
-const noSums = (): Sums => measures.flatMap(() => [0, 0])
+const noSums = (): Sums => Array<number>(2 * measures.length).fill(0)
 
 function averagesOf(sums: Sums): Telemetry {
   return Object.fromEntries(

@@ -4,7 +4,10 @@ import { type WebSocket, WebSocketServer } from 'ws'
 import type { Context } from '../context.ts'
 import { callerNetwork, clientAddress } from './client-address.ts'
 
-/** A socket as it comes in: from which network, and what to call when it is a stranger's no longer. */
+/**
+ * A socket as it comes in: from which network, and what to call when it is a stranger's no longer, which also listens on `raw` for
+ * its end.
+ */
 export type Arrival = { readonly raw: Duplex; readonly network: string; readonly left: () => void }
 
 /** One path where WebSockets may be opened, and what is done with each. */
@@ -25,21 +28,17 @@ export function mountSockets(app: FastifyInstance, context: Pick<Context, 'confi
   }))
   app.server.on('upgrade', (request, socket, head) => {
     // HTTP no longer listens on it: a caller who hangs up in this moment must not be an error that nobody hears.
-    socket.on('error', () => socket.destroy())
-    const path = request.url?.split('?')[0]?.replace(/\/$/, '')
-    const door = opened.find((one) => one.path === path)
+    socket.on('error', hangUp)
+    const door = opened.find(isAt(request.url?.split('?')[0]?.replace(/\/$/, '')))
     if (!door) return refuse(socket, '404 Not Found')
     const network = callerNetwork(clientAddress(request, context.config.trustedProxies))
     const left = door.admit ? door.admit(network) : () => {}
     if (!left) return refuse(socket, '503 Service Unavailable')
     socket.on('close', left)
-    const leave = () => {
-      socket.off('close', left)
-      left()
-    }
-    door.server.handleUpgrade(request, socket, head, (webSocket) =>
-      door.connect(webSocket, { raw: socket, network, left: leave }),
-    )
+    door.server.handleUpgrade(request, socket, head, (webSocket) => {
+      socket.off('error', hangUp)
+      door.connect(webSocket, { raw: socket, network, left })
+    })
   })
   app.addHook('preClose', async () => {
     for (const { server, close = (socket: WebSocket) => socket.terminate() } of opened) {
@@ -47,6 +46,12 @@ export function mountSockets(app: FastifyInstance, context: Pick<Context, 'confi
       server.close()
     }
   })
+}
+
+const isAt = (path: string | undefined) => (door: SocketDoor) => door.path === path
+
+function hangUp(this: Duplex) {
+  this.destroy()
 }
 
 function refuse(socket: Duplex, status: string) {

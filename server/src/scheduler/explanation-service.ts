@@ -27,13 +27,13 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   const { demand, rooms } = scheduler
   const { keptRoomsMax } = context.config.limits
 
-  const survey = (wanted: Wanted): Survey => surveyGpus(wanted, scheduler.profiles(), context.clock.now())
+  const survey = (wanted: Wanted): Survey => surveyGpus(wanted, scheduler.gpuIndex(), context.clock.now())
 
   /** What holds for a task that wants this, waiting or not submitted yet. */
   function outlook(surveyed: Survey) {
-    const { wanted, fitting, free } = surveyed
+    const { wanted, fits, free } = surveyed
     return {
-      fitting: fitting.length,
+      fitting: fits,
       free,
       rejections: rejectionCounts(surveyed),
       relaxations: relaxationsOf(surveyed).map(viewRelaxation),
@@ -51,19 +51,18 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   }
 
   /** `ahead`: how many tasks go first. */
-  function expectedWait({ wanted, fitting, free }: Survey, ahead: number) {
+  function expectedWait({ wanted, fits, free }: Survey, ahead: number) {
     const before = ahead === 1 ? '1 task goes' : `${ahead} tasks go`
-    if (fitting.length === 0) return { ms: null, basis: 'No GPU fits.' }
-    if (free > ahead)
-      return { ms: 0, basis: `${free} of the ${fitting.length} GPUs that fit are free, and ${before} first.` }
+    if (fits === 0) return { ms: null, basis: 'No GPU fits.' }
+    if (free > ahead) return { ms: 0, basis: `${free} of the ${fits} GPUs that fit are free, and ${before} first.` }
     const typical = demand.typicalRun(wanted)
-    const all = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} could run it`
+    const all = `${fits} GPU${fits === 1 ? '' : 's'} could run it`
     if (!typical)
       return {
         ms: null,
         basis: `${all} and ${before} first; nothing of this kind has run since the market was started.`,
       }
-    const ms = Math.round(((ahead + 1 - free) * typical.ms) / fitting.length)
+    const ms = Math.round(((ahead + 1 - free) * typical.ms) / fits)
     return {
       ms,
       basis: `${all}, ${before} first, and such a task takes ${seconds(typical.ms)} (the middle of the last ${typical.tasks}).`,
@@ -88,16 +87,16 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
   }
 
   function whyQueued(queued: QueuedTask, surveyed: Survey): Reason {
-    const { fitting } = surveyed
+    const { fits } = surveyed
     const room = rooms.roomFor(queued)
     if (room) return whereRoomIsKept(room, { rooms, isFirst: room.queued === queued })
-    if (fitting.length === 0) {
+    if (fits === 0) {
       const message = `${whyNothingFits(surveyed)} It waits for one until ${isoFromMs(queued.waitUntilMs)}. Cancel it and submit it anew to ask for less.`
       return { code: 'no_gpu_fits', message }
     }
     const [reason] = countRejections(whyNotNow(surveyed, (gpu) => keptFrom(queued, gpu, rooms)))
     if (!reason) return { code: 'matching', message: 'A GPU is free and will be asked at once.' }
-    const message = `${fitting.length} GPU${fitting.length === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. ${whenItStarts(queued)}`
+    const message = `${fits} GPU${fits === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. ${whenItStarts(queued)}`
     return { code: reason.code, message }
   }
 
@@ -155,8 +154,10 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
       })
       const room = queued ? rooms.roomFor(queued) : null
       const rejected = surveyed.rejected.flatMap(({ first, classes }) => {
-        const alike = classes.flatMap(({ gpus: ofProfile }) => ofProfile.slice(0, limit))
-        return alike.map((gpu) => ({ ...viewOffer(gpu), fits: false, rejection: first }))
+        const alike = classes.flatMap(({ numbers }) => numbers.slice(0, limit))
+        return alike
+          .map((number) => surveyed.index.slot(number).gpu)
+          .map((gpu) => ({ ...viewOffer(gpu), fits: false, rejection: first }))
       })
       const offers = [...fitting, ...rejected].slice(0, limit)
       return {

@@ -1,78 +1,85 @@
-import { type GpuIndex, type MachineSize, undivided } from './gpu-index.ts'
-import type { Machine, Slot } from './gpu-slot.ts'
-import type { Lanes } from './gpu-lane.ts'
-import type { Profile } from './gpu-profile.ts'
-import { costFactor, milliOn, type Warmth, warmths } from './expected-cost.ts'
+import { costFactor, milliOn, type Warmth } from './expected-cost.ts'
+import { type GpuIndex, undivided } from './gpu-index.ts'
+import type { MachineSize, Profile } from './gpu-profile.ts'
 import { canRun, type Wanted } from './matching.ts'
+import type { Holders } from './model-holders.ts'
 import { createRoomValue, milliOf, type Room, type RoomValue, type Shape, wholeMilli } from './packing.ts'
 import { createTaskMix } from './task-mix.ts'
 
-/** Where in the index a task is looked for. */
-export type Place = {
-  readonly lanes: Lanes<Slot> | Lanes<Machine>
-  readonly warmth: Warmth
-  /** What its pools have to have free, at least and at most. */
-  readonly freeFrom: number
-  readonly freeTo: number
-}
+/** A profile that fits what is wanted, and what the task takes of each GPU, in thousandths. */
+export type FittingProfile = { readonly profile: Profile; readonly milliEach: number }
 
-function placesFor(index: GpuIndex, { gpus, part, modelName }: Wanted): Place[] {
-  const cold = modelName === null ? 'loaded' : 'absent'
-  if (gpus > 1) return [{ lanes: index.several(gpus), warmth: cold, freeFrom: 0, freeTo: undivided }]
-  const free = { freeFrom: part?.milli ?? wholeMilli, freeTo: part === null ? undivided : wholeMilli }
-  const others = part === null ? [index.whole] : index.parts(part.milli)
-  const { loaded, cached } = modelName === null ? {} : index.warm(modelName)
-  return [
-    ...(loaded ? [{ lanes: loaded, warmth: 'loaded' as const, ...free }] : []),
-    ...(cached ? [{ lanes: cached, warmth: 'cached' as const, ...free }] : []),
-    ...others.map((lanes) => ({ lanes, warmth: cold, ...free }) as const),
-  ]
-}
-
-/** The profiles that fit what is wanted, each with an entry in the arrays. */
+/** The profiles that fit what is wanted, and the lanes to look for it in. */
 export class Fitting {
   readonly wanted: Wanted
-  readonly places: readonly Place[]
   /** What its machine has to have at least; null: anything. */
   readonly machineSize: MachineSize | null
-  /** The profiles' numbers. */
-  readonly numbers: number[] = []
-  /** What to multiply an hour's cost by, for what the task is expected to cost: by whether the model is at hand. */
-  readonly factors: Readonly<Record<Warmth, number[]>> = { loaded: [], cached: [], absent: [] }
-  /** What the task takes of each GPU, in thousandths. */
-  readonly milliEach: number[] = []
+  readonly profiles: FittingProfile[] = []
+  /** Of each lane: its number. This and the next are read for each task, so they lie apart. */
+  readonly lanes: number[] = []
+  /** Of each lane: what to multiply an hour's cost by, for what the task is expected to cost there. */
+  readonly factors: number[] = []
+  /** Of each lane: whose GPUs are in it. */
+  readonly owners: FittingProfile[] = []
+  readonly #holders: Holders | null
+  readonly #byProfile = new Map<Profile, FittingProfile>()
   /** By profile number and what is free before. */
   readonly #penalties = new Map<number, number>()
   #profilesSeen = 0
+  #warmSeen = 0
 
   constructor(wanted: Wanted, index: GpuIndex) {
     this.wanted = wanted
-    this.places = placesFor(index, wanted)
     const { min_cpu_cores: cores = 0, min_ram_gb: ramGb = 0, min_storage_gb: storageGb = 0 } = wanted.requirements
     this.machineSize = cores + ramGb + storageGb === 0 ? null : { cores, ramGb, storageGb }
+    // A model that is spread over several GPUs is loaded anew.
+    this.#holders = wanted.modelName === null || wanted.gpus > 1 ? null : index.holdersOf(wanted.modelName)
+    if (wanted.gpus > 1) index.seatMachines(wanted.gpus)
   }
 
-  /** Profiles that have come since. */
+  /** Most that a GPU may have free: of one that is had as a whole, no part is. */
+  get freeMost(): number {
+    return this.wanted.part === null ? undivided : wholeMilli
+  }
+
+  /** Profiles and lanes that have come since. */
   update(profiles: readonly Profile[]) {
     for (; this.#profilesSeen < profiles.length; this.#profilesSeen++) {
-      const { number, sample } = profiles[this.#profilesSeen]!
-      if (!canRun(this.wanted, sample)) continue
-      const milli = milliOn(this.wanted, sample)
-      this.numbers.push(number)
-      this.milliEach.push(milli)
-      for (const warmth of warmths) this.factors[warmth].push(costFactor(this.wanted, sample, warmth))
+      const profile = profiles[this.#profilesSeen]!
+      if (!canRun(this.wanted, profile.sample)) continue
+      const fitting = { profile, milliEach: milliOn(this.wanted, profile.sample) }
+      this.profiles.push(fitting)
+      this.#byProfile.set(profile, fitting)
+      this.#add(this.#mainLane(fitting), fitting, this.wanted.modelName === null ? 'loaded' : 'absent')
+    }
+    if (!this.#holders) return
+    for (; this.#warmSeen < this.#holders.all.length; this.#warmSeen++) {
+      const { profile, lane, warmth } = this.#holders.all[this.#warmSeen]!
+      const fitting = this.#byProfile.get(profile)
+      if (fitting) this.#add(lane, fitting, warmth)
     }
   }
 
+  #mainLane({ profile, milliEach }: FittingProfile): number {
+    if (this.wanted.gpus > 1) return profile.several(this.wanted.gpus)
+    return this.wanted.part === null ? profile.whole : profile.partsFrom(milliEach)
+  }
+
+  #add(lane: number, fitting: FittingProfile, warmth: Warmth) {
+    this.lanes.push(lane)
+    this.factors.push(costFactor(this.wanted, fitting.profile.sample, warmth))
+    this.owners.push(fitting)
+  }
+
   /** From 0 to 1: how much worse off the market is if the task takes this of what is `free`, than if one takes it that needs it. */
-  penalty(entry: number, free: number, value: RoomValue): number {
-    const number = this.numbers[entry]!
-    const key = number * 2 * wholeMilli + free
+  penalty({ profile, milliEach }: FittingProfile, free: number, value: RoomValue): number {
+    const key = profile.number * 2 * wholeMilli + free
     const known = this.#penalties.get(key)
     if (known !== undefined) return known
-    const shape = { gpus: this.wanted.gpus, milliEach: this.milliEach[entry]!, cpuMilli: 0, ramMib: 0 }
+    const shape = { gpus: this.wanted.gpus, milliEach, cpuMilli: 0, ramMib: 0 }
     const [before, after] = roomsOf(shape, free)
-    const lossPerMilli = (value(String(number), before) - value(String(number), after)) / milliOf(shape)
+    const kind = String(profile.number)
+    const lossPerMilli = (value(kind, before) - value(kind, after)) / milliOf(shape)
     const penalty = lossPerMilli / (1 + lossPerMilli)
     this.#penalties.set(key, penalty)
     return penalty
@@ -134,11 +141,11 @@ export class Fittings {
     this.#numbering = this.#index.numbering
     this.#byKey.clear()
     const mix = this.#mix.all().map(({ asked, weight }) => {
-      const { numbers, milliEach } = this.#of(asked)
-      const shape = { gpus: asked.gpus, milliEach: milliEach[0] ?? wholeMilli, cpuMilli: 0, ramMib: 0 }
-      return { shape, weight, runsOn: new Set(numbers.map(String)) }
+      const { profiles } = this.#of(asked)
+      const shape = { gpus: asked.gpus, milliEach: profiles[0]?.milliEach ?? wholeMilli, cpuMilli: 0, ramMib: 0 }
+      return { shape, weight, runsOn: new Set(profiles.map(({ profile }) => String(profile.number))) }
     })
-    const free = this.#index.freeMilliOf.map((milli, number) => [String(number), milli] as const)
+    const free = this.#index.profiles.map((profile) => [String(profile.number), this.#index.freeIn(profile)] as const)
     this.value = createRoomValue(mix, new Map(free))
   }
 }

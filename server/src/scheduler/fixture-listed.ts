@@ -2,15 +2,14 @@ import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { gpuStatus } from '../gpus/gpu-status.ts'
 import { GpuIndex } from './gpu-index.ts'
 import { wholeMilli } from './packing.ts'
-import type { ProfileGroup } from './survey.ts'
 
 /** As the market's index has them. */
-export function groupsOf(gpus: readonly MarketGpu[], nowMs: number): ProfileGroup[] {
+export function indexOf(gpus: readonly MarketGpu[], nowMs: number): GpuIndex {
   const index = new GpuIndex()
   for (const gpu of gpus) {
     const isThere = ['available', 'in_use'].includes(gpuStatus(gpu))
     const isFree = gpu.attemptId === null && gpu.coolDownUntilMs <= nowMs
     index.put(gpu, { isThere, freeMilli: isThere && isFree ? wholeMilli : 0, isShared: false })
   }
-  return index.profiles.map(({ number, sample }) => ({ sample, listed: index.slotsOf(number) }))
+  return index
 }

@@ -100,7 +100,7 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
       else limits.delete(gpu)
       refresh(gpu)
     },
-    index,
+    index: () => index,
     areShared: () => [...areShared.values()].includes(true),
   }
   const rooms = createKeptRooms({ clock, config }, { free, ends })

@@ -10,7 +10,6 @@ import type { Found } from './match-in-turns.ts'
 import { warmthOn } from './expected-cost.ts'
 import type { Wanted } from './matching.ts'
 import { wholeMilli } from './packing.ts'
-import type { ProfileGroup } from './survey.ts'
 import type { AgentLink } from './scheduler-service.ts'
 
 type Parts = { registry: GpuRegistry; agents: Pick<AgentLink, 'isConnected'>; book: Pick<AttemptBook, 'offersTo'> }
@@ -115,14 +114,12 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
     }
   }
 
-  /** All GPUs of the market, free or not, by profile. */
-  function* profiles(): Generator<ProfileGroup> {
-    catchUp()
-    for (const { number, sample } of index.profiles) yield { sample, listed: index.slotsOf(number) }
-  }
-
   return {
-    profiles,
+    /** All GPUs of the market, free or not, as they are now. */
+    index(): GpuIndex {
+      catchUp()
+      return index
+    },
     /** The highest price of those that fit, free or busy. Null: none fits. */
     dearestFitting(wanted: Wanted): Micros | null {
       const price = search.dearestFitting(wanted, clock.now())
@@ -140,7 +137,6 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
       else limits.delete(gpu.id)
       refresh(gpu)
     },
-    index,
     /** Whether owners let tasks share any. */
     areShared: () => shared.size > 0,
     catchUp,

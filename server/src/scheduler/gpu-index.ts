@@ -1,10 +1,11 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { Lanes, stepOf } from './gpu-lane.ts'
-import { createProfiles, hasFields, type Profile, profileFieldsOf } from './gpu-profile.ts'
-import { Machine, Slot, type WarmLanes } from './gpu-slot.ts'
 import { hourCost } from './expected-cost.ts'
-import { isBelowOwnMinimum } from './rankers.ts'
+import { Lanes, placeOf, stepOf } from './gpu-lane.ts'
+import { createProfiles, hasFields, type Profile, type ProfileFields, profileFieldsOf } from './gpu-profile.ts'
+import { GpuTable, Machine, Numbered, Slot } from './gpu-slot.ts'
+import { createModels, type Holders } from './model-holders.ts'
 import { wholeMilli } from './packing.ts'
+import { isBelowOwnMinimum } from './rankers.ts'
 
 /** What can be had of a GPU now. */
 export type Availability = {
@@ -16,16 +17,8 @@ export type Availability = {
   readonly isShared: boolean
 }
 
-export type MachineSize = { cores: number; ramGb: number; storageGb: number }
-
-/** Parts lie in lanes by how much is free, so that a search need not pass those with too little. */
-const partLanes = 4
-const partLaneOf = (milli: number) => Math.min(partLanes - 1, Math.floor((milli * partLanes) / wholeMilli))
-
 /** So many profiles may be without a GPU. */
 const emptiedMax = 100
-/** So many models are known, or twice as many as GPUs have. */
-const modelsMax = 1_000
 
 /** What a GPU has free that is had as a whole or not at all. */
 export const undivided = wholeMilli + 1
@@ -33,30 +26,28 @@ export const undivided = wholeMilli + 1
 /**
  * The GPUs of the market, kept so that the best free one for a task is found without looking at all of them (gpu-search.ts).
  *
- * GPUs that fit the same tasks are of one profile: whether a task fits is decided once for all of them. Within a profile those
- * that are free lie in lanes, cheapest first and equals together. A GPU may lie in several: with the whole ones, with those of
- * which parts can be had, and with those that have a certain model at hand; its machine with those that have two, three, … free.
+ * GPUs that fit the same tasks are of one profile: whether a task fits is decided once for all of them. In a lane they lie by what
+ * they cost, cheapest first. A GPU lies in several: with the whole ones, with those of which parts can be had, and with those
+ * that have a certain model at hand; its machine with those that have two, three, … free.
+ *
+ * What is free always lies where it belongs. What is not may lie there still: whoever searches sees in the table that it is not,
+ * and drops it.
  */
 export class GpuIndex {
-  readonly #profiles = createProfiles()
-  readonly #slots = new Map<string, Slot>()
-  readonly #machines = new Map<string, Machine>()
-  readonly #warm = new Map<string, WarmLanes>()
-  readonly #parts = Array.from({ length: partLanes }, () => new Lanes<Slot>())
-  readonly #several: Lanes<Machine>[] = []
-  /** By profile number. */
-  readonly #byProfile: Set<Slot>[] = []
-  readonly whole = new Lanes<Slot>()
-  /** Thousandths that are free, by profile number. */
-  readonly freeMilliOf: number[] = []
-  /** What no machine of the profile has had more of; by profile number. */
-  readonly #largest: MachineSize[] = []
-  /** Prices of those that are there, lowest first; by profile number. */
-  readonly #prices: number[][] = []
+  readonly lanes = new Lanes()
+  readonly table = new GpuTable()
+  readonly #profiles = createProfiles(this.lanes)
+  readonly #models = createModels(this.lanes)
+  readonly #byId = new Map<string, Slot>()
+  readonly #slots = new Numbered<Slot>()
+  readonly #machines = new Numbered<Machine>()
+  /** How many GPUs of one machine tasks have asked for, lowest first. */
+  readonly #severals: number[] = []
+  /** Machines that may have to be elsewhere among those that have several. */
+  readonly #unsettled: Machine[] = []
   /** How often the last GPU of a profile has left it, since those without any were forgotten. */
   #emptied = 0
-  #modelsMax = modelsMax
-  /** Another once numbers of profiles, or the lanes of models, are others than before. */
+  /** Another once a lane is for other GPUs than before. */
   numbering = 0
 
   get profiles(): readonly Profile[] {
@@ -64,120 +55,98 @@ export class GpuIndex {
   }
 
   get size(): number {
-    return this.#slots.size
-  }
-
-  slots(): Iterable<Slot> {
-    return this.#slots.values()
+    return this.#byId.size
   }
 
   slotOf(gpuId: string): Slot | undefined {
-    return this.#slots.get(gpuId)
+    return this.#byId.get(gpuId)
   }
 
-  /** Free or not. */
-  slotsOf(profile: number): ReadonlySet<Slot> {
-    return this.#byProfile[profile]!
+  slot(number: number): Slot {
+    return this.#slots.get(number)
   }
 
-  /** Of those that are there: the highest price that is not above `most`. Null: there is none. */
-  dearestUpTo(most: number, profile: number): number | null {
-    const prices = this.#prices[profile]!
-    return prices[placeAfter(prices, most) - 1] ?? null
+  machine(number: number): Machine {
+    return this.#machines.get(number)
   }
 
-  /** False: no machine of the profile is as large. */
-  mayBeAsLarge(profile: number, { cores, ramGb, storageGb }: MachineSize): boolean {
-    const largest = this.#largest[profile]!
-    return largest.cores >= cores && largest.ramGb >= ramGb && largest.storageGb >= storageGb
+  freeMilli({ number }: Slot): number {
+    return Math.min(wholeMilli, this.table.free[number]!)
   }
 
-  /** Where parts of so many thousandths may be. `free` of their pools: thousandths. */
-  parts(milli: number): readonly Lanes<Slot>[] {
-    return this.#parts.slice(partLaneOf(milli))
+  /** Thousandths of all GPUs of the profile together. */
+  freeIn({ members }: Profile): number {
+    return members.reduce((sum, number) => sum + Math.min(wholeMilli, this.table.free[number]!), 0)
   }
 
-  several(gpus: number): Lanes<Machine> {
-    return (this.#several[gpus] ??= new Lanes<Machine>())
+  isWhole(number: number): boolean {
+    return this.table.free[number]! >= wholeMilli
   }
 
-  /** `free` of their pools: thousandths, or `undivided`. */
-  warm(model: string): WarmLanes {
-    const known = this.#warm.get(model)
-    if (known) return known
-    if (this.#warm.size >= this.#modelsMax) this.#forgetModels()
-    const lanes = { loaded: new Lanes<Slot>(), cached: new Lanes<Slot>(), holders: 0 }
-    this.#warm.set(model, lanes)
-    return lanes
+  holdersOf(model: string): Holders {
+    return this.#models.of(model, () => this.numbering++)
   }
 
-  /** Whoever asks may name any model: those that no GPU has are forgotten from time to time. */
-  #forgetModels() {
-    for (const [model, { holders }] of this.#warm) if (holders === 0) this.#warm.delete(model)
-    this.#modelsMax = Math.max(modelsMax, 2 * this.#warm.size)
-    this.numbering++
+  /** From here on machines that have so many whole GPUs are found. */
+  seatMachines(gpus: number) {
+    if (this.#severals.includes(gpus)) return
+    this.#severals.push(gpus)
+    this.#severals.sort((a, b) => a - b)
+    for (const { machines } of this.#profiles.kinds()) for (const machine of machines.values()) this.#seat(machine)
   }
 
   /** Takes in the GPU as it is now. Cheap where nothing has changed that counts. */
   put(gpu: MarketGpu, { isThere, freeMilli, isShared }: Availability) {
-    const known = this.#slots.get(gpu.id)
-    if (known && known.gpu !== gpu) this.remove(gpu.id)
-    const slot = known?.gpu === gpu ? known : this.#create(gpu)
+    if (this.#byId.get(gpu.id)?.gpu !== gpu) this.remove(gpu.id)
+    const slot = this.#byId.get(gpu.id) ?? this.#create(gpu)
+    const { table } = this
+    const { number } = slot
+    slot.isOffered = !isBelowOwnMinimum(gpu)
+    const isListed = slot.isOffered && isThere
+    const cost = hourCost(gpu)
+    const price = gpu.priceMicrosPerHour
     const isPlaced = hasFields(gpu, slot.fields) && slot.machine.agentId === gpu.agentId
     const hasModels = slot.models.loaded === gpu.loadedModels && slot.models.cached === gpu.cachedModels
-    const isOffered = !isBelowOwnMinimum(gpu)
-    const now = {
-      cost: hourCost(gpu),
-      price: gpu.priceMicrosPerHour,
-      isOffered,
-      isThere: isOffered && isThere,
-      freeMilli: isOffered ? freeMilli : 0,
-      isShared,
+    const isPriced = table.cost[number] === cost && table.price[number] === price
+    if (!isPlaced || !hasModels || !isPriced || slot.isShared !== isShared) {
+      this.#unseat(slot)
+      if (!isPlaced) this.#place(slot)
+      if (!hasModels) this.#setModels(slot)
+      table.cost[number] = cost
+      table.price[number] = price
+      slot.isShared = isShared
+      slot.step = stepOf(cost)
+      slot.lanes = this.#lanesOf(slot)
+      slot.machine.gpus.sort((a, b) => table.cost[a]! - table.cost[b]!)
     }
-    if (slot.specs !== gpu.specs) this.#noteSpecs(slot)
-    if (isPlaced && hasModels && isAsBefore(slot, now)) return
-    const isListed = isPlaced && slot.price === now.price && slot.isThere === now.isThere
-    const isSorted = isPlaced && slot.cost === now.cost
-    this.#leave(slot)
-    if (!isListed) this.#unlist(slot)
-    if (!isPlaced) this.#place(slot)
-    if (!hasModels) this.#setModels(slot)
-    Object.assign(slot, now)
-    if (!isSorted) {
-      slot.step = stepOf(slot.cost)
-      slot.machine.sort()
-    }
-    if (!isPlaced) this.#noteSpecs(slot)
-    if (!isListed) this.#list(slot)
-    this.#enter(slot)
+    if (slot.specs !== gpu.specs || !isPlaced) noteSpecs(slot)
+    this.#setThere(slot, isListed)
+    this.#setFree(slot, freeMilli)
   }
 
   /** Like `put` where nothing else has changed. Does nothing if it is not in. */
   setFree(gpuId: string, freeMilli: number) {
-    const slot = this.#slots.get(gpuId)
-    const free = slot?.isOffered ? freeMilli : 0
-    if (!slot || slot.freeMilli === free) return
-    this.#leave(slot)
-    slot.freeMilli = free
-    this.#enter(slot)
+    const slot = this.#byId.get(gpuId)
+    if (slot) this.#setFree(slot, freeMilli)
   }
 
   remove(gpuId: string) {
-    const slot = this.#slots.get(gpuId)
+    const slot = this.#byId.get(gpuId)
     if (!slot) return
-    this.#leave(slot)
-    this.#unlist(slot)
+    this.#unseat(slot)
     this.#takeOut(slot)
-    for (const { model } of slot.warm) model.holders--
-    this.#slots.delete(gpuId)
+    for (const holders of slot.holders) holders.gpus--
+    this.#byId.delete(gpuId)
+    this.#slots.release(slot.number)
   }
 
   #create(gpu: MarketGpu): Slot {
     const fields = profileFieldsOf(gpu)
-    const profile = this.#profiles.of(gpu, fields)
-    const slot = new Slot(gpu, { fields, profile, machine: this.#machineOf(gpu, profile) })
-    this.#slots.set(gpu.id, slot)
+    const slot = this.#slots.add((number) => new Slot(number, gpu, { fields, machine: this.#machineFor(gpu, fields) }))
+    this.#byId.set(gpu.id, slot)
     this.#putIn(slot)
+    // Not yet known: it has no place in a lane.
+    this.table.cost[slot.number] = -1
     return slot
   }
 
@@ -185,141 +154,145 @@ export class GpuIndex {
   #place(slot: Slot) {
     this.#takeOut(slot)
     slot.fields = profileFieldsOf(slot.gpu)
-    slot.profile = this.#profiles.of(slot.gpu, slot.fields)
-    slot.machine = this.#machineOf(slot.gpu, slot.profile)
+    slot.machine = this.#machineFor(slot.gpu, slot.fields)
     this.#putIn(slot)
   }
 
+  #machineFor(gpu: MarketGpu, fields: ProfileFields): Machine {
+    const kind = this.#profiles.kindOf(fields)
+    const { agentId, id } = gpu
+    const known = kind.machines.get(agentId ?? id)
+    if (known) return known
+    const profile = this.#profiles.withRoom(kind, gpu)
+    const machine = this.#machines.add((number) => new Machine(number, { kind, agentId, profile }))
+    kind.machines.set(agentId ?? id, machine)
+    return machine
+  }
+
   #putIn(slot: Slot) {
-    const { number } = slot.profile
-    slot.machine.slots.push(slot)
-    if (this.#byProfile[number]?.size === 0) this.#largest[number] = { cores: 0, ramGb: 0, storageGb: 0 }
-    while (this.#byProfile.length <= number) {
-      this.#byProfile.push(new Set())
-      this.#prices.push([])
-      this.#largest.push({ cores: 0, ramGb: 0, storageGb: 0 })
-      this.freeMilliOf.push(0)
-    }
-    this.#byProfile[number]!.add(slot)
+    const { number, machine } = slot
+    const { profile } = machine
+    this.table.reach(Math.max(number, machine.number))
+    this.table.machine[number] = machine.number
+    machine.gpus = machine.gpus.concat(number)
+    if (profile.members.length === 0) profile.largest = { cores: 0, ramGb: 0, storageGb: 0 }
+    slot.at = profile.members.push(number) - 1
     if (this.#emptied > emptiedMax && this.#emptied > this.profiles.length / 2) this.#forgetProfiles()
   }
 
   /** Owners change what their machines have and allow: else there would be more and more profiles to look through. */
   #forgetProfiles() {
-    this.#profiles.retain((number) => this.#byProfile[number]!.size > 0)
+    this.#models.retain(({ members }) => members.length > 0)
+    this.#profiles.forgetEmpty()
     this.#emptied = 0
     this.numbering++
   }
 
-  #takeOut(slot: Slot) {
-    const { machine, gpu, profile } = slot
-    machine.slots.splice(machine.slots.indexOf(slot), 1)
-    const alike = this.#byProfile[profile.number]!
-    alike.delete(slot)
-    if (alike.size === 0) this.#emptied++
-    if (machine.slots.length === 0) this.#machines.delete(machineKey(machine.agentId ?? gpu.id, profile))
-  }
-
-  #machineOf({ agentId, id }: MarketGpu, profile: Profile): Machine {
-    const key = machineKey(agentId ?? id, profile)
-    const machine = this.#machines.get(key) ?? new Machine(agentId)
-    this.#machines.set(key, machine)
-    return machine
+  #takeOut({ number, machine, at, gpu: { id } }: Slot) {
+    const { profile, places } = machine
+    machine.gpus = machine.gpus.filter((gpu) => gpu !== number)
+    const last = profile.members.pop()!
+    if (last !== number) {
+      profile.members[at] = last
+      this.slot(last).at = at
+    }
+    if (profile.members.length === 0) this.#emptied++
+    if (machine.gpus.length > 0) return
+    for (const several of this.#severals) this.lanes.remove(profile.several(several), places[several] ?? -1)
+    machine.kind.machines.delete(machine.agentId ?? id)
+    this.#machines.release(machine.number)
   }
 
   #setModels(slot: Slot) {
     const { loadedModels: loaded, cachedModels: cached } = slot.gpu
+    for (const holders of slot.holders) holders.gpus--
     slot.models = { loaded, cached }
-    const onDisk = cached.filter((model) => !loaded.includes(model))
-    for (const { model } of slot.warm) model.holders--
-    const seat = (name: string, warmth: 'loaded' | 'cached') => {
-      const model = this.warm(name)
-      model.holders++
-      return { member: slot, pool: null, at: 0, lanes: model[warmth], model }
+    slot.holders = [...new Set([...loaded, ...cached])].map((name) => {
+      const holders = this.holdersOf(name)
+      holders.gpus++
+      return holders
+    })
+  }
+
+  /** All in which it is found when enough of it is free. */
+  #lanesOf({ machine: { profile }, isShared, models: { loaded, cached } }: Slot): number[] {
+    const warm = (name: string) => this.holdersOf(name).laneOf(profile, loaded.includes(name) ? 'loaded' : 'cached')
+    return [profile.whole, ...(isShared ? profile.parts : []), ...[...new Set([...loaded, ...cached])].map(warm)]
+  }
+
+  /** Out of all that others would find it by. */
+  #unseat(slot: Slot) {
+    this.#setThere(slot, false)
+    this.#become(slot, 0)
+    for (const lane of slot.lanes) this.lanes.remove(lane, placeOf(slot.step, slot.number))
+    slot.lanes = []
+  }
+
+  #setThere({ number, machine: { profile } }: Slot, isThere: boolean) {
+    const { isThere: column, price } = this.table
+    if ((column[number] === 1) === isThere) return
+    column[number] = isThere ? 1 : 0
+    if (isThere) profile.list(price[number]!)
+    else profile.unlist(price[number]!)
+  }
+
+  #setFree(slot: Slot, freeMilli: number) {
+    const whole = freeMilli === wholeMilli ? undivided : 0
+    this.#become(slot, !slot.isOffered ? 0 : slot.isShared ? freeMilli : whole)
+  }
+
+  #become({ number, step, lanes, machine }: Slot, free: number) {
+    const { free: column, price, wholeOnMachine } = this.table
+    const before = column[number]!
+    if (free === before) return
+    column[number] = free
+    if (free > before) {
+      const { levels } = this.lanes
+      for (const lane of lanes)
+        if (levels[lane]! > before && levels[lane]! <= free) this.lanes.add(lane, placeOf(step, number), price[number]!)
     }
-    slot.warm = [...loaded.map((name) => seat(name, 'loaded')), ...onDisk.map((name) => seat(name, 'cached'))]
+    if (free >= wholeMilli === before >= wholeMilli) return
+    wholeOnMachine[machine.number]! += free >= wholeMilli ? 1 : -1
+    if (machine.isUnsettled || machine.gpus.length === 1 || this.#severals.length === 0) return
+    machine.isUnsettled = true
+    this.#unsettled.push(machine)
   }
 
-  #noteSpecs(slot: Slot) {
-    slot.specs = slot.gpu.specs
-    const largest = this.#largest[slot.profile.number]!
-    largest.cores = Math.max(largest.cores, slot.specs?.cpu_cores ?? 0)
-    largest.ramGb = Math.max(largest.ramGb, slot.specs?.ram_gb ?? 0)
-    largest.storageGb = Math.max(largest.storageGb, slot.specs?.storage_gb ?? 0)
-  }
-
-  #list({ isThere, price, profile }: Slot) {
-    const prices = this.#prices[profile.number]!
-    if (isThere) prices.splice(placeAfter(prices, price), 0, price)
-  }
-
-  #unlist({ isThere, price, profile }: Slot) {
-    const prices = this.#prices[profile.number]!
-    if (isThere) prices.splice(placeAfter(prices, price) - 1, 1)
-  }
-
-  /** Out of all lanes; its machine then has one free GPU less. */
-  #leave(slot: Slot) {
-    if (slot.freeMilli === 0) return
-    const { profile, machine, isWhole, freeMilli } = slot
-    this.freeMilliOf[profile.number]! -= freeMilli
-    if (slot.isShared) this.#parts[partLaneOf(freeMilli)]!.remove(profile.number, slot.part)
-    for (const seat of slot.warm) seat.lanes.remove(profile.number, seat)
-    slot.freeMilli = 0
-    if (!isWhole) return
-    this.whole.remove(profile.number, slot.whole)
-    machine.free--
-    this.#seatMachine(machine, profile)
-  }
-
-  #enter(slot: Slot) {
-    const { profile, machine, step, price, freeMilli, isShared } = slot
-    if (freeMilli === 0) return
-    this.freeMilliOf[profile.number]! += freeMilli
-    const place = { step, price, free: isShared ? freeMilli : undivided }
-    if (isShared) this.#parts[partLaneOf(freeMilli)]!.add(profile.number, slot.part, place)
-    if (isShared || slot.isWhole) for (const seat of slot.warm) seat.lanes.add(profile.number, seat, place)
-    if (!slot.isWhole) return
-    this.whole.add(profile.number, slot.whole, { step, price, free: undivided })
-    machine.free++
-    this.#seatMachine(machine, profile)
-  }
-
-  /** With those that have as many whole GPUs as it has now, for each number from two on. */
-  #seatMachine(machine: Machine, { number }: Profile) {
-    if (machine.slots.length === 1) return
-    const prices = machine.prices()
-    let [gpus, cost, price] = [0, 0, 0]
-    for (const slot of machine.slots) {
-      if (!slot.isWhole) continue
-      cost += slot.cost
-      price += prices[gpus++]!
-      if (gpus === 1) continue
-      const seat = (machine.several[gpus] ??= { member: machine, pool: null, at: 0 })
-      this.several(gpus).put(number, seat, { step: stepOf(cost), price, free: undivided })
+  /** Brings machines to where they belong now. Not sooner: often several of one machine are taken, or given back, at once. */
+  settle() {
+    for (let machine = this.#unsettled.pop(); machine; machine = this.#unsettled.pop()) {
+      machine.isUnsettled = false
+      // One that has lost its last GPU meanwhile has given its number away.
+      if (machine.gpus.length > 0) this.#seat(machine)
     }
-    for (gpus = Math.max(2, gpus + 1); gpus < machine.several.length; gpus++)
-      this.several(gpus).remove(number, machine.several[gpus]!)
+  }
+
+  /** With those that have two, three, … whole GPUs, as far as it has so many. */
+  #seat({ number, gpus, places, profile }: Machine) {
+    const { cost, price, priceOnMachine } = this.table
+    let priceFrom = Infinity
+    for (const gpu of gpus) if (this.isWhole(gpu) && price[gpu]! < priceFrom) priceFrom = price[gpu]!
+    priceOnMachine[number] = priceFrom
+    let [count, sum, next] = [0, 0, 0]
+    for (const gpu of gpus) {
+      if (!this.isWhole(gpu)) continue
+      sum += cost[gpu]!
+      if (++count !== this.#severals[next]) continue
+      next++
+      const lane = profile.several(count)
+      const place = placeOf(stepOf(sum), number)
+      const before = places[count] ?? -1
+      if (before !== place) this.lanes.remove(lane, before)
+      this.lanes.add(lane, place, count * priceFrom)
+      places[count] = place
+    }
   }
 }
 
-type Standing = Pick<Slot, 'cost' | 'price' | 'isOffered' | 'isThere' | 'freeMilli' | 'isShared'>
-
-function isAsBefore(slot: Slot, { cost, price, isOffered, isThere, freeMilli, isShared }: Standing): boolean {
-  if (slot.cost !== cost || slot.price !== price || slot.isOffered !== isOffered || slot.isThere !== isThere)
-    return false
-  return slot.freeMilli === freeMilli && slot.isShared === isShared
+function noteSpecs(slot: Slot) {
+  slot.specs = slot.gpu.specs
+  const { largest } = slot.machine.profile
+  largest.cores = Math.max(largest.cores, slot.specs?.cpu_cores ?? 0)
+  largest.ramGb = Math.max(largest.ramGb, slot.specs?.ram_gb ?? 0)
+  largest.storageGb = Math.max(largest.storageGb, slot.specs?.storage_gb ?? 0)
 }
-
-/** Behind all numbers that are not larger. */
-function placeAfter(sorted: readonly number[], value: number): number {
-  let low = 0
-  for (let high = sorted.length; low < high;) {
-    const middle = (low + high) >> 1
-    if (sorted[middle]! <= value) low = middle + 1
-    else high = middle
-  }
-  return low
-}
-
-const machineKey = (machineId: string, { number }: Profile) => `${machineId} ${number}`

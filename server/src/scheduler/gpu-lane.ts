@@ -1,6 +1,7 @@
-/**
- * Members in the sequence of their cost, coarsely: those whose costs are within a step of each other, and which have the same
- * free, are one pool of equals. Adding and removing cost the same however many members there are.
+/*
+ * Members in the sequence of their cost, coarsely: costs that are within a step of each other count as equal. A member that has
+ * less free than its lane asks for stays where it is until a search comes upon it. So taking a GPU touches no lane, and giving it
+ * back only those that it was missed in.
  */
 
 /** A step is so wide: costs in it differ by less than this share. */
@@ -15,119 +16,129 @@ export const stepOf = (cost: number): number => Math.min(steps - 1, Math.floor(M
 /** The least that something in this step costs. */
 export const costFrom = (step: number): number => costsFrom[step]!
 
-/** A member's place. It has one seat in each lane that it is in, and keeps it when it moves. */
-export type Seat<Member> = { readonly member: Member; pool: Pool<Member> | null; at: number }
+/** A member's place is one number, by which a lane is sorted: its step, and below that the member's own number, of 32 bits. */
+export const placeOf = (step: number, member: number): number => step * 2 ** 32 + member
+export const stepAt = (place: number): number => Math.floor(place * 2 ** -32)
+export const memberAt = (place: number): number => place >>> 0
 
-/** Where a member lies: the step of its cost, and what it has free. */
-export type Place = { readonly step: number; readonly free: number; readonly price: number }
+const capacityMin = 4
 
-export type Pool<Member> = {
-  readonly step: number
-  readonly free: number
-  readonly seats: Seat<Member>[]
+/** All lanes, by number. They lie in a few arrays: a search reads hundreds, and in objects each would be a detour of its own. */
+export class Lanes {
+  readonly #spare: number[] = []
+  #count = 0
+  /** What a member has to have free to be found in the lane: thousandths of a GPU, or whole GPUs of a machine. */
+  levels = new Uint16Array(64)
+  /** What the first member costs at least; Infinity: there is none. */
+  costFrom = new Float64Array(64).fill(Infinity)
   /** No member has a lower price. Lower than any has, once the cheapest has left; whoever finds that raises it. */
-  priceFrom: number
-}
+  priceFrom = new Float64Array(64).fill(Infinity)
+  /** Where its members' places begin in `places`, and how many they are, those included that have too little free. */
+  starts = new Int32Array(64)
+  sizes = new Int32Array(64)
+  #capacities = new Int32Array(64)
+  /** Of each lane together, lowest first. */
+  places = new Float64Array(1_024)
+  #end = 0
+  /** Where there is room in `places`, by how much. */
+  readonly #room = new Map<number, number[]>()
 
-export class Lane<Member> {
-  /** Cheapest first; none is empty. */
-  readonly pools: Pool<Member>[] = []
-  /** Of the pools: to search in this is quicker than to look at each. */
-  readonly #steps: number[] = []
-
-  /** What the cheapest member costs at least; Infinity: there is none. */
-  get costFrom(): number {
-    return this.#steps.length === 0 ? Infinity : costFrom(this.#steps[0]!)
+  create(level: number): number {
+    const lane = this.#spare.pop() ?? this.#count++
+    if (lane === this.sizes.length) this.#grow()
+    this.levels[lane] = level
+    return lane
   }
 
-  poolFor(step: number, free: number): Pool<Member> {
-    let index = this.#firstOf(step)
-    for (; this.#steps[index] === step; index++) if (this.pools[index]!.free === free) return this.pools[index]!
-    const pool = { step, free, seats: [], priceFrom: Infinity }
-    this.pools.splice(index, 0, pool)
-    this.#steps.splice(index, 0, step)
-    return pool
+  /** Its number is for others. Whoever remembers it has to be told (`GpuIndex.numbering`). */
+  release(lane: number) {
+    this.drop(lane, 0, this.sizes[lane]!)
+    this.#spare.push(lane)
   }
 
-  /** It is empty. */
-  drop(pool: Pool<Member>) {
-    let index = this.#firstOf(pool.step)
-    while (this.pools[index] !== pool) index++
-    this.pools.splice(index, 1)
-    this.#steps.splice(index, 1)
+  /** A member has this place there from here on, if it has not yet. */
+  add(lane: number, place: number, price: number) {
+    if (price < this.priceFrom[lane]!) this.priceFrom[lane] = price
+    const at = this.#firstFrom(lane, place)
+    const size = this.sizes[lane]!
+    if (at < size && this.places[this.starts[lane]! + at] === place) return
+    if (size === this.#capacities[lane]) this.#widen(lane)
+    const { places } = this
+    const start = this.starts[lane]!
+    for (let to = start + size; to > start + at; to--) places[to] = places[to - 1]!
+    places[start + at] = place
+    this.sizes[lane] = size + 1
+    if (at === 0) this.costFrom[lane] = costFrom(stepAt(place))
   }
 
-  /** The first pool that is not cheaper. */
-  #firstOf(step: number): number {
-    let low = 0
-    for (let high = this.#steps.length; low < high;) {
+  /** Does nothing if nobody has this place there. */
+  remove(lane: number, place: number) {
+    const at = this.#firstFrom(lane, place)
+    if (at < this.sizes[lane]! && this.places[this.starts[lane]! + at] === place) this.drop(lane, at, 1)
+  }
+
+  /** So many, from here on. */
+  drop(lane: number, at: number, count: number) {
+    const { places } = this
+    const start = this.starts[lane]!
+    const size = this.sizes[lane]! - count
+    for (let to = start + at; to < start + size; to++) places[to] = places[to + count]!
+    this.sizes[lane] = size
+    if (at === 0) this.costFrom[lane] = size === 0 ? Infinity : costFrom(stepAt(places[start]!))
+    if (size === 0) this.priceFrom[lane] = Infinity
+  }
+
+  /** How many are in this step or a lower one. */
+  countUpTo(lane: number, step: number): number {
+    return this.#firstFrom(lane, placeOf(step + 1, 0))
+  }
+
+  /** Before which of them it would stand. */
+  #firstFrom(lane: number, place: number): number {
+    const { places } = this
+    const start = this.starts[lane]!
+    let low = start
+    for (let high = start + this.sizes[lane]!; low < high;) {
       const middle = (low + high) >> 1
-      if (this.#steps[middle]! < step) low = middle + 1
+      if (places[middle]! < place) low = middle + 1
       else high = middle
     }
-    return low
+    return low - start
+  }
+
+  /** Moves it to where it has twice as much room. */
+  #widen(lane: number) {
+    const before = this.#capacities[lane]!
+    const capacity = Math.max(capacityMin, 2 * before)
+    const start = this.#room.get(capacity)?.pop() ?? this.#end
+    if (start === this.#end) this.#end += capacity
+    if (this.#end > this.places.length) this.places = longer(this.places)
+    const from = this.starts[lane]!
+    this.places.copyWithin(start, from, from + this.sizes[lane]!)
+    this.starts[lane] = start
+    this.#capacities[lane] = capacity
+    if (before === 0) return
+    const left = this.#room.get(before)
+    if (left) left.push(from)
+    else this.#room.set(before, [from])
+  }
+
+  #grow() {
+    const count = this.sizes.length
+    this.levels = longer(this.levels)
+    this.costFrom = longer(this.costFrom).fill(Infinity, count)
+    this.priceFrom = longer(this.priceFrom).fill(Infinity, count)
+    this.starts = longer(this.starts)
+    this.sizes = longer(this.sizes)
+    this.#capacities = longer(this.#capacities)
   }
 }
 
-/** A lane for each profile, and what a search may pass it over for where it reads it without a detour. */
-export class Lanes<Member> {
-  readonly #lanes: (Lane<Member> | undefined)[] = []
-  /** By profile number: what the cheapest in the lane costs at least. Infinity: it is empty. */
-  readonly costFrom: number[] = []
-  /** By profile number: nothing in the lane has a lower price. */
-  readonly priceFrom: number[] = []
-  /** By profile number: how many members the lane has. */
-  readonly sizes: number[] = []
+type Column = Uint8Array | Uint16Array | Int32Array | Float64Array
 
-  /** Of the profile with this number. */
-  of(profile: number): Lane<Member> | undefined {
-    return this.#lanes[profile]
-  }
-
-  add(profile: number, seat: Seat<Member>, { step, free, price }: Place) {
-    while (this.#lanes.length <= profile) {
-      this.#lanes.push(undefined)
-      this.costFrom.push(Infinity)
-      this.priceFrom.push(Infinity)
-      this.sizes.push(0)
-    }
-    const lane = (this.#lanes[profile] ??= new Lane<Member>())
-    const pool = lane.poolFor(step, free)
-    seat.pool = pool
-    seat.at = pool.seats.length
-    pool.seats.push(seat)
-    this.sizes[profile]!++
-    if (seat.at === 0) this.costFrom[profile] = lane.costFrom
-    this.#lowerPrice(profile, pool, price)
-  }
-
-  /** It stays where it is if that is the same pool. */
-  put(profile: number, seat: Seat<Member>, place: Place) {
-    const { pool } = seat
-    if (pool?.step === place.step && pool.free === place.free) return this.#lowerPrice(profile, pool, place.price)
-    this.remove(profile, seat)
-    this.add(profile, seat, place)
-  }
-
-  /** Does nothing if it is not in. */
-  remove(profile: number, seat: Seat<Member>) {
-    const { pool, at } = seat
-    if (!pool) return
-    const last = pool.seats.pop()!
-    if (last !== seat) {
-      pool.seats[at] = last
-      last.at = at
-    }
-    seat.pool = null
-    if (--this.sizes[profile]! === 0) this.priceFrom[profile] = Infinity
-    if (pool.seats.length > 0) return
-    const lane = this.#lanes[profile]!
-    lane.drop(pool)
-    this.costFrom[profile] = lane.costFrom
-  }
-
-  #lowerPrice(profile: number, pool: Pool<Member>, price: number) {
-    if (price < pool.priceFrom) pool.priceFrom = price
-    if (price < this.priceFrom[profile]!) this.priceFrom[profile] = price
-  }
+/** The same, with room for twice as many. */
+export function longer<T extends Column>(column: T): T {
+  const grown = new (column.constructor as new (length: number) => T)(2 * column.length)
+  grown.set(column)
+  return grown
 }

@@ -288,17 +288,51 @@ test('profiles that no GPU has any more are forgotten, and what takes their plac
   expect(index.profiles.length).toBeLessThan(300)
 })
 
+test('of thousands that are alike but for their prices, each is found in its turn, the cheapest first', () => {
+  const gpus = Array.from({ length: 2_500 }, (_, number) =>
+    offer(number, {
+      agentId: agentId(number >> 1),
+      priceMicrosPerHour: micros(orb(1) + ((number * 7_919) % 2_500) * 1_000),
+    }),
+  )
+  const { index, search } = searchAmong(gpus.map(free))
+  const random = numbers(3)
+  const left = new Set(gpus)
+  while (left.size > 0) {
+    const [gpu] = search.choose(wanted(), { nowMs, random })!.gpus
+    if (left.size % 100 === 0) {
+      const cheapest = Math.min(...[...left].map(({ priceMicrosPerHour }) => priceMicrosPerHour))
+      expect(gpu!.priceMicrosPerHour).toBeLessThanOrEqual((cheapest + 1_000) * (1 + nearEqualShare) - 1_000)
+    }
+    expect(left.delete(gpu!)).toBe(true)
+    index.setFree(gpu!.id, 0)
+  }
+  expect(search.choose(wanted(), { nowMs, random })).toBeNull()
+  expect(search.dearestFitting(wanted(), nowMs)).toBe(Math.max(...gpus.map((gpu) => gpu.priceMicrosPerHour)))
+})
+
+test('a machine that takes the place of one that has gone is found for tasks that want several', () => {
+  const machine = (agent: number) => [1, 2].map((number) => offer(10 * agent + number, { agentId: agentId(agent) }))
+  const { index, search } = searchAmong(machine(1).map(free))
+  const two = wanted({ key: 'two', gpus: 2, maxPriceMicrosPerHour: orb(9) })
+  expect(search.choose(two, { nowMs, random: () => 0 })?.gpus).toHaveLength(2)
+  for (const { id } of machine(1)) index.remove(id)
+  const next = machine(2)
+  for (const gpu of next) index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
+  expect(search.choose(two, { nowMs, random: () => 0 })?.gpus).toEqual(next)
+})
+
 test('models that were only asked for are forgotten, those that a GPU has are not', () => {
   const gpu = offer(1, { ownModels: ['m'], loadedModels: ['m'] })
   const { index, search } = searchAmong([{ gpu, freeMilli: 0, isShared: false }])
   const asking = (modelName: string) => wanted({ key: modelName, modelName })
   expect(search.choose(asking('m'), { nowMs, random: () => 0 })).toBeNull()
-  const kept = index.warm('m')
+  const kept = index.holdersOf('m')
   for (let number = 0; number < 3_000; number++) search.choose(asking(`m${number}`), { nowMs, random: () => 0 })
-  expect(index.warm('m')).toBe(kept)
+  expect(index.holdersOf('m')).toBe(kept)
   index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
   expect(search.choose(asking('m'), { nowMs, random: () => 0 })?.gpus).toEqual([gpu])
   index.remove(gpu.id)
   for (let number = 0; number < 3_000; number++) search.choose(asking(`n${number}`), { nowMs, random: () => 0 })
-  expect(index.warm('m')).not.toBe(kept)
+  expect(index.holdersOf('m')).not.toBe(kept)
 })

@@ -1,82 +1,99 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import type { Lanes, Seat } from './gpu-lane.ts'
-import type { Profile, ProfileFields } from './gpu-profile.ts'
-import { wholeMilli } from './packing.ts'
-
-/** Of those that have a certain model at hand. `holders`: how many GPUs that are, free or busy. */
-export type WarmLanes = { readonly loaded: Lanes<Slot>; readonly cached: Lanes<Slot>; holders: number }
-type WarmSeat = Seat<Slot> & { readonly lanes: Lanes<Slot>; readonly model: WarmLanes }
+import { longer } from './gpu-lane.ts'
+import type { Kind, Profile, ProfileFields } from './gpu-profile.ts'
+import type { Holders } from './model-holders.ts'
 
 /** A GPU's places in the index. It lies as it was when it was put there, whatever has become of it since. */
 export class Slot {
-  // First what is looked at most, so that it is together in memory.
-  freeMilli = 0
+  readonly number: number
+  readonly gpu: MarketGpu
+  machine: Machine
   /** Of its cost. */
   step = 0
-  price = 0
-  isShared = false
-  machine: Machine
-  profile: Profile
-  readonly whole: Seat<Slot> = { member: this, pool: null, at: 0 }
-  readonly part: Seat<Slot> = { member: this, pool: null, at: 0 }
-  /** Its seats with those that have a certain model. */
-  warm: WarmSeat[] = []
-  readonly gpu: MarketGpu
-  cost = 0
-  isThere = false
+  /** The lanes in which it is found when enough of it is free. */
+  lanes: number[] = []
   /** Its price is not below its owner's minimum. */
   isOffered = false
+  isShared = false
+  /** Its place among the members of its profile. */
+  at = 0
   fields: ProfileFields
-  models: { readonly loaded: readonly string[]; readonly cached: readonly string[] }
+  models: { readonly loaded: readonly string[]; readonly cached: readonly string[] } = { loaded: [], cached: [] }
+  /** Of its models. */
+  holders: Holders[] = []
   specs: MarketGpu['specs'] = null
 
-  constructor(gpu: MarketGpu, at: { fields: ProfileFields; profile: Profile; machine: Machine }) {
+  constructor(number: number, gpu: MarketGpu, at: { fields: ProfileFields; machine: Machine }) {
+    this.number = number
     this.gpu = gpu
     this.fields = at.fields
-    this.profile = at.profile
     this.machine = at.machine
-    this.models = { loaded: [], cached: [] }
-  }
-
-  get isWhole(): boolean {
-    return this.freeMilli === wholeMilli
   }
 }
 
 /** The GPUs of one profile on one machine. */
 export class Machine {
+  readonly number: number
+  readonly kind: Kind
   readonly agentId: string | null
-  /** Cheapest first. */
-  readonly slots: Slot[] = []
-  /** How many of them are whole. */
-  free = 0
-  /** Its seats with those that have so many whole GPUs; from two on. */
-  readonly several: Seat<Machine>[] = []
+  readonly profile: Profile
+  /** Their numbers, cheapest first. */
+  gpus: number[] = []
+  /** Its place, or its last one, among those that have so many whole GPUs. */
+  readonly places: number[] = []
+  /** What it has free has changed, and its places not yet. */
+  isUnsettled = false
 
-  constructor(agentId: string | null) {
-    this.agentId = agentId
+  constructor(number: number, of: { kind: Kind; agentId: string | null; profile: Profile }) {
+    this.number = number
+    this.kind = of.kind
+    this.agentId = of.agentId
+    this.profile = of.profile
+  }
+}
+
+/** What is read of hundreds of GPUs for one task, by their numbers: in arrays, so that it lies close together in memory. */
+export class GpuTable {
+  /** Thousandths that are free, or `undivided`. */
+  free = new Uint16Array(64)
+  price = new Float64Array(64)
+  /** What an hour counts (`hourCost`). */
+  cost = new Float64Array(64)
+  isThere = new Uint8Array(64)
+  machine = new Int32Array(64)
+  /** By the machine's number: how many of its GPUs are whole. */
+  wholeOnMachine = new Uint16Array(64)
+  /** By the machine's number: no whole GPU of it has a lower price. */
+  priceOnMachine = new Float64Array(64)
+
+  /** Makes room for one of this number, be it a GPU or a machine. */
+  reach(number: number) {
+    if (number < this.free.length) return
+    this.free = longer(this.free)
+    this.price = longer(this.price)
+    this.cost = longer(this.cost)
+    this.isThere = longer(this.isThere)
+    this.machine = longer(this.machine)
+    this.wholeOnMachine = longer(this.wholeOnMachine)
+    this.priceOnMachine = longer(this.priceOnMachine)
+  }
+}
+
+/** Things by number. A number that is free again is the next to be given. */
+export class Numbered<Thing> {
+  readonly #all: Thing[] = []
+  readonly #spare: number[] = []
+
+  get(number: number): Thing {
+    return this.#all[number]!
   }
 
-  /** Cheapest first. */
-  whole(): Slot[] {
-    return this.slots.filter(({ isWhole }) => isWhole)
+  add(make: (number: number) => Thing): Thing {
+    const number = this.#spare.pop() ?? this.#all.length
+    return (this.#all[number] = make(number))
   }
 
-  /** Of its whole GPUs, lowest first. */
-  prices(): number[] {
-    const prices: number[] = []
-    for (const slot of this.slots) if (slot.isWhole) prices.push(slot.price)
-    return prices.sort((a, b) => a - b)
-  }
-
-  /** Of so many of its whole GPUs, at least. */
-  priceOf(gpus: number): number {
-    return this.prices()
-      .slice(0, gpus)
-      .reduce((sum, price) => sum + price, 0)
-  }
-
-  sort() {
-    this.slots.sort((a, b) => a.cost - b.cost)
+  release(number: number) {
+    this.#spare.push(number)
   }
 }

@@ -56,7 +56,7 @@ const foundMs = 10_000
 
 export function createKeptRooms({ clock, config }: Outside, { free, ends }: Parts) {
   const { keptRoomsMax: roomsMax } = config.limits
-  const { index } = free
+  const index = free.index()
   const { occupantsOf } = ends
   const rooms = new Map<string, KeptRoom>()
   const byGpu = new Map<string, KeptRoom>()

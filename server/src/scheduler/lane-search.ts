@@ -1,192 +1,213 @@
-import type { Fitting, Place } from './fitting.ts'
+import type { Fitting } from './fitting.ts'
 import type { GpuIndex } from './gpu-index.ts'
-import type { Machine, Slot } from './gpu-slot.ts'
-import { costFrom, type Pool, stepShare } from './gpu-lane.ts'
+import { costFrom, memberAt, stepAt, stepOf, stepShare } from './gpu-lane.ts'
+import { type Asked, cheapestOn, costTogether, isEachTheSame, willDo } from './machine-choice.ts'
 import { nearEqualShare } from './matching.ts'
 import { wholeMilli } from './packing.ts'
-
-export type AnyPool = Pool<Slot> | Pool<Machine>
-/** A member of a pool that may be chosen from. */
-export type Drawn = {
-  readonly pool: AnyPool
-  /** Which of its seats. */
-  readonly at: number
-  /** Of the lane's profile in the fitting ones. */
-  readonly entry: number
-  /** What an hour's cost is multiplied by. */
-  readonly factor: number
-}
 
 /** What costs no more than this above the least is near-equal: costs are compared in steps, and it may be at the end of its step. */
 const nearShare = (1 + nearEqualShare) / (1 + stepShare) - 1
 
 /**
- * Finds where what is near-equal to the cheapest lies. A lane tells, in an array, what the first of its pools costs at least. So
- * only the lanes are looked into that may have the cheapest, and then those that are drawn.
+ * Finds where what is near-equal to the cheapest lies. Arrays tell what the first in each lane costs at least. So only the lanes are
+ * looked into that may have the cheapest, and then those that are drawn.
  */
 export class LaneSearch {
   readonly #index: GpuIndex
-  readonly #passedOver = new Set<AnyPool>()
   #fitting!: Fitting
+  #asked!: Asked
+  /** Whether nothing that is particular to one GPU but its price decides. */
+  #isEachTheSame = true
+  /** A price for a thousandth of an hour. */
   #priceMost = Infinity
   #limit = Infinity
   #cheapest = 0
-  /** What the task is expected to cost in each lane at least: of each place, of each entry. */
-  #costs = new Float64Array(0)
-  #lanes = 0
-  /** The lanes that may have something near-equal, by their places in `costs`, and how many members they have in all. */
-  #near = new Int32Array(0)
+  /** What the task is expected to cost in each lane at least. */
+  #costs = new Float64Array(64)
+  /** The lanes that may have something near-equal, and how many members they have in all. */
+  #near = new Int32Array(64)
   #nearCount = 0
   #members = 0
+  /** Of the last that was drawn. */
+  lane = 0
 
   constructor(index: GpuIndex) {
     this.#index = index
   }
 
-  get passedOver(): number {
-    return this.#passedOver.size
-  }
-
-  begin(fitting: Fitting, maxPriceMicrosPerHour: number | null) {
+  /** False: nothing that will do is free. */
+  find(fitting: Fitting, asked: Asked): boolean {
+    this.#index.settle()
     this.#fitting = fitting
-    this.#priceMost = (maxPriceMicrosPerHour ?? Infinity) * wholeMilli
-    this.#passedOver.clear()
-  }
-
-  /** Nobody in it will do. */
-  passOver(pool: AnyPool) {
-    this.#passedOver.add(pool)
-  }
-
-  /** False: there is nothing that costs less than `costMost`. */
-  find(costMost: number): boolean {
+    this.#asked = asked
+    this.#isEachTheSame = isEachTheSame(asked.wanted)
+    this.#priceMost = (asked.wanted.maxPriceMicrosPerHour ?? Infinity) * wholeMilli
     let cheapest = this.#readCosts()
     if (cheapest < 0) return false
     const costs = this.#costs
-    const lanes = this.#lanes
+    const { length } = fitting.lanes
     const bound = costs[cheapest]!
-    let least = this.#lookInto(cheapest)
-    for (let lane = 0; least > bound && lane < lanes; lane++) {
-      if (costs[lane]! >= least || this.#lookInto(lane) >= least) continue
+    let least = this.#lookInto(cheapest, Infinity)
+    for (let lane = 0; least > bound && lane < length; lane++) {
+      if (costs[lane]! >= least || !this.#mayHave(lane)) continue
+      const cost = this.#lookInto(lane, least)
+      if (cost >= least) continue
       cheapest = lane
-      least = costs[lane]!
+      least = cost
     }
-    if (least === Infinity || least >= costMost) return false
+    if (least === Infinity) return false
     this.#cheapest = cheapest
-    this.#limit = Math.min(costMost, least * (1 + nearShare))
-    this.#nearCount = 0
-    this.#members = 0
-    const limit = this.#limit
-    for (let lane = 0; lane < lanes; lane++) {
-      if (costs[lane]! > limit) continue
-      this.#near[this.#nearCount++] = lane
-      this.#members += this.#sizeOf(lane)
-    }
+    this.#limit = least * (1 + nearShare)
+    this.#findNear()
     return true
   }
 
-  /** `at`: from 0 to below 1; over all of it each lane has its share by its size. Null: nothing in the lane is near-equal. */
-  draw(at: number): Drawn | null {
+  /** `at`: from 0 to below 1; over all of it each lane has its share by its size. -1: nothing in the lane is near-equal. */
+  draw(at: number): number {
+    const { lanes } = this.#fitting
+    const { sizes } = this.#index.lanes
     let position = Math.floor(at * this.#members)
     for (let near = 0; near < this.#nearCount; near++) {
       const lane = this.#near[near]!
-      const size = this.#sizeOf(lane)
+      const size = sizes[lanes[lane]!]!
       if (position < size) return this.#drawIn(lane, position / size)
       position -= size
     }
-    return null
+    return -1
   }
 
-  /** Null: all of the cheapest was passed over. */
-  drawCheapest(): Drawn | null {
+  drawCheapest(): number {
     return this.#drawIn(this.#cheapest, 0)
   }
 
   /** Writes `costs`. Which is least; -1: there is nothing. */
   #readCosts(): number {
-    const { places, numbers, milliEach, machineSize } = this.#fitting
-    const priceMost = this.#priceMost
-    this.#lanes = places.length * numbers.length
-    if (this.#costs.length < this.#lanes) {
-      this.#costs = new Float64Array(2 * this.#lanes)
-      this.#near = new Int32Array(2 * this.#lanes)
+    const { lanes, factors } = this.#fitting
+    const { costFrom: costsFrom } = this.#index.lanes
+    if (this.#costs.length < lanes.length) {
+      this.#costs = new Float64Array(2 * lanes.length)
+      this.#near = new Int32Array(2 * lanes.length)
     }
     const costs = this.#costs
     let cheapest = -1
     let least = Infinity
-    let lane = 0
-    for (const { lanes, warmth } of places) {
-      const factors = this.#fitting.factors[warmth]
-      const { costFrom: costsFrom, priceFrom } = lanes
-      for (let entry = 0; entry < numbers.length; entry++, lane++) {
-        const number = numbers[entry]!
-        // Beyond the end of the arrays there are no lanes.
-        let cost = number < costsFrom.length ? costsFrom[number]! * factors[entry]! : Infinity
-        if (cost < Infinity && priceFrom[number]! * milliEach[entry]! > priceMost) cost = Infinity
-        if (machineSize && cost < Infinity && !this.#index.mayBeAsLarge(number, machineSize)) cost = Infinity
-        costs[lane] = cost
-        if (cost >= least) continue
-        cheapest = lane
-        least = cost
-      }
+    for (let lane = 0; lane < lanes.length; lane++) {
+      const cost = costsFrom[lanes[lane]!]! * factors[lane]!
+      costs[lane] = cost
+      if (cost >= least || !this.#mayHave(lane)) continue
+      cheapest = lane
+      least = cost
     }
     return cheapest
   }
 
-  /** What the cheapest in it that may be chosen costs at least. */
-  #lookInto(lane: number): number {
-    const { place, entry, number, factor } = this.#laneOf(lane)
-    const pools = place.lanes.of(number)!.pools
-    let cost = Infinity
+  /** False: nothing in the lane will do, for its price or for what its machine has. Its cost is Infinity then. */
+  #mayHave(at: number): boolean {
+    const { lanes, owners, machineSize } = this.#fitting
+    const { milliEach, profile } = owners[at]!
+    const isTooDear = this.#index.lanes.priceFrom[lanes[at]!]! * milliEach > this.#priceMost
+    if (!isTooDear && (machineSize === null || profile.mayBeAsLarge(machineSize))) return true
+    this.#costs[at] = Infinity
+    return false
+  }
+
+  #findNear() {
+    const { lanes } = this.#fitting
+    const { sizes } = this.#index.lanes
+    this.#nearCount = 0
+    this.#members = 0
+    for (let lane = 0; lane < lanes.length; lane++) {
+      if (this.#costs[lane]! > this.#limit || !this.#mayHave(lane)) continue
+      this.#near[this.#nearCount++] = lane
+      this.#members += sizes[lanes[lane]!]!
+    }
+  }
+
+  /** What the cheapest in it that will do costs, if that is less than `least`. What has too little free for the lane is dropped. */
+  #lookInto(at: number, least: number): number {
+    const lanes = this.#index.lanes
+    const lane = this.#fitting.lanes[at]!
+    const factor = this.#fitting.factors[at]!
+    const free = this.#freeOf()
+    const level = lanes.levels[lane]!
+    const { places } = lanes
+    const start = lanes.starts[lane]!
+    let gone = 0
+    while (gone < lanes.sizes[lane]! && free[memberAt(places[start + gone]!)]! < level) gone++
+    if (gone > 0) lanes.drop(lane, 0, gone)
+    const end = start + lanes.sizes[lane]!
+    let cost = least
+    let bound = Infinity
     let priceFrom = Infinity
-    for (const pool of pools) {
-      if (pool.priceFrom < priceFrom) priceFrom = pool.priceFrom
-      if (!this.#mayBeChosen(pool, place, entry)) continue
-      cost = costFrom(pool.step) * factor
-      break
+    let next = start
+    for (; next < end; next++) {
+      const place = places[next]!
+      bound = costFrom(stepAt(place)) * factor
+      if (bound >= cost) break
+      cost = Math.min(cost, this.#costOf(place, at))
+      const member = memberAt(place)
+      if (free[member]! >= level) priceFrom = Math.min(priceFrom, this.#priceOf(member))
     }
     // All of it was seen: this is from what price on there is anything.
-    if (cost === Infinity && priceFrom > place.lanes.priceFrom[number]!) place.lanes.priceFrom[number] = priceFrom
-    this.#costs[lane] = cost
+    if (next === end) {
+      lanes.priceFrom[lane] = priceFrom
+      bound = Infinity
+    }
+    this.#costs[at] = Math.min(cost === least ? Infinity : cost, bound)
     return cost
   }
 
-  #drawIn(lane: number, share: number): Drawn | null {
-    const { place, entry, number, factor } = this.#laneOf(lane)
-    const { pools } = place.lanes.of(number)!
-    const limit = this.#limit
-    let end = 0
-    let members = 0
-    for (; end < pools.length && costFrom(pools[end]!.step) * factor <= limit; end++)
-      if (this.#mayBeChosen(pools[end]!, place, entry)) members += pools[end]!.seats.length
-    let at = Math.floor(share * members)
-    for (let index = 0; index < end; index++) {
-      const pool = pools[index]!
-      if (!this.#mayBeChosen(pool, place, entry)) continue
-      if (at < pool.seats.length) return { pool, at, entry, factor }
-      at -= pool.seats.length
+  #drawIn(at: number, share: number): number {
+    const lanes = this.#index.lanes
+    const lane = this.#fitting.lanes[at]!
+    const free = this.#freeOf()
+    const level = lanes.levels[lane]!
+    const { places } = lanes
+    const start = lanes.starts[lane]!
+    this.lane = at
+    let end = lanes.countUpTo(lane, stepOf(this.#limit / this.#fitting.factors[at]!))
+    let next = Math.floor(share * end)
+    for (let left = end; left > 0; left--) {
+      if (next >= end) next = 0
+      const place = places[start + next]!
+      const member = memberAt(place)
+      if (free[member]! < level) {
+        lanes.drop(lane, next, 1)
+        end--
+      } else if (this.#costOf(place, at) <= this.#limit) return member
+      else next++
     }
-    return null
+    return -1
   }
 
-  #mayBeChosen(pool: AnyPool, { freeFrom, freeTo }: Place, entry: number): boolean {
-    const milli = this.#fitting.milliEach[entry]!
-    const needed = this.#fitting.wanted.part === null ? freeFrom : milli
-    if (pool.free < needed || pool.free > freeTo) return false
-    if (pool.priceFrom * milli > this.#priceMost) return false
-    return this.#passedOver.size === 0 || !this.#passedOver.has(pool)
+  /** What the task is expected to cost with this member, as its step says; Infinity: it will not do. */
+  #costOf(place: number, at: number): number {
+    const { factors, owners, wanted, freeMost } = this.#fitting
+    const member = memberAt(place)
+    const factor = factors[at]!
+    if (wanted.gpus > 1) {
+      if (this.#priceOf(member) * wholeMilli > this.#priceMost) return Infinity
+      const gpus = cheapestOn(member, this.#index, this.#asked)
+      return gpus ? costFrom(stepOf(costTogether(gpus, this.#index))) * factor : Infinity
+    }
+    const { free, price } = this.#index.table
+    const { milliEach } = owners[at]!
+    if (free[member]! < milliEach || free[member]! > freeMost || price[member]! * milliEach > this.#priceMost)
+      return Infinity
+    if (!this.#isEachTheSame && !willDo(this.#index.slot(member).gpu, this.#asked)) return Infinity
+    return costFrom(stepAt(place)) * factor
   }
 
-  #laneOf(lane: number) {
-    const { places, numbers, factors } = this.#fitting
-    const entry = lane % numbers.length
-    const place = places[(lane - entry) / numbers.length]!
-    return { place, entry, number: numbers[entry]!, factor: factors[place.warmth][entry]! }
+  /** What members have free. */
+  #freeOf(): Uint16Array {
+    const { free, wholeOnMachine } = this.#index.table
+    return this.#fitting.wanted.gpus > 1 ? wholeOnMachine : free
   }
 
-  #sizeOf(lane: number): number {
-    const { places, numbers } = this.#fitting
-    const entry = lane % numbers.length
-    return places[(lane - entry) / numbers.length]!.lanes.sizes[numbers[entry]!]!
+  /** Of what the task takes: no less than this. */
+  #priceOf(member: number): number {
+    const { price, priceOnMachine } = this.#index.table
+    const { gpus } = this.#fitting.wanted
+    return gpus === 1 ? price[member]! : gpus * priceOnMachine[member]!
   }
 }

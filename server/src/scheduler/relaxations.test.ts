@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { micros, type Model } from '@orbyte/protocol'
 import { gpuId, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { groupsOf } from './fixture-listed.ts'
+import { indexOf } from './fixture-listed.ts'
 import { wanted } from './fixture-wanted.ts'
 import { judgeFit, judgeNow, type Wanted } from './matching.ts'
 import { type Relaxation, relaxationsOf as relaxationsAmong, relaxationSentence } from './relaxations.ts'
@@ -11,7 +11,7 @@ import { surveyGpus } from './survey.ts'
 
 const nowMs = 1_800_000_000_000
 const relaxationsOf = (asked: Wanted, gpus: readonly MarketGpu[], atMs: number) =>
-  relaxationsAmong(surveyGpus(asked, groupsOf(gpus, atMs), atMs))
+  relaxationsAmong(surveyGpus(asked, indexOf(gpus, atMs), atMs))
 const withChange = (asked: Wanted, { requirements, maxPriceMicrosPerHour }: Relaxation): Wanted => ({
   ...asked,
   requirements,

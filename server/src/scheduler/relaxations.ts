@@ -1,7 +1,8 @@
 import { formatOrb, micros, type Micros, type Requirements } from '@orbyte/protocol'
+import type { GpuIndex } from './gpu-index.ts'
 import type { Wanted } from './matching.ts'
 import type { RejectionCode } from './rankers.ts'
-import type { RejectedClass, Survey } from './survey.ts'
+import { isFree, type RejectedClass, type Survey } from './survey.ts'
 
 /** A smallest change of what a task asks for that lets more GPUs run it. */
 export type Relaxation = {
@@ -41,9 +42,7 @@ const relaxationsMax = 10
 export function relaxationsOf(survey: Survey): Relaxation[] {
   const near = nearOf(survey)
   for (const count of [1, 2, 3]) {
-    const found = near
-      .filter(({ wishes }) => wishes.length === count)
-      .flatMap((one) => giveUp(one, near, survey.wanted))
+    const found = near.filter(({ wishes }) => wishes.length === count).flatMap((one) => giveUp(one, near, survey))
     if (found.length > 0) return found.sort((a, b) => b.gpus - a.gpus).slice(0, relaxationsMax)
   }
   return []
@@ -63,33 +62,31 @@ function nearOf({ wanted, rejected }: Survey): Near[] {
 const neededGb = ({ model, part }: Wanted) => Math.max(model?.vram_gb ?? 0, part?.vramGb ?? 0)
 
 /** Gives up exactly these wishes. */
-function giveUp({ wishes, classes }: Near, near: readonly Near[], wanted: Wanted): Relaxation[] {
+function giveUp({ wishes, classes }: Near, near: readonly Near[], survey: Survey): Relaxation[] {
+  const { wanted, index } = survey
   const needNoOther = near.filter((one) => one.wishes.every((wish) => wishes.includes(wish)))
-  return limitsFor(wishes, classes).map((limits) => {
+  return limitsFor(wishes, classes, index).map((limits) => {
     let [gpus, free] = [0, 0]
-    for (const { vramGb, prices, freePrices } of needNoOther.flatMap((one) => one.classes)) {
+    for (const { vramGb, numbers } of needNoOther.flatMap((one) => one.classes)) {
       if (vramGb < limits.vramGb) continue
-      gpus += countUpTo(limits.priceMicrosPerHour, prices)
-      free += countUpTo(limits.priceMicrosPerHour, freePrices)
+      for (const number of numbers) {
+        if (index.table.price[number]! > limits.priceMicrosPerHour) continue
+        gpus++
+        if (isFree(number, survey)) free++
+      }
     }
     return relaxation(wishes, { wanted, limits, gpus, free })
   })
 }
 
-function countUpTo(most: number, prices: readonly number[]): number {
-  let count = 0
-  for (const price of prices) if (price <= most) count++
-  return count
-}
-
 type Limits = { readonly priceMicrosPerHour: number; readonly vramGb: number }
 
 /** How far prices and VRAM have to go: for the first of the GPUs, and for half of them. */
-function limitsFor(wishes: readonly Wish[], classes: readonly RejectedClass[]): Limits[] {
+function limitsFor(wishes: readonly Wish[], classes: readonly RejectedClass[], index: GpuIndex): Limits[] {
   const isPriced = wishes.includes('price')
   const isSized = wishes.includes('vram')
   if (!isPriced && !isSized) return [{ priceMicrosPerHour: Infinity, vramGb: 0 }]
-  const sorted = isPriced ? byPrice(classes) : byVram(classes)
+  const sorted = isPriced ? byPrice(classes, index) : byVram(classes)
   const limitsOf = ({ price, vramGb }: Sized): Limits => ({
     priceMicrosPerHour: isPriced ? price : Infinity,
     vramGb: isSized ? vramGb : 0,
@@ -103,27 +100,51 @@ function limitsFor(wishes: readonly Wish[], classes: readonly RejectedClass[]): 
 type Sized = { readonly price: number; readonly vramGb: number }
 
 /** The one that so many of them, from 0 to 1, come before, the cheapest first, of equals the largest. */
-function byPrice(classes: readonly RejectedClass[]): (share: number) => Sized {
-  const prices = Float64Array.from(classes.flatMap((one) => one.prices)).sort()
+function byPrice(classes: readonly RejectedClass[], { table }: GpuIndex): (share: number) => Sized {
+  const largestFirst = [...classes].sort((a, b) => b.vramGb - a.vramGb)
+  const prices = new Float64Array(classes.reduce((sum, { numbers }) => sum + numbers.length, 0))
+  let filled = 0
+  for (const { numbers } of classes) for (const number of numbers) prices[filled++] = table.price[number]!
   return (share) => {
-    const price = prices[Math.floor((prices.length - 1) * share)]!
-    let before = Math.floor((prices.length - 1) * share) - firstOf(prices, price)
-    for (const { vramGb, prices: own } of [...classes].sort((a, b) => b.vramGb - a.vramGb)) {
-      for (const each of own) if (each === price && before-- === 0) return { price, vramGb }
-    }
+    const place = Math.floor((prices.length - 1) * share)
+    const price = selectAt(place, prices)
+    let before = place
+    for (const each of prices) if (each < price) before--
+    for (const { vramGb, numbers } of largestFirst)
+      for (const number of numbers) if (table.price[number] === price && before-- === 0) return { price, vramGb }
     throw new Error(`no GPU costs ${price}`)
   }
 }
 
-const firstOf = (sorted: Float64Array, value: number) => sorted.indexOf(value)
+/** The number that would have this place if they were sorted, without sorting them; they are moved about (Hoare's selection). */
+function selectAt(place: number, numbers: Float64Array): number {
+  let low = 0
+  let high = numbers.length - 1
+  while (low < high) {
+    const pivot = numbers[(low + high) >> 1]!
+    let [from, to] = [low, high]
+    while (from <= to) {
+      while (numbers[from]! < pivot) from++
+      while (numbers[to]! > pivot) to--
+      if (from > to) break
+      const larger = numbers[from]!
+      numbers[from++] = numbers[to]!
+      numbers[to--] = larger
+    }
+    if (place <= to) high = to
+    else if (place >= from) low = from
+    else break
+  }
+  return numbers[place]!
+}
 
 /** The same, the largest first. */
 function byVram(classes: readonly RejectedClass[]): (share: number) => Sized {
   const sorted = [...classes].sort((a, b) => b.vramGb - a.vramGb)
-  const count = sorted.reduce((sum, { prices }) => sum + prices.length, 0)
+  const count = sorted.reduce((sum, { numbers }) => sum + numbers.length, 0)
   return (share) => {
     let before = Math.floor((count - 1) * share)
-    const found = sorted.find(({ prices }) => (before -= prices.length) < 0)!
+    const found = sorted.find(({ numbers }) => (before -= numbers.length) < 0)!
     return { price: 0, vramGb: found.vramGb }
   }
 }

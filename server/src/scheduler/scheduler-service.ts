@@ -148,7 +148,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
     wantedOf: matchmaker.wantedOf,
     timings,
     rooms,
-    profiles: free.profiles,
+    gpuIndex: free.index,
     dearestFitting: free.dearestFitting,
     pause,
     enqueue,

@@ -3,10 +3,10 @@ import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
 import { gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { groupsOf } from './fixture-listed.ts'
+import { indexOf } from './fixture-listed.ts'
 import { wanted } from './fixture-wanted.ts'
 import { countRejections, judgeFit, judgeNow, rejectionsOf, type Wanted } from './matching.ts'
-import { bestOf, rejectionCounts, surveyGpus, whyNotNow } from './survey.ts'
+import { bestOf, fittingGpus, rejectionCounts, surveyGpus, whyNotNow } from './survey.ts'
 
 const nowMs = 1_800_000_000_000
 const anyGpu = fc.record({
@@ -52,24 +52,29 @@ test('a survey by profiles says of every GPU what the ranker chain says of it', 
   fc.assert(
     fc.property(fc.array(anyGpu, { maxLength: 20 }), anyWanted, (hardware, asked) => {
       const gpus = hardware.map(gpuOf)
-      const survey = surveyGpus(asked, groupsOf(gpus, nowMs), nowMs)
+      const index = indexOf(gpus, nowMs)
+      // One of a profile of its own has been there and is gone.
+      const gone = marketGpu({ id: gpuId(99), region: 'elsewhere' })
+      index.put(gone, { isThere: true, freeMilli: 1_000, isShared: false })
+      index.remove(gone.id)
+      const survey = surveyGpus(asked, index, nowMs)
       const verdicts = gpus.map((gpu) => judgeFit(asked, gpu, nowMs))
       const fits = verdicts.filter(({ rejection }) => rejection === null)
       expect(survey.gpus).toBe(gpus.length)
-      expect(new Set(survey.fitting.map(({ gpu }) => gpu))).toEqual(new Set(fits.map(({ gpu }) => gpu)))
-      for (const [index, { gpu }] of survey.fitting.entries())
-        expect(survey.costs[index]).toBeCloseTo(-judgeFit(asked, gpu, nowMs).score)
-      const now = survey.fitting.map(({ gpu }) => judgeNow(asked, gpu, nowMs).rejection)
+      const fitting = [...fittingGpus(survey)]
+      expect(survey.fits).toBe(fitting.length)
+      expect(fitting).toHaveLength(fits.length)
+      expect(new Set(fitting)).toEqual(new Set(fits.map(({ gpu }) => gpu)))
+      const now = fitting.map((gpu) => judgeNow(asked, gpu, nowMs).rejection)
       expect(whyNotNow(survey)).toEqual(now)
       expect(survey.free).toBe(now.filter((rejection) => rejection === null).length)
       for (const { codes, classes } of survey.rejected)
-        for (const gpu of classes.flatMap((one) => one.gpus))
-          expect(rejectionsOf(asked, gpu, nowMs).map(({ code }) => code)).toEqual(codes)
+        for (const number of classes.flatMap((one) => one.numbers))
+          expect(rejectionsOf(asked, index.slot(number).gpu, nowMs).map(({ code }) => code)).toEqual(codes)
       expect(rejectionCounts(survey)).toEqual(countRejections(verdicts.map(({ rejection }) => rejection)))
-      const costs = bestOf(survey, 3).map(
-        (gpu) => survey.costs[survey.fitting.findIndex((listed) => listed.gpu === gpu)],
-      )
-      expect(costs).toEqual([...survey.costs].sort((a, b) => a - b).slice(0, 3))
+      const costOn = (gpu: MarketGpu) => -judgeFit(asked, gpu, nowMs).score
+      const costs = fitting.map(costOn).sort((a, b) => a - b)
+      expect(bestOf(survey, 3).map(costOn)).toEqual(costs.slice(0, 3))
     }),
     { numRuns: 1_000 },
   )

@@ -1,6 +1,7 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { costFactor, milliOn, warmthOn, warmths } from './expected-cost.ts'
-import type { Slot } from './gpu-slot.ts'
+import { costFactor, milliOn, type Warmth, warmthOn, warmths } from './expected-cost.ts'
+import type { GpuIndex } from './gpu-index.ts'
+import type { Profile } from './gpu-profile.ts'
 import {
   countRejections,
   judgeFree,
@@ -12,83 +13,94 @@ import {
 import { wholeMilli } from './packing.ts'
 import { fitRankers, isPassedOver, type Ranker, type RejectionCode } from './rankers.ts'
 
-/** What the index knows of a GPU, close together in memory. */
-export type Listed = Pick<Slot, 'gpu' | 'price' | 'cost' | 'isThere' | 'freeMilli'>
-/** The GPUs of one profile (gpu-profile.ts). */
-export type ProfileGroup = { readonly sample: MarketGpu; readonly listed: Iterable<Listed> }
-
 /** All GPUs, by what keeps them from running the task. */
 export type Survey = {
   readonly wanted: Wanted
   readonly nowMs: number
+  readonly index: GpuIndex
   /** How many there are. */
   readonly gpus: number
-  readonly fitting: readonly Listed[]
-  /** What the task is expected to cost on each of those that fit. */
-  readonly costs: readonly number[]
-  /** How many of them could take the task now. */
+  /** How many fit, and how many of these could take the task now. */
+  readonly fits: number
   readonly free: number
+  readonly fitting: readonly FittingClass[]
   /** The others: those that the same rankers reject together. */
   readonly rejected: readonly RejectedGroup[]
 }
+/** Of one profile. `factors`: what an hour's cost is multiplied by for the task, by whether the GPU has the model at hand. */
+export type FittingClass = { readonly factors: Factors; readonly numbers: readonly number[] }
+type Factors = Readonly<Record<Warmth | 'least', number>>
 export type RejectedGroup = {
   readonly codes: readonly RejectionCode[]
   readonly first: Rejection
   readonly gpus: number
-  /** By profile. */
   readonly classes: readonly RejectedClass[]
 }
-/** Of one profile. `freePrices`: of those that could take the task now, if it fitted. */
-export type RejectedClass = {
-  readonly vramGb: number
-  readonly gpus: readonly MarketGpu[]
-  readonly prices: readonly number[]
-  readonly freePrices: readonly number[]
-}
+/** Of one profile. */
+export type RejectedClass = { readonly vramGb: number; readonly numbers: readonly number[] }
 
 /**
- * Judges all GPUs for what is wanted. Profiles are judged once; of each GPU only what the index knows is read, and what rejects it
- * is a set of bits, so that 100,000 of them take a moment.
+ * Judges all GPUs for what is wanted. Profiles are judged once, and most GPUs with them; of the others only what the index's table
+ * says is read. What rejects a GPU is a set of bits.
  */
-export function surveyGpus(wanted: Wanted, groups: Iterable<ProfileGroup>, nowMs: number): Survey {
+export function surveyGpus(wanted: Wanted, index: GpuIndex, nowMs: number): Survey {
   const rankers = concernedRankers(wanted)
-  const byBits = new Map<number, WritableClass[]>()
-  const fitting: Listed[] = []
-  const costs: number[] = []
-  const maxPrice = wanted.maxPriceMicrosPerHour ?? Infinity
-  let [count, free] = [0, 0]
-  for (const { sample, listed } of groups) {
-    const profileBits = bitsOf(rankers.ofProfile, wanted, sample)
-    const factors = profileBits === 0 ? factorsOf(wanted, sample) : null
-    const milli = milliOn(wanted, sample)
-    const classes = new Map<number, WritableClass>()
-    for (const member of listed) {
-      count++
-      const { gpu, price } = member
-      let bits = profileBits
-      if (!member.isThere) bits |= bitsOf(rankers.ofMoment, wanted, gpu)
-      if ((price * milli) / wholeMilli > maxPrice) bits |= priceBit
-      if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, gpu)
-      const isFree = member.freeMilli > 0 && !isPassedOver(wanted, gpu.id, nowMs)
+  const fitting: FittingClass[] = []
+  const rejected = new Map<number, RejectedClass[]>()
+  let [fits, free] = [0, 0]
+  for (const profile of index.profiles)
+    for (const [bits, numbers] of classesOf(profile, { wanted, rankers, index })) {
       if (bits === 0) {
-        fitting.push(member)
-        costs.push(member.cost * factors![warmthOn(wanted, gpu)])
-        if (isFree) free++
+        fitting.push({ factors: factorsOf(wanted, profile.sample), numbers })
+        fits += numbers.length
+        for (const number of numbers) if (isFree(number, { wanted, index, nowMs })) free++
         continue
       }
-      let alike = classes.get(bits)
-      if (!alike) classes.set(bits, (alike = { vramGb: sample.vramGb, gpus: [], prices: [], freePrices: [] }))
-      alike.gpus.push(gpu)
-      alike.prices.push(price)
-      if (isFree) alike.freePrices.push(price)
+      const alike = rejected.get(bits)
+      const one = { vramGb: profile.sample.vramGb, numbers }
+      if (alike) alike.push(one)
+      else rejected.set(bits, [one])
     }
-    for (const [bits, alike] of classes) byBits.set(bits, [...(byBits.get(bits) ?? []), alike])
-  }
-  const rejected = [...byBits].map(([bits, classes]) => rejectedGroup(bits, classes, wanted))
-  return { wanted, nowMs, gpus: count, fitting, costs, free, rejected }
+  const groups = [...rejected].map(([bits, classes]) => rejectedGroup(bits, classes, { wanted, index }))
+  return { wanted, nowMs, index, gpus: index.size, fits, free, fitting, rejected: groups }
 }
 
-type WritableClass = { vramGb: number; gpus: MarketGpu[]; prices: number[]; freePrices: number[] }
+/** Whether it could take the task now, if it fits. */
+export function isFree(number: number, { wanted, index, nowMs }: Pick<Survey, 'wanted' | 'index' | 'nowMs'>): boolean {
+  if (index.table.free[number] === 0) return false
+  return wanted.failedGpus.size === 0 || !isPassedOver(wanted, index.slot(number).gpu.id, nowMs)
+}
+
+type Rankers = ReturnType<typeof concernedRankers>
+type Judging = { readonly wanted: Wanted; readonly rankers: Rankers; readonly index: GpuIndex }
+
+/** The profile's GPUs by what rejects them. */
+function classesOf(
+  { sample, members, prices }: Profile,
+  { wanted, rankers, index }: Judging,
+): Map<number, readonly number[]> {
+  if (members.length === 0) return new Map()
+  const { table } = index
+  const bitsOfProfile = bitsOf(rankers.ofProfile, wanted, sample)
+  const milli = milliOn(wanted, sample)
+  const max = wanted.maxPriceMicrosPerHour ?? Infinity
+  const isTooDear = (price: number) => (price * milli) / wholeMilli > max
+  const areAlike = prices.length === members.length && isTooDear(prices[0]!) === isTooDear(prices.at(-1)!)
+  if (areAlike && rankers.ofMachine.length === 0)
+    return new Map([[bitsOfProfile | (isTooDear(prices[0]!) ? priceBit : 0), members]])
+  const classes = new Map<number, number[]>()
+  for (const number of members) {
+    let bits = bitsOfProfile
+    if (table.isThere[number] === 0) bits |= bitsOf(rankers.ofMoment, wanted, index.slot(number).gpu)
+    if (isTooDear(table.price[number]!)) bits |= priceBit
+    if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, index.slot(number).gpu)
+    const alike = classes.get(bits)
+    if (alike) alike.push(number)
+    else classes.set(bits, [number])
+  }
+  return classes
+}
+
 type BitRanker = Ranker & { readonly bit: number }
 
 const bitRankers: readonly BitRanker[] = fitRankers.map((ranker, index) => ({ ...ranker, bit: 1 << index }))
@@ -112,18 +124,23 @@ function bitsOf(rankers: readonly BitRanker[], wanted: Wanted, gpu: MarketGpu): 
   return bits
 }
 
-function factorsOf(wanted: Wanted, sample: MarketGpu) {
-  const factors = { loaded: 0, cached: 0, absent: 0 }
-  for (const warmth of warmths) factors[warmth] = costFactor(wanted, sample, warmth)
+function factorsOf(wanted: Wanted, sample: MarketGpu): Factors {
+  const factors = { loaded: 0, cached: 0, absent: 0, least: Infinity }
+  for (const warmth of warmths) {
+    factors[warmth] = costFactor(wanted, sample, warmth)
+    factors.least = Math.min(factors.least, factors[warmth])
+  }
   return factors
 }
 
-function rejectedGroup(bits: number, classes: readonly WritableClass[], wanted: Wanted): RejectedGroup {
+type Seen = Pick<Survey, 'wanted' | 'index'>
+
+function rejectedGroup(bits: number, classes: readonly RejectedClass[], { wanted, index }: Seen): RejectedGroup {
   const rankers = bitRankers.filter(({ bit }) => (bits & bit) !== 0)
   return {
     codes: rankers.map(({ code }) => code),
-    first: rejectionBy(rankers[0]!, wanted, classes[0]!.gpus[0]!),
-    gpus: classes.reduce((sum, { gpus }) => sum + gpus.length, 0),
+    first: rejectionBy(rankers[0]!, wanted, index.slot(classes[0]!.numbers[0]!).gpu),
+    gpus: classes.reduce((sum, { numbers }) => sum + numbers.length, 0),
     classes,
   }
 }
@@ -133,23 +150,38 @@ export function rejectionCounts({ rejected }: Pick<Survey, 'rejected'>): Rejecti
   return countRejections(rejected.map(({ first, gpus }) => ({ ...first, gpus })))
 }
 
+/** Those that fit. */
+export function* fittingGpus({ fitting, index }: Pick<Survey, 'fitting' | 'index'>): Generator<MarketGpu> {
+  for (const { numbers } of fitting) for (const number of numbers) yield index.slot(number).gpu
+}
+
 /** Why those that fit cannot take the task now. Null for one: it could. */
-export function whyNotNow({ wanted, fitting, nowMs }: Survey, keptFrom: KeptFrom = () => null): (Rejection | null)[] {
-  return fitting.map(({ gpu }) => judgeFree(wanted, gpu, nowMs) ?? keptFrom(gpu))
+export function whyNotNow(survey: Survey, keptFrom: KeptFrom = () => null): (Rejection | null)[] {
+  const { wanted, nowMs } = survey
+  return Array.from(fittingGpus(survey), (gpu) => judgeFree(wanted, gpu, nowMs) ?? keptFrom(gpu))
 }
 
 /** Why it does not get this GPU, where room is kept on it for another (kept-rooms.ts). */
 export type KeptFrom = (gpu: MarketGpu) => Rejection | null
 
 /** Those that fit, the best first. */
-export function bestOf({ fitting, costs }: Survey, count: number): MarketGpu[] {
-  const best: number[] = []
-  for (const [index, cost] of costs.entries()) {
-    if (best.length === count && cost >= costs[best.at(-1)!]!) continue
-    let place = best.length
-    while (place > 0 && costs[best[place - 1]!]! > cost) place--
-    best.splice(place, 0, index)
-    if (best.length > count) best.pop()
-  }
-  return best.map((index) => fitting[index]!.gpu)
+export function bestOf({ wanted, fitting, index }: Survey, count: number): MarketGpu[] {
+  const { cost: hourCosts } = index.table
+  const best: { readonly gpu: MarketGpu; readonly cost: number }[] = []
+  let worst = Infinity
+  for (const { numbers, factors } of fitting)
+    for (const number of numbers) {
+      const hourCost = hourCosts[number]!
+      // Whether it has the model at hand is asked only if it may be among the best at all.
+      if (hourCost * factors.least >= worst) continue
+      const { gpu } = index.slot(number)
+      const cost = hourCost * factors[warmthOn(wanted, gpu)]
+      if (cost >= worst) continue
+      let before = best.length
+      while (before > 0 && best[before - 1]!.cost > cost) before--
+      best.splice(before, 0, { gpu, cost })
+      if (best.length > count) best.pop()
+      if (best.length === count) worst = best.at(-1)!.cost
+    }
+  return best.map(({ gpu }) => gpu)
 }

@@ -1,0 +1,62 @@
+import type { Lanes } from './gpu-lane.ts'
+import type { Profile } from './gpu-profile.ts'
+
+/** So many models are known, or twice as many as GPUs have. */
+const modelsMax = 1_000
+
+export type WarmLane = { readonly profile: Profile; readonly warmth: 'loaded' | 'cached'; readonly lane: number }
+
+/** The GPUs that have a certain model at hand, in memory or on disk, by profile. */
+export class Holders {
+  readonly #lanes: Lanes
+  /** In the sequence in which they came. */
+  readonly all: WarmLane[] = []
+  /** How many GPUs have it, free or busy. */
+  gpus = 0
+
+  constructor(lanes: Lanes) {
+    this.#lanes = lanes
+  }
+
+  laneOf(profile: Profile, warmth: 'loaded' | 'cached'): number {
+    const known = this.all.find((one) => one.profile === profile && one.warmth === warmth)
+    if (known) return known.lane
+    const lane = this.#lanes.create(1)
+    this.all.push({ profile, warmth, lane })
+    return lane
+  }
+
+  /** Those of other profiles are no more. */
+  retain(isKept: (profile: Profile) => boolean) {
+    for (const { profile, lane } of this.all) if (!isKept(profile)) this.#lanes.release(lane)
+    this.all.splice(0, this.all.length, ...this.all.filter(({ profile }) => isKept(profile)))
+  }
+}
+
+export function createModels(lanes: Lanes) {
+  const byName = new Map<string, Holders>()
+  let most = modelsMax
+  return {
+    /** `onForgotten`: lanes have other numbers than before. */
+    of(name: string, onForgotten: () => void): Holders {
+      const known = byName.get(name)
+      if (known) return known
+      // Whoever asks may name any model: those that no GPU has are forgotten from time to time.
+      if (byName.size >= most) {
+        for (const [each, holders] of byName) {
+          if (holders.gpus > 0) continue
+          holders.retain(() => false)
+          byName.delete(each)
+        }
+        most = Math.max(modelsMax, 2 * byName.size)
+        onForgotten()
+      }
+      const holders = new Holders(lanes)
+      byName.set(name, holders)
+      return holders
+    },
+    retain(isKept: (profile: Profile) => boolean) {
+      for (const holders of byName.values()) holders.retain(isKept)
+    },
+  }
+}
