@@ -1,9 +1,9 @@
 import TinyQueue from 'tinyqueue'
 import type { MarketGpu } from '@orbyte/server/gpus/gpu-registry.ts'
 import { createPatience, matchInTurns } from '@orbyte/server/scheduler/match-in-turns.ts'
-import { createTaskQueue } from '@orbyte/server/scheduler/task-queue.ts'
+import { createTaskQueue, type QueuedTask } from '@orbyte/server/scheduler/task-queue.ts'
 import type { OpenTask } from '@orbyte/server/tasks/task-store.ts'
-import { createServingGpus, type ServingGpus } from './serving-gpus.ts'
+import { createServingGpus } from './serving-gpus.ts'
 
 export type Request = {
   /** Since the first. */
@@ -51,8 +51,9 @@ export function replay(requests: readonly Request[], options: ReplayOptions): Re
 
   function look() {
     const nowMs = nowSeconds * 1_000
-    const find = (wanted: Parameters<ServingGpus['find']>[0]) => gpus.find(wanted, nowMs)
-    for (const match of matchInTurns({ turns: () => queue.turns(equals), find, patience, nowMs: () => nowMs })) {
+    const find = ({ wanted }: QueuedTask) => gpus.find(wanted, nowMs)
+    const turns = () => queue.turns(equals)
+    for (const match of matchInTurns({ turns, find, lacks: () => {}, patience, nowMs: () => nowMs })) {
       if (!match) continue
       queue.remove(match.queued.task.id)
       begin(requests[Number(match.queued.task.id)]!, match.choice.gpus[0]!)

@@ -1,5 +1,5 @@
 import { micros, NewTask } from '@orbyte/protocol'
-import type { Faults } from './faults/faults.ts'
+import type { Faults, LongCuts } from './faults/faults.ts'
 import { forging } from './forger.ts'
 import { type Asking, callerOf } from './people/asking.ts'
 import type { Renters } from './people/renters.ts'
@@ -23,6 +23,12 @@ export type Size = {
   readonly speedUp: number
   readonly tasksPerHour: number
   readonly burstMax: number
+  /** How many of the tasks take longer than an agent lives unheard. */
+  readonly longTasksShare: number
+  /** How many cuts of the network are none of the short ones, and how long these are on average. */
+  readonly longCuts: LongCuts
+  /** How many agents are cut off just when a task has begun. */
+  readonly cutOffShare: number
 }
 
 type Parts = {

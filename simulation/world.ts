@@ -9,7 +9,7 @@ import { createOwners } from './people/owners.ts'
 import { createRenters, type Renters } from './people/renters.ts'
 import { createWatchers } from './people/watchers.ts'
 import type { Violation } from './promises/evidence.ts'
-import { createPromises } from './promises/promises.ts'
+import { createPromises, type Promises } from './promises/promises.ts'
 import { type SeededRandom, seededRandom } from './seeded-random.ts'
 import { type SimulatedClock, simulatedClock } from './simulated-clock.ts'
 import { createTrueRuns } from './simulated-executor.ts'
@@ -79,7 +79,6 @@ export async function runWorld({ seed, hours, isTraceKept = false }: WorldOption
 function createWorld(seed: number, isTraceKept: boolean) {
   const random = seededRandom(seed)
   const size = sizeOf(seed)
-  const { speedUp } = size
   const clock = simulatedClock()
   const trace = createTrace(clock, { isKept: isTraceKept })
   const network = simulatedNetwork(clock, random.fork('network'))
@@ -94,14 +93,14 @@ function createWorld(seed: number, isTraceKept: boolean) {
   })
   const promises = createPromises({ clock, disk, runs, market, callerOf })
   const asking = createAsking({ clock, random: random.fork('asking'), market, promises, trace })
-  const common = { clock, asking, market, promises, machines, network, trace, hourMs, speedUp }
+  const common = { clock, asking, market, promises, machines, network, trace, hourMs }
   const watchers = createWatchers(common)
-  const faults = createFaults({ ...common, random: random.fork('faults') })
-  const owners = createOwners({ ...common, random: random.fork('owners') })
+  const faults = createFaults({ ...size, ...common, random: random.fork('faults') })
+  const owners = createOwners({ ...size, ...common, random: random.fork('owners') })
   const operators = createOperators({ ...common, random: random.fork('operators') })
-  const { tasksPerHour, burstMax } = size
-  const renters = createRenters({ ...common, random: random.fork('renters'), watchers, tasksPerHour, burstMax })
-  const hear = createTemptation({ clock, random: random.fork('temptation'), trace, faults, renters })
+  const renters = createRenters({ ...size, ...common, random: random.fork('renters'), watchers })
+  const temptation = { ...size, ...common, random: random.fork('temptation'), faults, renters }
+  const hear = createTemptation(temptation)
   const inhabitants = createInhabitants({ ...common, random, size, runs, faults, renters })
 
   let steps = 0
@@ -161,15 +160,21 @@ type Temptation = {
   readonly trace: Trace
   readonly faults: Faults
   readonly renters: Renters
+  readonly promises: Pick<Promises, 'store'>
+  readonly cutOffShare: number
 }
 
 /** Soon after something has happened is when things go wrong, or somebody changes their mind, in the worst way. */
-function createTemptation({ clock, random, trace, faults, renters }: Temptation): (event: StoredEvent) => void {
+function createTemptation(parts: Temptation): (event: StoredEvent) => void {
+  const { clock, random, trace, faults, renters, promises, cutOffShare } = parts
+  const machineOf = (attemptId: string) =>
+    promises.store.openAttemptsByMachine().find(({ id }) => id === attemptId)?.hostname
   const chance = random.pick([0, 0, 0.005, 0.02])!
   return ({ type, attempt_id, task_id, user_id }) => {
     trace(`EVENT ${type} ${attempt_id ?? task_id ?? ''}`)
     if (faults.isOver()) return
     if (random.chance(chance)) faults.tempt()
+    if (type === 'attempt.ready' && random.chance(cutOffShare)) faults.cutOff(machineOf(attempt_id!))
     if (type === 'attempt.ready' && random.chance(chance) && user_id !== null)
       clock.after(random.waitMs(100), () => renters.cancel(user_id, task_id!))
   }
@@ -189,5 +194,10 @@ function sizeOf(seed: number): Size {
     speedUp: random.pick(speedUps)!,
     tasksPerHour: machines / 5,
     burstMax: machines,
+    ...(random.chance(0.3) ? longWinded : shortWinded),
   }
 }
+
+/** Long tasks and long cuts go together: only so an agent loses what it still works on. */
+const longWinded = { longTasksShare: 0.5, longCuts: { share: 0.9, meanMs: 200_000 }, cutOffShare: 0.1 }
+const shortWinded = { longTasksShare: 0, longCuts: { share: 0.4, meanMs: 100_000 }, cutOffShare: 0 }

@@ -230,6 +230,16 @@ export const Estimate = z
   })
   .meta({ id: 'Estimate' })
 
+/** For a task that wants more than what comes free at a time. */
+const KeptRoom = z
+  .object({
+    gpu_ids: z.array(idOf('gpu')).describe('Of one machine.'),
+    ready: z.int().nonnegative().describe('How many of them have enough free by now.'),
+    expected_at: Timestamp.describe('When it can start there, if what runs there takes as long as such tasks do.'),
+    latest_at: Timestamp.describe('The same if all of that takes as long as it may.'),
+  })
+  .meta({ id: 'KeptRoom' })
+
 export const TaskExplanation = z
   .object({
     task_id: idOf('task'),
@@ -247,6 +257,9 @@ export const TaskExplanation = z
       .describe('The GPUs that fit, best first, then the others.'),
     ahead: z.int().nonnegative().nullable().describe('About how many tasks go before it. Null: it does not wait.'),
     expected_wait: ExpectedWait.nullable(),
+    kept_room: KeptRoom.nullable().describe(
+      'What is kept for it, or for another that wants the same and goes before it, so that smaller tasks do not take it. Null: nothing is.',
+    ),
   })
   .meta({ id: 'TaskExplanation' })
 

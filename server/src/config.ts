@@ -85,6 +85,11 @@ export type Limits = {
   agentMessagesPerSecondMax: number
   /** An agent that is found wrong this often within `auditMemoryMs` is suspended. */
   auditsFailedMax: number
+  /**
+   * KEPT_ROOMS_MAX, default 4: for at most so many tasks at a time that want several GPUs, or much of a shared one, the machine on
+   * which they can start soonest is kept free of tasks that would delay them. 0: for none, and such tasks may wait for ever.
+   */
+  keptRoomsMax: number
 }
 
 /** All in milliseconds. */
@@ -124,6 +129,11 @@ export type Timing = {
   agePerPriorityMs: number
   /** So long a task may be passed over for others that find their model loaded on the GPU that is free. */
   warmPatienceMs: number
+  /**
+   * KEEP_ROOM_AFTER_SECONDS, default 30: how long such a task waits before a machine is kept for it. Longer leaves fewer GPUs idle,
+   * shorter starts large tasks earlier.
+   */
+  keepRoomAfterMs: number
   reviewMs: number
   disputeMs: number
   idempotencyMs: number
@@ -148,6 +158,7 @@ export const defaultLimits: Limits = {
   connectionsPerAgentMax: 12,
   agentMessagesPerSecondMax: 2_000,
   auditsFailedMax: 3,
+  keptRoomsMax: 4,
 }
 
 const hourMs = 3_600_000
@@ -173,6 +184,7 @@ export const defaultTiming: Timing = {
   fairShareQuantumMs: 10_000,
   agePerPriorityMs: 10 * 60_000,
   warmPatienceMs: 15_000,
+  keepRoomAfterMs: 30_000,
   reviewMs: 24 * hourMs,
   disputeMs: 7 * 24 * hourMs,
   idempotencyMs: 24 * hourMs,
@@ -225,9 +237,24 @@ export function loadConfig(environment: Environment): Config {
         highest: 1e9,
         fallback: defaultLimits.callsPerMinuteMax,
       }),
+      keptRoomsMax: integer(text('KEPT_ROOMS_MAX'), {
+        name: 'KEPT_ROOMS_MAX',
+        lowest: 0,
+        highest: 1_000,
+        fallback: defaultLimits.keptRoomsMax,
+      }),
     },
-    timing: scaledTiming(defaultTiming, timeScale(text('TIME_SCALE') ?? '1')),
+    timing: scaledTiming(
+      { ...defaultTiming, keepRoomAfterMs: keepRoomAfterMs(text) },
+      timeScale(text('TIME_SCALE') ?? '1'),
+    ),
   }
+}
+
+function keepRoomAfterMs(text: (name: string) => string | undefined): number {
+  const name = 'KEEP_ROOM_AFTER_SECONDS'
+  const fallback = defaultTiming.keepRoomAfterMs / 1_000
+  return integer(text(name), { name, lowest: 0, highest: 86_400, fallback }) * 1_000
 }
 
 /** All times by the same factor, so that what is shorter than what stays so. */

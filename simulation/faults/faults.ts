@@ -22,17 +22,20 @@ type Parts = {
   readonly hourMs: number
   /** By how much more often machines go away than they do in the world. */
   readonly speedUp: number
+  readonly longCuts: LongCuts
 }
+export type LongCuts = { readonly share: number; readonly meanMs: number }
 export type Faults = ReturnType<typeof createFaults>
 
 /** Everything that goes wrong. What stays broken (a machine that is off, a full disk) is mended after a while. */
 export function createFaults(parts: Parts) {
-  const { clock, random, network, market, machines, trace, hourMs, speedUp } = parts
+  const { clock, random, network, market, machines, trace, hourMs, speedUp, longCuts } = parts
   const counts = new Map<FaultKind, number>()
   let isOver = false
   /** Some are over before anybody takes the machine for dead, some are not. */
-  const outageMs = () => (random.chance(0.6) ? random.waitMs(8_000) : random.waitMs(100_000))
-  const ofMachine = machineFaults({ clock, random, network, outageMs })
+  const outageMs = ({ share, meanMs } = { share: 0.4, meanMs: 100_000 }) =>
+    random.waitMs(random.chance(share) ? meanMs : 8_000)
+  const ofMachine = machineFaults({ clock, random, network, outageMs, cutMs: () => outageMs(longCuts) })
   const ofMarket = marketFaults({ clock, random, network, market, machines, outageMs })
 
   function count(kind: FaultKind, where = '') {
@@ -41,8 +44,7 @@ export function createFaults(parts: Parts) {
   }
   network.onMishap((mishap, machine) => count(`message ${mishap}`, ` at ${machine}`))
 
-  function strikeMachine(kind: keyof typeof ofMachine) {
-    const machine = random.pick(machines)
+  function strikeMachine(kind: keyof typeof ofMachine, machine = random.pick(machines)) {
     if (machine) ofMachine[kind](machine, () => count(kind, ` at ${machine.name}`))
   }
   const strikeMarket = (kind: keyof typeof ofMarket) => ofMarket[kind](() => count(kind))
@@ -82,6 +84,12 @@ export function createFaults(parts: Parts) {
         if (random.chance(0.5)) strikeMachine(random.pick(interruptions)!)
         else strikeMarket(random.pick(['market killed', 'market killed midway', 'market crash after commit'])!)
       })
+    },
+
+    /** The network of this machine, soon. */
+    cutOff(name: string | undefined) {
+      const machine = machines.find((one) => one.name === name)
+      if (machine) clock.after(random.waitMs(1_000), () => isOver || strikeMachine('network cut', machine))
     },
 
     /**

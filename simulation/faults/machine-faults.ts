@@ -11,11 +11,15 @@ type Parts = {
   readonly network: SimulatedNetwork
   /** How long something stays as it is. */
   outageMs(): number
+  /** The same of a cut. */
+  cutMs(): number
 }
 type Strike = (machine: SimulatedMachine, struck: () => void) => void
 
 /** What goes wrong with a machine or with its way to the market. Each says when it has struck: there may be nothing to strike. */
-export function machineFaults({ clock, random, network, outageMs }: Parts): Record<MachineFault, Strike> {
+export function machineFaults({ clock, random, network, outageMs, cutMs }: Parts): Record<MachineFault, Strike> {
+  /** What comes upon what is there already does not end it. */
+  const weatherUntilMs = new Map<string, number>()
   const down =
     (how: 'kill' | 'power'): Strike =>
     (machine, struck) => {
@@ -32,11 +36,13 @@ export function machineFaults({ clock, random, network, outageMs }: Parts): Reco
       machine.freeze(how, outageMs())
     }
   const weather =
-    (change: () => Partial<Weather>): Strike =>
+    (change: () => Partial<Weather>, forMs = outageMs): Strike =>
     ({ name }, struck) => {
       struck()
       network.worsen(name, change())
-      clock.after(outageMs(), () => network.heal(name))
+      const overMs = clock.nowMs() + forMs()
+      weatherUntilMs.set(name, Math.max(overMs, weatherUntilMs.get(name) ?? 0))
+      clock.after(overMs - clock.nowMs(), () => clock.nowMs() >= weatherUntilMs.get(name)! && network.heal(name))
     }
   const connections =
     (work: (connection: ReturnType<SimulatedNetwork['connectionsOf']>[number]) => void): Strike =>
@@ -71,8 +77,8 @@ export function machineFaults({ clock, random, network, outageMs }: Parts): Reco
       disk.health.isFull = true
       clock.after(outageMs(), () => Object.assign(disk.health, healthyMachineDisk))
     },
-    'network cut': weather(() => ({ cut: ['to market', 'to agent'] })),
-    'network one way': weather(() => ({ cut: [random.pick(['to market', 'to agent'] as const)!] })),
+    'network cut': weather(() => ({ cut: ['to market', 'to agent'] }), cutMs),
+    'network one way': weather(() => ({ cut: [random.pick(['to market', 'to agent'] as const)!] }), cutMs),
     'network slow': weather(() => ({ latencyMsMax: random.pick([1_000, 4_000, 12_000])! })),
     'network lossy': weather(lossy),
     'connection dropped': connections((connection) => connection.drop()),

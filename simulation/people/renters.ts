@@ -20,6 +20,7 @@ type Parts = {
   readonly tasksPerHour: number
   /** In how many tasks at once somebody's work may come. */
   readonly burstMax: number
+  readonly longTasksShare: number
 }
 export type Renters = ReturnType<typeof createRenters>
 
@@ -33,7 +34,7 @@ export function createRenters(parts: Parts) {
   let titles = 0
   let isOver = false
 
-  const newTitled = () => newTask(random, `task ${++titles}`)
+  const newTitled = () => newTask(random, `task ${++titles}`, parts)
 
   function submitOne() {
     const task = newTitled()

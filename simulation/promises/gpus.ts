@@ -6,6 +6,8 @@ import type { Evidence, Watch } from './evidence.ts'
 export function watchGpus({ clock, store, runs, config, current, broken }: Evidence): Watch {
   /** When the end of an attempt that still has its GPU was first seen. */
   let overSinceMs = new Map<string, number>()
+  /** Whose attempts are not written yet. */
+  const unwritten = new Set<TrueRun>()
   runs.onBegin(judgeRun)
 
   /** Of each GPU no more is given out than there is: all of it to one attempt, or shares of its time and VRAM to several. */
@@ -56,20 +58,37 @@ export function watchGpus({ clock, store, runs, config, current, broken }: Evide
           `${uuid} began ${run.attemptId}, and gives ${milli} thousandths to ${sharing.map(({ attemptId }) => attemptId).join(' ')}`,
         )
     }
-    const own = store.attempt(run.attemptId)
-    // Not written yet, or given up already: its agent is about to be told so.
-    if (!own || own.ended_at !== null) return
+    if (!judgePlace(run, others)) unwritten.add(run)
+  }
+
+  /** An agent begins before its answer is written. */
+  function judgeWritten() {
+    for (const run of unwritten)
+      if (
+        run.endedMs !== null ||
+        judgePlace(
+          run,
+          runs.open().filter((other) => other !== run),
+        )
+      )
+        unwritten.delete(run)
+  }
+
+  /** False: its attempt is not written yet. */
+  function judgePlace({ attemptId }: TrueRun, others: readonly TrueRun[]): boolean {
+    const own = store.attempt(attemptId)
+    if (!own) return false
+    // Given up already: its agent is about to be told so.
+    if (own.ended_at !== null) return true
     for (const other of others) {
       const attempt = store.attempt(other.attemptId)
       if (attempt?.task_id !== own.task_id || other.isTold || other.process.isFrozen()) continue
       // One that somebody has ended (reclaimed, too slow, shut out) is told so; that may take a moment, and it has no effect.
       // But what has not ended at all, or is taken for lost because nothing was heard of it, must have stopped.
       if (attempt.ended_at === null || attempt.end_code === 'agent_lost')
-        broken(
-          'a task runs in one place',
-          `${own.task_id} began as ${run.attemptId} while ${other.attemptId} still ran`,
-        )
+        broken('a task runs in one place', `${own.task_id} began as ${attemptId} while ${other.attemptId} still ran`)
     }
+    return true
   }
 
   /** A reserved GPU has an attempt that is open, or whose agent has not confirmed the end of it yet. */
@@ -89,7 +108,10 @@ export function watchGpus({ clock, store, runs, config, current, broken }: Evide
   }
 
   return {
-    afterCommit: checkReservations,
+    afterCommit() {
+      checkReservations()
+      judgeWritten()
+    },
     everyHour: checkOwners,
     atTheEnd() {
       for (const { id, holders } of current()?.market.gpus.registry.all() ?? [])

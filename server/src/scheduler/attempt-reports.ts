@@ -124,6 +124,12 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     endings.stop(active, problem)
   }
 
+  /** An end that is on its way to the disk may fail, too. */
+  async function staysOpen(active: ActiveAttempt): Promise<boolean> {
+    while (active.ending) await active.ending
+    return isOpen(active)
+  }
+
   async function output(active: ActiveAttempt, message: AgentMessageOf<'attempt.output'>) {
     if (active.status !== 'running') return
     const text = message.text.slice(Math.max(0, active.outputLength - message.offset))
@@ -139,7 +145,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const runMs = endings.noteRun(active, message.run_ms)
     try {
       const isKept = await attempts.output(active, { offset, text, runMs })
-      if (!isKept && isOpen(active))
+      if (!isKept && (await staysOpen(active)))
         throw new NotKeptError(`what ${active.attempt.id} put out before ${offset} is not kept`)
     } catch (error) {
       active.outputLength = Math.min(active.outputLength, offset)
@@ -162,7 +168,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const runMs = endings.noteRun(active, message.run_ms)
     try {
       const isKept = await attempts.log(active, { offset, lines, runMs })
-      if (!isKept && isOpen(active))
+      if (!isKept && (await staysOpen(active)))
         throw new NotKeptError(`the log of ${active.attempt.id} before line ${offset} is not kept`)
     } catch (error) {
       active.logLines = Math.min(active.logLines, offset)

@@ -48,10 +48,13 @@ const runMsMin = 100
  * fast dear GPU can beat a slow cheap one, and one that has the model one that would have to fetch it.
  */
 export function costFactor(wanted: Wanted, gpu: MarketGpu, warmth: Warmth): number {
-  const { timings } = wanted
-  const runMs = Math.max(runMsMin, timings?.runMs(wanted, gpu) ?? usualRunMs)
-  const loadMs = timings?.loadMs(wanted, gpu, warmth) ?? usualLoadMs[warmth]
-  return ((runMs + loadMs) / 3_600_000) * (milliOn(wanted, gpu) / wholeMilli)
+  const runMs = Math.max(runMsMin, wanted.timings?.runMs(wanted, gpu) ?? usualRunMs)
+  return ((runMs + expectedLoadMs(wanted, gpu, warmth)) / 3_600_000) * (milliOn(wanted, gpu) / wholeMilli)
+}
+
+/** From being asked until it is ready. */
+export function expectedLoadMs(wanted: Wanted, gpu: MarketGpu, warmth: Warmth): number {
+  return wanted.timings?.loadMs(wanted, gpu, warmth) ?? usualLoadMs[warmth]
 }
 
 /** What the task takes of each GPU, in thousandths. */

@@ -7,11 +7,14 @@ import type { Caller } from '../http/route.ts'
 import { costOf } from '../payments/pricing.ts'
 import type { StoredTask } from '../tasks/task-store.ts'
 import { explainGpu } from './gpu-explanation.ts'
+import type { KeptRoom } from './kept-rooms.ts'
 import { countRejections, judgeFree, type Wanted } from './matching.ts'
 import type { Relaxation } from './relaxation.ts'
 import { relaxationSentence, relaxationsOf } from './relaxations.ts'
+import { keptForWhom, keptFrom, viewRoom, whereRoomIsKept } from './room-explanation.ts'
 import type { Scheduler } from './scheduler-service.ts'
 import { type Best, bestOf, priceAt, rejectionCounts, type Survey, surveyGpus, whyNotNow } from './survey.ts'
+import type { QueuedTask } from './task-queue.ts'
 
 type Parts = { gpus: GpuService; scheduler: Scheduler }
 export type ExplanationService = ReturnType<typeof createExplanationService>
@@ -22,7 +25,8 @@ const offersShown = 20
 /** Answers "what would fit?", "why is it waiting?" and "why does it not earn?" with what matching itself knows. */
 export function createExplanationService(context: Context, { gpus, scheduler }: Parts) {
   const { registry } = gpus
-  const { demand } = scheduler
+  const { demand, rooms } = scheduler
+  const { keptRoomsMax } = context.config.limits
 
   const survey = (wanted: Wanted): Survey => surveyGpus(wanted, scheduler.gpuIndex(), context.clock.now())
   const relaxed = (surveyed: Survey) => relaxationsOf(surveyed, survey)
@@ -69,6 +73,13 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
     }
   }
 
+  function waitForRoom({ expectedAtMs, latestAtMs, gpus }: KeptRoom) {
+    const where = `${gpus.length} GPU${gpus.length === 1 ? ' is' : 's are'} kept for it`
+    const most = `at the latest in ${seconds(Math.max(0, latestAtMs - context.clock.now()))}, if all of that takes as long as it may`
+    const basis = `${where}, and what runs there is expected to end by then; ${most}.`
+    return { ms: Math.max(0, expectedAtMs - context.clock.now()), basis }
+  }
+
   /** Why a task is still waiting, in words that can be acted on. Null: it does not wait. */
   function waiting(task: Pick<StoredTask, 'id' | 'status'>): Reason | null {
     const queued = scheduler.queue.get(task.id)
@@ -76,19 +87,28 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
     if (scheduler.pause.paused)
       return { code: 'market_paused', message: `The market is paused: ${scheduler.pause.reason ?? ''}` }
     if (!queued) return { code: 'offered', message: 'A GPU has been asked and is about to answer.' }
-    return whyQueued(queued.waitUntilMs, survey(queued.wanted))
+    return whyQueued(queued, survey(queued.wanted))
   }
 
-  function whyQueued(waitUntilMs: number, surveyed: Survey): Reason {
+  function whyQueued(queued: QueuedTask, surveyed: Survey): Reason {
     const { fits } = surveyed
+    const room = rooms.roomFor(queued)
+    if (room) return whereRoomIsKept(room, { rooms, isFirst: room.queued === queued })
     if (fits === 0) {
-      const message = `${whyNothingFits(surveyed)} It waits for one until ${isoFromMs(waitUntilMs)}. Cancel it and submit it anew to ask for less.`
+      const message = `${whyNothingFits(surveyed)} It waits for one until ${isoFromMs(queued.waitUntilMs)}. Cancel it and submit it anew to ask for less.`
       return { code: 'no_gpu_fits', message }
     }
-    const [reason] = countRejections(whyNotNow(surveyed))
+    const [reason] = countRejections(whyNotNow(surveyed, (gpu) => keptFrom(queued, gpu, rooms)))
     if (!reason) return { code: 'matching', message: 'A GPU is free and will be asked at once.' }
-    const message = `${fits} GPU${fits === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. It starts when one is free.`
+    const message = `${fits} GPU${fits === 1 ? '' : 's'} would fit; of those ${reason.gpus}: ${reason.message}. ${whenItStarts(queued)}`
     return { code: reason.code, message }
+  }
+
+  function whenItStarts({ wanted }: QueuedTask): string {
+    if (wanted.gpus === 1) return 'It starts when one is free.'
+    const all = `It starts when ${wanted.gpus} of one machine are free`
+    const afterMs = context.config.timing.keepRoomAfterMs
+    return keptRoomsMax === 0 ? `${all}.` : `${all}; room for it is kept once it has waited for ${seconds(afterMs)}.`
   }
 
   /** With what would change it. */
@@ -133,8 +153,11 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
       const surveyed = survey(wanted)
       const ahead = queued ? scheduler.queue.aheadOf(queued) : null
       const fitting = bestOf(surveyed, limit).map(({ gpu, price }) => {
-        return { ...viewOffer(gpu, price), fits: true, rejection: judgeFree(wanted, gpu, surveyed.nowMs) }
+        const kept = () => queued && keptFrom(queued, gpu, rooms)
+        const rejection = judgeFree(wanted, gpu, surveyed.nowMs) ?? kept() ?? null
+        return { ...viewOffer(gpu, price), fits: true, rejection }
       })
+      const room = queued ? rooms.roomFor(queued) : null
       const rejected = surveyed.rejected.flatMap(({ first, classes }) => {
         const alike = classes.flatMap(({ numbers }) => numbers.slice(0, limit))
         return alike.map((number) => {
@@ -150,7 +173,9 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
         ...outlook(surveyed),
         offers,
         ahead,
-        expected_wait: ahead === null ? null : expectedWait(surveyed, ahead),
+        expected_wait:
+          ahead === null ? null : room?.queued === queued ? waitForRoom(room!) : expectedWait(surveyed, ahead),
+        kept_room: room && viewRoom(room, rooms),
       }
     },
 
@@ -159,7 +184,9 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
       await gpus.assertOwner(caller, gpuId)
       const gpu = registry.get(gpuId)
       if (!gpu) throw problem('not_found', `${gpuId} was deleted.`)
-      return explainGpu(gpu, { all: registry.all(), demands: demand.all(), nowMs: context.clock.now() })
+      const room = rooms.roomOn(gpuId)
+      const kept = room && gpuStatus(gpu) === 'available' ? keptForWhom(room) : null
+      return explainGpu(gpu, { all: registry.all(), demands: demand.all(), nowMs: context.clock.now(), kept })
     },
   }
 

@@ -24,6 +24,10 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
   const coolingUntilMs = new Map<MarketGpu, number>()
   /** Their agents are here and have not been let in yet: nobody tells when they are. */
   const notLetIn = new Set<MarketGpu>()
+  /** GPUs of which room is kept, and how much of each anybody may have. */
+  const limits = new Map<string, () => number>()
+  /** Their owners let tasks share them. */
+  const shared = new Set<MarketGpu>()
 
   for (const gpu of registry.all()) refresh(gpu)
   const stop = registry.onChange(refresh)
@@ -32,11 +36,20 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
   function refresh(gpu: MarketGpu) {
     if (registry.get(gpu.id) !== gpu) {
       notLetIn.delete(gpu)
+      shared.delete(gpu)
       return index.remove(gpu.id)
     }
     const status = gpuStatus(gpu)
     const isThere = status === 'available' || status === 'in_use'
-    index.put(gpu, { isThere, freeMilli: freeMilliOf(gpu), isShared: gpu.sharing })
+    if (gpu.sharing) shared.add(gpu)
+    else shared.delete(gpu)
+    index.put(gpu, { isThere, freeMilli: openMilli(gpu), isShared: gpu.sharing })
+  }
+
+  /** What anybody may have of it. */
+  function openMilli(gpu: MarketGpu): number {
+    const most = limits.get(gpu.id)
+    return most ? Math.min(freeMilliOf(gpu), most()) : freeMilliOf(gpu)
   }
 
   /** Thousandths of it that can be asked for now. One on trial is given to one task at a time. */
@@ -73,11 +86,13 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
   const random = () => Buffer.from(context.random.bytes(4)).readUInt32BE() / 2 ** 32
 
   /**
-   * The best that is free for this task. One that has failed or refused it is asked again once its time has come, where no other
-   * GPU could run it.
+   * The best that is free for this task: of what anybody may have, and of all of the GPUs that are lent to it. One that has failed
+   * or refused it is asked again once its time has come, where no other GPU could run it.
    */
-  function find(wanted: Wanted): Found | null {
+  function find(wanted: Wanted, lent: readonly MarketGpu[] = []): Found | null {
+    for (const gpu of lent) index.setFree(gpu.id, freeMilliOf(gpu))
     const choice = choose(wanted) ?? chooseAgain(wanted)
+    for (const gpu of lent) index.setFree(gpu.id, openMilli(gpu))
     return choice && { choice, isWarm: warmthOn(wanted, choice.gpus[0]!) === 'loaded' }
   }
 
@@ -110,8 +125,16 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
     /** Whether it has been asked has changed, and nothing else. */
     askedChanged(gpuId: string) {
       const gpu = registry.get(gpuId)
-      if (gpu) index.setFree(gpuId, freeMilliOf(gpu))
+      if (gpu) index.setFree(gpuId, openMilli(gpu))
     },
+    /** From now on nobody finds more of it than `mostMilli` says, but whom it is lent to. Null: there is no such limit. */
+    limit(gpu: MarketGpu, mostMilli: (() => number) | null) {
+      if (mostMilli) limits.set(gpu.id, mostMilli)
+      else limits.delete(gpu.id)
+      refresh(gpu)
+    },
+    /** Whether owners let tasks share any. */
+    areShared: () => shared.size > 0,
     catchUp,
     arrived: (wanted: Wanted) => search.arrived(wanted),
     stop,

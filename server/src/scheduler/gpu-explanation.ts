@@ -10,7 +10,10 @@ type Surroundings = {
   readonly all: readonly MarketGpu[]
   readonly demands: readonly Demand[]
   readonly nowMs: number
+  /** Room is kept on it for a task that waits. */
+  readonly kept: Momentary | null
 }
+type Momentary = { code: string; message: string }
 type Lost = { code: string; message: string; tasks: number }
 
 /** What many tasks have in common that it did not get. What is only of the moment is said of the GPU as it is now. */
@@ -38,7 +41,7 @@ const othersWereBetter = 'another GPU was cheaper, had the model at hand, or fai
  * Why a GPU does or does not earn: the tasks that got a GPU lately, judged as matching would judge them for this GPU at its price
  * and with its limits of now, and its price beside those of GPUs of its kind.
  */
-export function explainGpu(gpu: MarketGpu, { all, demands, nowMs }: Surroundings) {
+export function explainGpu(gpu: MarketGpu, { all, demands, nowMs, kept }: Surroundings) {
   const lost = new Map<string, Lost>()
   const lose = (code: string, message: string) => {
     const known = lost.get(code)
@@ -65,7 +68,7 @@ export function explainGpu(gpu: MarketGpu, { all, demands, nowMs }: Surroundings
   return {
     gpu_id: gpu.id,
     status: gpuStatus(gpu),
-    ...summary(gpu, { nowMs, seen: demands.length, won, fitted, reasons }),
+    ...summary(gpu, { nowMs, kept, seen: demands.length, won, fitted, reasons }),
     considered: demands.length,
     since: demands.length === 0 ? null : new Date(Math.min(...demands.map(({ atMs }) => atMs))).toISOString(),
     fitted,
@@ -81,11 +84,18 @@ function isBeside(gpu: MarketGpu, other: MarketGpu): boolean {
   return other.id === gpu.id || (gpu.agentId !== null && other.agentId === gpu.agentId && other.model === gpu.model)
 }
 
-type Found = { nowMs: number; seen: number; won: number; fitted: number; reasons: readonly Lost[] }
+type Found = {
+  nowMs: number
+  kept: Momentary | null
+  seen: number
+  won: number
+  fitted: number
+  reasons: readonly Lost[]
+}
 
 /** The one sentence that matters most, and what to do. */
-function summary(gpu: MarketGpu, { nowMs, seen, won, fitted, reasons }: Found): { code: string; message: string } {
-  const momentary = rejectionOfTheMoment(gpu, nowMs)
+function summary(gpu: MarketGpu, { nowMs, kept, seen, won, fitted, reasons }: Found): Momentary {
+  const momentary = rejectionOfTheMoment(gpu, nowMs) ?? kept
   if (momentary) return momentary
   if (seen === 0)
     return {
@@ -105,7 +115,7 @@ function summary(gpu: MarketGpu, { nowMs, seen, won, fitted, reasons }: Found): 
   }
 }
 
-function rejectionOfTheMoment(gpu: MarketGpu, nowMs: number): { code: string; message: string } | null {
+function rejectionOfTheMoment(gpu: MarketGpu, nowMs: number): Momentary | null {
   const status = gpuStatus(gpu)
   if (status === 'offline')
     return {

@@ -6,7 +6,7 @@ import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
 import { createPatience, type Found, type Match, matchInTurns } from './match-in-turns.ts'
 import { warmthOn } from './expected-cost.ts'
-import { judgeNow, keyOf, type Wanted, wantedOf } from './matching.ts'
+import { judgeNow, keyOf, wantedOf } from './matching.ts'
 import { createTaskQueue, type QueuedTask, type TaskQueue } from './task-queue.ts'
 
 const nowMs = 1_800_000_000_000
@@ -50,7 +50,7 @@ const whole = (gpu: MarketGpu) => ({ gpus: [gpu], milliEach: 1_000 })
 function freeGpus(gpus: readonly MarketGpu[]) {
   const free = new Set(gpus)
   const counts = { looks: 0 }
-  function find(wanted: Wanted): Found | null {
+  function find({ wanted }: Pick<QueuedTask, 'wanted'>): Found | null {
     counts.looks++
     const gpu = [...free].find((each) => judgeNow(wanted, each, nowMs).rejection === null)
     return gpu ? { choice: whole(gpu), isWarm: warmthOn(wanted, gpu) === 'loaded' } : null
@@ -66,8 +66,8 @@ function matchOneByOne(tasks: readonly QueuedTask[], gpus: readonly MarketGpu[])
   const found: (readonly [string, string])[] = []
   const hopeless = new Set<string>()
   for (let next = turns.next((id) => hopeless.has(id)); next; next = turns.next((id) => hopeless.has(id))) {
-    const { task, wanted } = next
-    const match = find(wanted)
+    const { task } = next
+    const match = find(next)
     if (!match) {
       hopeless.add(task.id)
       continue
@@ -92,7 +92,9 @@ function matchAll(
   const all: Told[] = []
   const patience = createPatience(0)
   const turns = () => queue.turns(equals)
-  for (const found of matchInTurns({ turns, find, patience, nowMs: () => nowMs })) {
+  const lacking: string[] = []
+  const lacks = ({ task }: QueuedTask) => void lacking.push(task.id)
+  for (const found of matchInTurns({ turns, find, lacks, patience, nowMs: () => nowMs })) {
     if (found) {
       queue.remove(found.queued.task.id)
       free.delete(found.choice.gpus[0]!)
@@ -100,7 +102,7 @@ function matchAll(
     onFound(found, { queue, looks: counts.looks })
     all.push(found)
   }
-  return { all, looks: counts.looks }
+  return { all, looks: counts.looks, lacking }
 }
 
 const anyTask = fc.record({
@@ -140,7 +142,7 @@ const someGpus = Array.from({ length: 10 }, (_, index) =>
 
 test('of many tasks that want the same and find nothing, only the first is looked for', () => {
   const tasks = Array.from({ length: 20_000 }, (_, number) => queuedOf(unmatchable, number))
-  expect(matchAll(tasks, someGpus)).toEqual({ all: [], looks: 1 })
+  expect(matchAll(tasks, someGpus)).toEqual({ all: [], looks: 1, lacking: [tasks[0]!.task.id] })
 })
 
 test('a look that takes long pauses, goes on where it was, and looks for no more than a bounded number between two pauses', () => {
@@ -171,7 +173,7 @@ function modelMarket({ patienceMs, models }: { patienceMs: number; models: reado
   const free = new Set(gpus)
   let atMs = nowMs
   let made = 0
-  function find(wanted: Wanted): Found | null {
+  function find({ wanted }: QueuedTask): Found | null {
     const fitting = [...free].filter((gpu) => judgeNow(wanted, gpu, atMs).rejection === null)
     const gpu = fitting.find((each) => warmthOn(wanted, each) === 'loaded') ?? fitting[0]
     return gpu ? { choice: whole(gpu), isWarm: warmthOn(wanted, gpu) === 'loaded' } : null
@@ -190,7 +192,7 @@ function modelMarket({ patienceMs, models }: { patienceMs: number; models: reado
     wait: (ms: number) => void (atMs += ms),
     look(): [string, MarketGpu][] {
       const matches: [string, MarketGpu][] = []
-      const look = { turns: () => queue.turns(equals), find, patience, nowMs: () => atMs }
+      const look = { turns: () => queue.turns(equals), find, lacks: () => {}, patience, nowMs: () => atMs }
       for (const match of matchInTurns(look)) {
         if (!match) continue
         const { queued, choice } = match

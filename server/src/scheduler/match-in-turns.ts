@@ -1,6 +1,5 @@
 import { wholeMilli } from '@orbyte/protocol'
 import type { Choice } from './gpu-search.ts'
-import type { Wanted } from './matching.ts'
 import type { QueuedTask, Turns } from './task-queue.ts'
 
 export type Match = { readonly queued: QueuedTask; readonly choice: Choice }
@@ -11,7 +10,9 @@ export type Look = {
   /** The tasks that wait, in turn, from the first one on. */
   turns(): Turns
   /** The best GPU that is free for it. What was found is not free any more once its match is told. */
-  find(wanted: Wanted): Found | null
+  find(queued: QueuedTask): Found | null
+  /** Nothing is free for it: told once for tasks that want the same. */
+  lacks(queued: QueuedTask): void
   patience: Patience
   nowMs(): number
 }
@@ -51,10 +52,12 @@ function* matchPass(look: Look, hopeless: Set<string>, mayPassOver: (group: stri
       // The task may have left meanwhile.
       continue
     }
-    const { group, wanted } = queued
-    const found = look.find(wanted)
-    if (!found) hopeless.add(group)
-    else if (!found.isWarm && mayPassOver(group)) aside.add(group)
+    const { group } = queued
+    const found = look.find(queued)
+    if (!found) {
+      hopeless.add(group)
+      look.lacks(queued)
+    } else if (!found.isWarm && mayPassOver(group)) aside.add(group)
     else {
       look.patience.end(group)
       yield { queued, choice: found.choice }

@@ -74,9 +74,10 @@ function partOf({ gpu_milli: milli = wholeMilli, min_vram_gb: vramGb = 0 }: Requ
   return milli === wholeMilli ? null : { milli, vramGb }
 }
 
-/** The same for tasks that ask for the same. */
-export function keyOf({ task_type, requirements, model, max_price_per_hour }: Asking): string {
-  return JSON.stringify([task_type, requirements, model, max_price_per_hour])
+/** The same for tasks that ask for the same, for as long. */
+export function keyOf(task: Asking & { readonly max_duration_ms: number }): string {
+  const { task_type, requirements, model, max_price_per_hour, max_duration_ms } = task
+  return JSON.stringify([task_type, requirements, model, max_price_per_hour, max_duration_ms])
 }
 
 export type Rejection = { readonly code: RejectionCode; readonly message: string; readonly retryable: boolean }

@@ -5,6 +5,7 @@ import type { OpenTask } from '../tasks/task-store.ts'
 import type { ActiveAttempt } from './attempt-book.ts'
 import type { FreeGpus } from './free-gpus.ts'
 import type { MarketPause } from './market-store.ts'
+import type { KeptRooms } from './kept-rooms.ts'
 import { createPatience, matchInTurns } from './match-in-turns.ts'
 import type { Timings } from './expected-cost.ts'
 import type { Choice } from './gpu-search.ts'
@@ -16,6 +17,7 @@ import { createTaskQueue, type QueuedTask } from './task-queue.ts'
 type Parts = {
   models: ModelService
   free: FreeGpus
+  rooms: KeptRooms
   shares: RenterShares
   pause: MarketPause
   demand: RecentDemand
@@ -27,7 +29,10 @@ type Requeued = { failedAt: string | null; hadBegun: boolean }
 export type Matchmaker = ReturnType<typeof createMatchmaker>
 
 /** Keeps the tasks that wait and offers each to the best GPU that is free: who that is, is decided in gpu-search.ts. */
-export function createMatchmaker(context: Context, { models, free, shares, pause, demand, timings, offer }: Parts) {
+export function createMatchmaker(
+  context: Context,
+  { models, free, rooms, shares, pause, demand, timings, offer }: Parts,
+) {
   const { clock } = context
   const { coolDownMs, coolDownMaxMs, agePerPriorityMs, warmPatienceMs } = context.config.timing
   const patience = createPatience(warmPatienceMs)
@@ -98,10 +103,13 @@ export function createMatchmaker(context: Context, { models, free, shares, pause
   }
 
   function begin() {
-    if (pause.paused || queue.size() === 0) return
+    if (pause.paused) return
+    if (queue.size() === 0) return rooms.clear()
     free.catchUp()
+    rooms.begin()
     const turns = () => queue.turns(shares.standings())
-    const matches = matchInTurns({ turns, find: free.find, patience, nowMs: () => clock.now() })
+    const { find, lacks } = rooms
+    const matches = matchInTurns({ turns, find, lacks, patience, nowMs: () => clock.now() })
     look = { matches, cancel: () => {} }
     goOn()
   }
@@ -109,7 +117,8 @@ export function createMatchmaker(context: Context, { models, free, shares, pause
   /** Until the look is over, or pauses. */
   function goOn() {
     const { matches } = look!
-    for (let next = matches.next(); !next.done && !pause.paused; next = matches.next()) {
+    let next = matches.next()
+    for (; !next.done && !pause.paused; next = matches.next()) {
       if (next.value === null) {
         look!.cancel = clock.after(0, goOn)
         return
@@ -122,8 +131,10 @@ export function createMatchmaker(context: Context, { models, free, shares, pause
       if (queued.task.priority >= 0)
         demand.matched({ wanted: queued.wanted, gpuIds, priceMicrosPerHour, atMs: clock.now() })
       offer(queued, choice)
+      rooms.matched(queued)
     }
     look = null
+    if (next.done && rooms.end()) isNews = true
     if (isNews) wake()
     isNews = false
   }

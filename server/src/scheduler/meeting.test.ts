@@ -120,6 +120,26 @@ test('a result rests on what was said before it: where that could not be kept, b
   expect(body).toBe('the answer')
 })
 
+test('output that rests on what could not be kept is not acknowledged, though a result is on its way to the disk', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.next('attempt.start')
+  await agent.accept(start)
+  const said = [
+    { type: 'attempt.ready', ...agent.ref(start) },
+    { type: 'attempt.output', ...agent.ref(start), offset: 0, text: 'the answer', run_ms: 0 },
+    { type: 'attempt.result', ...agent.ref(start), ...completed },
+  ].map((message, index) => ({ ...message, seq: agent.machine.seq + 1 + index }))
+  database.failNext()
+  for (const message of said) agent.send(message)
+  expect(await agent.next('refused')).toMatchObject({ code: 'not_handled', retry: true })
+  const back = await market.reconnect(agent, { attempts: [{ ...agent.ref(start), status: 'ended', run_ms: 0 }] })
+  for (const message of said) back.send(message)
+  await back.acked(said[2]!.seq)
+  expect(await market.task(alice, id)).toMatchObject({ status: 'completed' })
+  const { body } = await market.call(`GET /api/tasks/${id}/output`, { token: alice.token })
+  expect(body).toBe('the answer')
+})
+
 test('a result rests on what was said before a file that it has waited for', async () => {
   const { id } = await market.submit(alice)
   const start = await agent.begin()

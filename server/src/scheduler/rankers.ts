@@ -27,6 +27,8 @@ export type RejectionCode =
   | 'gpu_in_use'
   | 'cooling_down'
   | 'failed_this_task'
+  // Of no ranker: kept-rooms.ts knows.
+  | 'kept_for_larger_task'
 
 /** A ranker that lets a GPU through or rejects it. */
 export type Ranker = {

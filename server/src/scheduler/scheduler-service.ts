@@ -10,11 +10,13 @@ import type { AttemptService } from '../tasks/attempt-service.ts'
 import { endTask } from '../tasks/task-ending.ts'
 import { createAttemptBook } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
+import { createAttemptEnds } from './attempt-ends.ts'
 import { createAttemptLimits } from './attempt-limits.ts'
 import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
 import { createAttemptsOfAgents } from './attempts-of-agents.ts'
 import { createFreeGpus } from './free-gpus.ts'
+import { createKeptRooms } from './kept-rooms.ts'
 import { type MarketPause, readPause, writePause } from './market-store.ts'
 import { createMatchmaker } from './matchmaker.ts'
 import { createMeasuredTimings } from './measured-timings.ts'
@@ -62,8 +64,9 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const demand = createRecentDemand()
   const { timings, loadTimes } = createMeasuredTimings({ clock, speeds, demand })
   const { send } = agents
+  const rooms = createKeptRooms(context, { free, ends: createAttemptEnds(context, { book }) })
   const offer: AttemptOffers['offer'] = (queued, choice) => offers.offer(queued, choice)
-  const matchmaker = createMatchmaker(context, { models, free, shares, pause, demand, timings, offer })
+  const matchmaker = createMatchmaker(context, { models, free, rooms, shares, pause, demand, timings, offer })
   const { queue, wake, waiting, requeue, enqueue } = matchmaker
   const endings = createAttemptEndings(context, {
     ...{ book, registry, gpus, payments, attempts, speeds },
@@ -144,6 +147,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
     demand,
     wantedOf: matchmaker.wantedOf,
     timings,
+    rooms,
     gpuIndex: free.index,
     dearestFitting: free.dearestFitting,
     pause,

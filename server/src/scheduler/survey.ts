@@ -200,9 +200,13 @@ export function* fittingGpus({ fitting, index }: Pick<Survey, 'fitting' | 'index
 }
 
 /** Why those that fit cannot take the task now. Null for one: it could. */
-export function whyNotNow(survey: Survey): (Rejection | null)[] {
-  return Array.from(fittingGpus(survey), (gpu) => judgeFree(survey.wanted, gpu, survey.nowMs))
+export function whyNotNow(survey: Survey, keptFrom: KeptFrom = () => null): (Rejection | null)[] {
+  const { wanted, nowMs } = survey
+  return Array.from(fittingGpus(survey), (gpu) => judgeFree(wanted, gpu, nowMs) ?? keptFrom(gpu))
 }
+
+/** Why it does not get this GPU, where room is kept on it for another (kept-rooms.ts). */
+export type KeptFrom = (gpu: MarketGpu) => Rejection | null
 
 export type Best = { readonly gpu: MarketGpu; readonly price: number }
 

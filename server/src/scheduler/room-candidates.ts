@@ -1,0 +1,49 @@
+import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { priceOn } from './expected-cost.ts'
+import type { GpuIndex } from './gpu-index.ts'
+import type { Slot } from './gpu-slot.ts'
+import { canRun, judgeFit, type Wanted } from './matching.ts'
+import { isLargeEnough, isPassedOver } from './rankers.ts'
+
+type At = { readonly index: GpuIndex; readonly nowMs: number }
+
+/** Of each machine the GPUs that could run it, free or busy, one by one or together: where there are as many as it wants. */
+export function* machinesFor(index: GpuIndex, wanted: Wanted, nowMs: number): Generator<MarketGpu[]> {
+  const { gpu_id } = wanted.requirements
+  const named = gpu_id === undefined ? undefined : index.slotOf(gpu_id)
+  if (named && wanted.gpus === 1) {
+    if (couldRunOn([named.gpu], wanted, { index, nowMs })) yield [named.gpu]
+    return
+  }
+  for (const { members, sample } of index.profiles) {
+    if (!canRun(wanted, sample)) continue
+    for (const number of members) {
+      const { gpus } = index.machine(index.table.machine[number]!)
+      // Each machine once.
+      if (gpus[0] !== number || gpus.length < wanted.gpus) continue
+      const able = gpus.map((gpu) => index.slot(gpu)).filter((slot) => couldTake(slot, wanted, { index, nowMs }))
+      if (able.length >= wanted.gpus) yield able.map(({ gpu }) => gpu)
+    }
+  }
+}
+
+/** Whether these could still run it together, free or busy. */
+export function couldRunOn(
+  gpus: readonly MarketGpu[],
+  wanted: Wanted,
+  at: { index: GpuIndex; nowMs: number },
+): boolean {
+  const price = gpus.reduce((sum, gpu) => sum + priceOn(wanted, gpu), 0)
+  if (price > (wanted.maxPriceMicrosPerHour ?? Infinity)) return false
+  return gpus.every((gpu) => {
+    const slot = at.index.slotOf(gpu.id)
+    if (slot?.gpu !== gpu || !couldTake(slot, wanted, at)) return false
+    return judgeFit(wanted, gpu, at.nowMs).rejection === null
+  })
+}
+
+/** Once it is free, if it is of the right kind. One that takes nothing new will not be free. */
+function couldTake({ gpu, number, isShared }: Slot, wanted: Wanted, { index, nowMs }: At): boolean {
+  if (!index.table.isThere[number] || gpu.maintenance || gpu.paused || (wanted.part !== null && !isShared)) return false
+  return !isPassedOver(wanted, gpu.id, nowMs) && isLargeEnough(wanted, gpu)
+}
