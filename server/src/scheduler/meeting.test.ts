@@ -60,13 +60,13 @@ test('an offer that meets the cancel of its task leaves no open attempt, and its
 test('a result that arrives while a reclaim is being written is acknowledged and changes nothing', async () => {
   const { id } = await market.submit(alice)
   const start = await agent.begin()
-  market.clock.advance(1_000)
+  market.clock.advance(900)
   database.hold()
   const reclaimed = market.ask(bob, api.gpus.reclaim, { gpu_id: agent.gpuId })
   await database.asked(1)
   database.letGo(1)
   await database.asked(2)
-  const told = agent.result(start, { run_ms: 1_000 })
+  const told = agent.result(start, { run_ms: 900 })
   // Answered after what was said before.
   await agent.heartbeat()
   database.letGo()
