@@ -77,7 +77,6 @@ export function createConnection(parts: Parts) {
   function checkOver() {
     if (state.agent === 'closed' && (state.market === 'closed' || market === null)) parts.onOver()
   }
-
   function resume() {
     isPaused = false
     while (!isPaused && unread.length > 0) conversation!.received(unread.shift()!)

@@ -45,8 +45,8 @@ export const defects: readonly Defect[] = [
   }),
   one('drop the grace timer at a restart', {
     file: 'server/src/agents/agent-liveness.ts',
-    replace: "if (!states.has(agentId)) begin(agentId, 'unknown', 2)",
-    by: "if (!states.has(agentId)) begin(agentId, 'unknown', steps.length)",
+    replace: "begin(agentId, 'unknown', 2)",
+    by: "begin(agentId, 'unknown', steps.length)",
   }),
   one('accept a stale token', {
     file: 'server/src/scheduler/attempt-book.ts',
