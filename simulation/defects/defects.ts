@@ -45,9 +45,8 @@ export const defects: readonly Defect[] = [
   }),
   one('drop the grace timer at a restart', {
     file: 'server/src/agents/agent-liveness.ts',
-    replace:
-      "states.set(agentId, { liveness: 'unknown', cancel: () => {}, heardMs: context.clock.now() })\n      wait(agentId, 2)",
-    by: "states.set(agentId, { liveness: 'unknown', cancel: () => {}, heardMs: context.clock.now() })",
+    replace: "begin(agentId, 'unknown', 2)",
+    by: "begin(agentId, 'unknown', steps.length)",
   }),
   one('accept a stale token', {
     file: 'server/src/scheduler/attempt-book.ts',
