@@ -8,7 +8,7 @@ import { createLackingTasks } from './lacking-tasks.ts'
 import type { Found } from './match-in-turns.ts'
 import type { Wanted } from './matching.ts'
 import { couldRunOn, machinesFor } from './room-candidates.ts'
-import { isSooner, milliFreeAt, momentOf, soonestSpot, type Spot } from './room-spot.ts'
+import { gpusLookedAtMax, isSooner, milliFreeAt, momentOf, soonestSpot, type Spot } from './room-spot.ts'
 import type { QueuedTask } from './task-queue.ts'
 
 /**
@@ -49,8 +49,8 @@ export type KeptRooms = ReturnType<typeof createKeptRooms>
 
 /** How often room is looked for. */
 const planEveryMs = 1_000
-/** A search looks at all GPUs that fit. All searches at a time look at no more than this, but for the first. */
-const gpusLookedAtMax = 20_000
+/** Searches at a time look at about so many GPUs: of a large market, two searches. */
+const gpusOfAllMax = 5 * gpusLookedAtMax
 /** How long what a search has found holds: that this is where it can start soonest, or that nothing fits. */
 const foundMs = 10_000
 
@@ -117,7 +117,7 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
 
   /** Room for those who are first in turn and have waited for long enough, and better room for who has some. */
   function plan(nowMs: number) {
-    const searchesMax = Math.max(1, Math.floor(gpusLookedAtMax / index.size))
+    const searchesMax = Math.max(2, Math.floor(gpusOfAllMax / index.size))
     let searches = 0
     for (const room of [...rooms.values()]) {
       if (nowMs - room.searchedAtMs < foundMs || ++searches > searchesMax) continue

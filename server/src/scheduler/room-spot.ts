@@ -18,12 +18,19 @@ export type Moment = { readonly expectedAtMs: number; readonly latestAtMs: numbe
 export type Spot = Moment & { readonly gpus: readonly MarketGpu[]; readonly milliEach: number }
 export type At = { readonly nowMs: number; readonly occupantsOf: OccupantsOf }
 
+/** Of so many GPUs on which it could start, the soonest will do: more would take the market's time for others. */
+export const gpusLookedAtMax = 2_000
+
 /** `machines`: of each the GPUs that could run it, free or busy. Null: nowhere there are enough for what it pays. */
 export function soonestSpot(machines: Iterable<readonly MarketGpu[]>, wanted: Wanted, at: At): Spot | null {
   let soonest: Spot | null = null
+  let lookedAt = 0
   for (const gpus of machines) {
     const spot = spotOn(gpus, wanted, at)
-    if (spot && (soonest === null || isSooner(spot, soonest))) soonest = spot
+    if (!spot) continue
+    if (soonest === null || isSooner(spot, soonest)) soonest = spot
+    lookedAt += gpus.length
+    if (lookedAt >= gpusLookedAtMax) break
   }
   return soonest
 }
@@ -78,6 +85,7 @@ function momentOn(gpu: MarketGpu, milli: number, { nowMs, occupantsOf }: At): Mo
 function endOfEnough(occupants: readonly Occupant[], milli: number, end: 'expectedEndMs' | 'latestEndMs'): number {
   let free = occupants.reduce((left, occupant) => left - occupant.milli, wholeMilli)
   if (free >= milli) return 0
+  if (occupants.length === 1) return occupants[0]![end]
   for (const occupant of [...occupants].sort((a, b) => a[end] - b[end])) {
     free += occupant.milli
     if (free >= milli) return occupant[end]

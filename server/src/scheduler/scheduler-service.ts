@@ -142,17 +142,10 @@ export async function createScheduler(context: Context, { gpus, models, payments
   gpus.onReclaim(reclaimed)
 
   return {
-    reports,
-    queue,
-    demand,
+    ...{ reports, queue, demand, timings, rooms, pause, enqueue, wake },
     wantedOf: matchmaker.wantedOf,
-    timings,
-    rooms,
     gpuIndex: free.index,
     dearestFitting: free.dearestFitting,
-    pause,
-    enqueue,
-    wake,
     ...ofAgents,
     async setPause(tx: Transaction, next: MarketPause) {
       await writePause(tx, next)
