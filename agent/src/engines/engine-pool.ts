@@ -32,6 +32,8 @@ export interface EnginePool {
   /** What is wrong with the engine on this machine, or null. Tries it in a process that ends afterwards. */
   problem(): Promise<ExecutorProblem | null>
   pids(): number[]
+  /** Ends the warm engine of a device. */
+  free(deviceUuid: string): Promise<void>
   close(): Promise<void>
 }
 
@@ -50,10 +52,14 @@ export function createEnginePool(options: EnginePoolOptions): EnginePool {
     return engine
   }
 
+  async function free(deviceUuid: string) {
+    await engines.get(deviceUuid)?.close()
+  }
+
   async function runApart(attempt: AttemptInput, run: Omit<EngineRun, 'attempt'>) {
     const { devices } = attempt
     // What is kept warm there has VRAM that is this attempt's now.
-    for (const { uuid } of devices) await engines.get(uuid)?.close()
+    for (const { uuid } of devices) await free(uuid)
     const engine = create(devices)
     own.add(engine)
     const over = new AbortController()
@@ -88,6 +94,7 @@ export function createEnginePool(options: EnginePoolOptions): EnginePool {
         await trial.close()
       }
     },
+    free,
     pids: () => [...engines.values(), ...own].flatMap((engine) => engine.pid() ?? []),
     async close() {
       await Promise.all([...engines.values(), ...own].map((engine) => engine.close()))

@@ -27,6 +27,7 @@ export function createLlamaExecutor({ engines }: { readonly engines: EnginePool 
       }
       return await engines.run(attempt, { params, report, signal })
     },
+    free: (deviceUuid) => engines.free(deviceUuid),
     close: () => engines.close(),
   }
 }
