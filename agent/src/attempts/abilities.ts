@@ -68,7 +68,7 @@ export class Abilities {
 
   /** Frees what is kept warm on a device. */
   async free(deviceUuid: string): Promise<void> {
-    await Promise.allSettled(this.#executors.map((executor) => executor.free?.(deviceUuid)))
+    await Promise.allSettled(this.#executors.map(async (executor) => await executor.free?.(deviceUuid)))
   }
 
   async #refreshOne(executor: Executor): Promise<void> {

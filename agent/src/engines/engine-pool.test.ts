@@ -54,6 +54,11 @@ test('a whole GPU keeps its engine warm; whoever has a share or several GPUs get
   // What was warm had VRAM that was others' then.
   pids.push((await run(pool, [device('GPU-1')], 'echo'))['pid'])
   expect(new Set(pids).size).toBe(5)
+  // And what is warm has VRAM that its owner wants back.
+  await pool.free('GPU-2')
+  expect(pool.pids()).toEqual([pids.at(-1)])
+  await pool.free('GPU-1')
+  expect(pool.pids()).toEqual([])
 })
 
 test('two renters on one GPU are in two processes at the same time, each with what it rented', async () => {
@@ -64,7 +69,11 @@ test('two renters on one GPU are in two processes at the same time, each with wh
 })
 
 test('who uses more VRAM than their share has is ended at their own fault, and the others go on', async () => {
-  const pool = poolWith((all) => new Map(all.pids().map((pid, index) => [pid, index === 0 ? 4_097 : 4_096])))
+  let greedyPid: number | undefined
+  const pool = poolWith((all) => {
+    greedyPid ??= all.pids()[0]
+    return new Map(all.pids().map((pid) => [pid, pid === greedyPid ? 4_097 : 4_096]))
+  })
   const [greedy, modest] = [run(pool, [share], 'obey'), run(pool, [share], 'obey')]
   await expect(greedy).rejects.toMatchObject({ code: 'vram_exceeded', fault: 'renter' })
   await expect(greedy).rejects.toBeInstanceOf(AttemptError)

@@ -90,6 +90,8 @@ export class EngineProcess {
   async close(): Promise<void> {
     const child = this.#child
     if (child === null) return
+    // Whoever asks next gets a fresh one, even before this one is gone.
+    this.#child = null
     child.process.kill('SIGKILL')
     await child.exited
   }
