@@ -2,6 +2,7 @@ import { afterEach, expect, test } from 'vitest'
 import { type AttemptInput, AttemptError, type ExecutorDevice } from '../executors/executor.ts'
 import { recordReport } from '../executors/executor-suite.ts'
 import { systemClock } from '../system-clock.ts'
+import { driverMibMax } from './engine-environment.ts'
 import { createEnginePool, type EnginePool } from './engine-pool.ts'
 import { engineEntry } from './engine-process.ts'
 import type { FixtureParams } from './fixture-engine.ts'
@@ -69,10 +70,11 @@ test('two renters on one GPU are in two processes at the same time, each with wh
 })
 
 test('who uses more VRAM than their share has is ended at their own fault, and the others go on', async () => {
+  const driver = driverMibMax
   let greedyPid: number | undefined
   const pool = poolWith((all) => {
     greedyPid ??= all.pids()[0]
-    return new Map(all.pids().map((pid) => [pid, pid === greedyPid ? 4_097 : 4_096]))
+    return new Map(all.pids().map((pid) => [pid, pid === greedyPid ? driver + 4_097 : driver + 4_096]))
   })
   const [greedy, modest] = [run(pool, [share], 'obey'), run(pool, [share], 'obey')]
   await expect(greedy).rejects.toMatchObject({ code: 'vram_exceeded', fault: 'renter' })

@@ -8,7 +8,7 @@ import {
   useOf,
 } from '../executors/executor.ts'
 import type { ReadVram } from '../gpus/nvidia-processes.ts'
-import { type Environment, engineEnvironment, mpsFolderOf } from './engine-environment.ts'
+import { driverMibMax, type Environment, engineEnvironment, mpsFolderOf } from './engine-environment.ts'
 import { EngineProcess, type EngineRun } from './engine-process.ts'
 
 export type EnginePoolOptions = {
@@ -111,9 +111,9 @@ function watchVram(engine: EngineProcess, vramMibMax: number | null, { clock, re
     while (!over.aborted) {
       await clock.sleep(vramCheckMs, over).catch(() => {})
       if (over.aborted) return
-      const usedMib = (await readVram()).get(engine.pid() ?? -1) ?? 0
+      const usedMib = ((await readVram()).get(engine.pid() ?? -1) ?? 0) - driverMibMax
       if (usedMib <= most) continue
-      const message = `It used ${usedMib} MiB of VRAM, and its share of the GPU has ${most} MiB. Ask for more with min_vram_gb.`
+      const message = `It used ${usedMib} MiB of VRAM beside the driver's own, and its share of the GPU has ${most} MiB. Ask for more with min_vram_gb.`
       return exceeded.abort(new AttemptError('vram_exceeded', message, 'renter'))
     }
   }
