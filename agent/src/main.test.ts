@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { whole } from './fixture-machine.ts'
 import { type FixtureMarket, newId, startMarket } from './fixture-market.ts'
 
 const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
@@ -142,7 +143,7 @@ function offer(device_uuid: string, input: Record<string, unknown>): void {
     attempt_id: newId('attempt'),
     task_id: newId('task'),
     fencing_token: 'token-1',
-    device_uuid,
+    devices: whole(device_uuid),
     task_type: 'other',
     input,
     model: null,
