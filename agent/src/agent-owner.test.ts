@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Agent } from './agent.ts'
 import { noLimits } from './agent-config.ts'
+import { createFakeExecutor } from './executors/fake-executor.ts'
 import { createMachine, type FixtureMachine, whole } from './fixture-machine.ts'
 import { newId } from './fixture-market.ts'
 import { askAgent, serveControl } from './owner/control.ts'
@@ -123,6 +124,27 @@ test('a drained GPU finishes what runs on it and takes nothing new', async () =>
   expect(await market.next('attempt.refused')).toMatchObject({ code: 'paused' })
   machine.offer({ devices: whole(machine.devices()[1]) })
   await market.next('attempt.accepted')
+})
+
+test('what is kept warm on a GPU is let go once its owner has it back, by whichever door, and not before it is idle', async () => {
+  const { market, clock } = machine
+  const freed: string[] = []
+  const executor = { ...createFakeExecutor({ clock }), free: async (uuid: string) => void freed.push(uuid) }
+  const agent = await machine.start({}, { executors: [executor] })
+  const [first, second] = machine.devices()
+  machine.offer({ input: { sleep_ms: 1_000 } })
+  await market.next('attempt.ready')
+  await agent.drain('0')
+  expect(freed).toEqual([])
+  await clock.advance(1_000)
+  await market.next('attempt.result')
+  expect(new Set(freed.splice(0))).toEqual(new Set([first]))
+  await agent.resume('0')
+  freed.length = 0
+  const gpu = { gpu_id: newId('gpu'), uuid: second!, name: 'second', price_per_hour: '0.5', maintenance: true }
+  market.send({ type: 'gpus', gpus: [{ ...gpu, cool_down_ms: 0, on_trial: false }] })
+  await agent.reclaim('0')
+  expect(new Set(freed)).toEqual(new Set([first, second]))
 })
 
 test('a price below the owner’s own minimum is told as what keeps the GPU from earning', async () => {

@@ -176,6 +176,7 @@ class MarketAgent implements Agent {
       this.#pause(meant, 'reclaimed'),
       this.#runner.stopAll(reclaimed, (uuid) => meant.includes(uuid)),
     ])
+    await this.#freePaused()
     if (paused.status === 'rejected') throw paused.reason
   }
 
@@ -310,7 +311,8 @@ class MarketAgent implements Agent {
         return this.#runner.heartbeatAnswered(heartbeat, message.attempts)
       }
       case 'gpus':
-        return this.#assigned.update(message.gpus)
+        this.#assigned.update(message.gpus)
+        return void this.#freePaused()
       case 'attempt.start':
         return this.#runner.start(message, this.#heardAfter)
       case 'attempt.stop':
@@ -339,7 +341,14 @@ class MarketAgent implements Agent {
     })
   }
 
+  /** Whoever has their GPU back has its VRAM back. */
+  async #freePaused(): Promise<void> {
+    const uuids = this.#devices.all().map(({ uuid }) => uuid)
+    await this.#runner.free(uuids.filter((uuid) => this.#whyPaused(uuid) ?? this.#assigned.of(uuid)?.maintenance))
+  }
+
   #reportChanges(): void {
+    void this.#freePaused()
     // Before the hello there is nobody to tell, and the hello tells it all.
     if (!this.#connection.isOpen()) return
     const devices = this.#report()

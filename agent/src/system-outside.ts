@@ -40,6 +40,7 @@ export function systemOutside(options: AgentOptions, environment: Environment): 
       fetch,
       newSeed: () => randomBytes(4).readUInt32LE(),
       log: (line) => log.debug(`engine: ${line}`),
+      warn: (message) => log.warn(message),
     }),
     models: createModelCache({ dataFolder: dataPath, modelFolders, serverUrl: server, fetch, clock: systemClock }),
     detectors: (fingerprint) => systemDetectors(options, { machine, fingerprint }),

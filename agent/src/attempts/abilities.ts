@@ -66,6 +66,11 @@ export class Abilities {
     return needsNoFile.find(({ models }) => models === undefined || typeof name !== 'string') ?? null
   }
 
+  /** Frees what is kept warm on a device. */
+  async free(deviceUuid: string): Promise<void> {
+    await Promise.allSettled(this.#executors.map(async (executor) => await executor.free?.(deviceUuid)))
+  }
+
   async #refreshOne(executor: Executor): Promise<void> {
     if (!this.#working.has(executor) || executor.models !== undefined) {
       const problem = await executor.check().catch(asProblem)

@@ -155,6 +155,14 @@ export class AttemptRunner {
     while (meant().length > 0) await this.#oneEnded()
   }
 
+  /** Frees what is kept warm on those of the devices where nothing runs. */
+  async free(deviceUuids: readonly string[]): Promise<void> {
+    const { abilities, memory } = this.#options
+    const idle = deviceUuids.filter((uuid) => this.runningOn(uuid).length === 0)
+    for (const uuid of idle) memory.unloaded(uuid)
+    await Promise.all(idle.map((uuid) => abilities.free(uuid)))
+  }
+
   /** Resolves when nothing runs. */
   async idle(): Promise<void> {
     while (this.#attempts.size > 0) await this.#oneEnded()

@@ -38,12 +38,15 @@ export function engineEnvironment(
   return { ...environment, HIP_VISIBLE_DEVICES: indexes, GGML_VK_VISIBLE_DEVICES: indexes, ...mps }
 }
 
+/** What NVIDIA's driver may take in each process beside the renter's share: on an H200 by CUDA 610 MiB, as a client of MPS 150. */
+export const driverMibMax = 768
+
 /** "0": the process sees one device. */
 function mpsVariables({ milli, vramMib }: ExecutorDevice, mpsFolder: string): Record<string, string> {
   return {
     CUDA_MPS_PIPE_DIRECTORY: mpsFolder,
     CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: String(Math.ceil(milli / 10)),
-    CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: `0=${vramMib}M`,
+    CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: `0=${vramMib! + driverMibMax}M`,
   }
 }
 

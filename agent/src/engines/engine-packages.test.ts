@@ -13,14 +13,18 @@ test.each([
   [{ platform: 'linux', arch: 'x64', accelerator: 'vulkan' }, ['linux-x64', 'linux-x64-vulkan'], true],
   [
     { platform: 'linux', arch: 'x64', accelerator: 'cuda' },
-    ['linux-x64', 'linux-x64-cuda', 'linux-x64-cuda-ext'],
+    ['linux-x64', 'linux-x64-cuda', 'linux-x64-cuda-ext', 'linux-x64-vulkan'],
     true,
   ],
   [{ platform: 'linux', arch: 'arm64', accelerator: 'cuda' }, ['linux-arm64'], true],
   [{ platform: 'linux', arch: 'arm', accelerator: 'none' }, ['linux-armv7l'], false],
   [{ platform: 'darwin', arch: 'arm64', accelerator: 'none' }, ['mac-arm64-metal'], true],
   [{ platform: 'darwin', arch: 'x64', accelerator: 'none' }, ['mac-x64'], false],
-  [{ platform: 'win32', arch: 'x64', accelerator: 'cuda' }, ['win-x64', 'win-x64-cuda', 'win-x64-cuda-ext'], true],
+  [
+    { platform: 'win32', arch: 'x64', accelerator: 'cuda' },
+    ['win-x64', 'win-x64-cuda', 'win-x64-cuda-ext', 'win-x64-vulkan'],
+    true,
+  ],
 ] as const)('%j gets what fits and nothing else', (machine, binaries, hasOnnx) => {
   const packages = enginePackages(machine)
   const expected = ['node-llama-cpp', ...binaries.map((name) => `@node-llama-cpp/${name}`)]

@@ -47,7 +47,8 @@ export function enginePackages({ platform, arch, accelerator }: Machine): Record
 function variantsOf(llamaPlatform: string, accelerator: Accelerator): string[] {
   if (!acceleratedPlatforms.includes(llamaPlatform) || accelerator === 'none') return [llamaPlatform]
   if (accelerator === 'vulkan') return [llamaPlatform, `${llamaPlatform}-vulkan`]
-  return [llamaPlatform, `${llamaPlatform}-cuda`, `${llamaPlatform}-cuda-ext`]
+  // Where the CUDA runtime is not installed, or newer than the driver, Vulkan still works: it needs the driver only.
+  return [llamaPlatform, `${llamaPlatform}-cuda`, `${llamaPlatform}-cuda-ext`, `${llamaPlatform}-vulkan`]
 }
 
 export type AcceleratorProbe = {

@@ -2,6 +2,7 @@ import { afterEach, expect, test } from 'vitest'
 import { type AttemptInput, AttemptError, type ExecutorDevice } from '../executors/executor.ts'
 import { recordReport } from '../executors/executor-suite.ts'
 import { systemClock } from '../system-clock.ts'
+import { driverMibMax } from './engine-environment.ts'
 import { createEnginePool, type EnginePool } from './engine-pool.ts'
 import { engineEntry } from './engine-process.ts'
 import type { FixtureParams } from './fixture-engine.ts'
@@ -54,6 +55,11 @@ test('a whole GPU keeps its engine warm; whoever has a share or several GPUs get
   // What was warm had VRAM that was others' then.
   pids.push((await run(pool, [device('GPU-1')], 'echo'))['pid'])
   expect(new Set(pids).size).toBe(5)
+  // And what is warm has VRAM that its owner wants back.
+  await pool.free('GPU-2')
+  expect(pool.pids()).toEqual([pids.at(-1)])
+  await pool.free('GPU-1')
+  expect(pool.pids()).toEqual([])
 })
 
 test('two renters on one GPU are in two processes at the same time, each with what it rented', async () => {
@@ -64,7 +70,12 @@ test('two renters on one GPU are in two processes at the same time, each with wh
 })
 
 test('who uses more VRAM than their share has is ended at their own fault, and the others go on', async () => {
-  const pool = poolWith((all) => new Map(all.pids().map((pid, index) => [pid, index === 0 ? 4_097 : 4_096])))
+  const driver = driverMibMax
+  let greedyPid: number | undefined
+  const pool = poolWith((all) => {
+    greedyPid ??= all.pids()[0]
+    return new Map(all.pids().map((pid) => [pid, pid === greedyPid ? driver + 4_097 : driver + 4_096]))
+  })
   const [greedy, modest] = [run(pool, [share], 'obey'), run(pool, [share], 'obey')]
   await expect(greedy).rejects.toMatchObject({ code: 'vram_exceeded', fault: 'renter' })
   await expect(greedy).rejects.toBeInstanceOf(AttemptError)

@@ -8,7 +8,7 @@ import {
   useOf,
 } from '../executors/executor.ts'
 import type { ReadVram } from '../gpus/nvidia-processes.ts'
-import { type Environment, engineEnvironment, mpsFolderOf } from './engine-environment.ts'
+import { driverMibMax, type Environment, engineEnvironment, mpsFolderOf } from './engine-environment.ts'
 import { EngineProcess, type EngineRun } from './engine-process.ts'
 
 export type EnginePoolOptions = {
@@ -32,6 +32,8 @@ export interface EnginePool {
   /** What is wrong with the engine on this machine, or null. Tries it in a process that ends afterwards. */
   problem(): Promise<ExecutorProblem | null>
   pids(): number[]
+  /** Ends the warm engine of a device. */
+  free(deviceUuid: string): Promise<void>
   close(): Promise<void>
 }
 
@@ -50,10 +52,14 @@ export function createEnginePool(options: EnginePoolOptions): EnginePool {
     return engine
   }
 
+  async function free(deviceUuid: string) {
+    await engines.get(deviceUuid)?.close()
+  }
+
   async function runApart(attempt: AttemptInput, run: Omit<EngineRun, 'attempt'>) {
     const { devices } = attempt
     // What is kept warm there has VRAM that is this attempt's now.
-    for (const { uuid } of devices) await engines.get(uuid)?.close()
+    for (const { uuid } of devices) await free(uuid)
     const engine = create(devices)
     own.add(engine)
     const over = new AbortController()
@@ -88,6 +94,7 @@ export function createEnginePool(options: EnginePoolOptions): EnginePool {
         await trial.close()
       }
     },
+    free,
     pids: () => [...engines.values(), ...own].flatMap((engine) => engine.pid() ?? []),
     async close() {
       await Promise.all([...engines.values(), ...own].map((engine) => engine.close()))
@@ -104,9 +111,9 @@ function watchVram(engine: EngineProcess, vramMibMax: number | null, { clock, re
     while (!over.aborted) {
       await clock.sleep(vramCheckMs, over).catch(() => {})
       if (over.aborted) return
-      const usedMib = (await readVram()).get(engine.pid() ?? -1) ?? 0
+      const usedMib = ((await readVram()).get(engine.pid() ?? -1) ?? 0) - driverMibMax
       if (usedMib <= most) continue
-      const message = `It used ${usedMib} MiB of VRAM, and its share of the GPU has ${most} MiB. Ask for more with min_vram_gb.`
+      const message = `It used ${usedMib} MiB of VRAM beside the driver's own, and its share of the GPU has ${most} MiB. Ask for more with min_vram_gb.`
       return exceeded.abort(new AttemptError('vram_exceeded', message, 'renter'))
     }
   }

@@ -132,7 +132,7 @@ test('where MPS runs, an engine with a share of a GPU is kept to that share, and
   expect(mps(255, 6_144)).toEqual([
     ['CUDA_MPS_PIPE_DIRECTORY', '/run/mps'],
     ['CUDA_MPS_ACTIVE_THREAD_PERCENTAGE', '26'],
-    ['CUDA_MPS_PINNED_DEVICE_MEM_LIMIT', '0=6144M'],
+    ['CUDA_MPS_PINNED_DEVICE_MEM_LIMIT', '0=6912M'],
   ])
   expect(mpsFolderOf({}, (path) => path === '/tmp/nvidia-mps/control')).toBe('/tmp/nvidia-mps')
   expect(mpsFolderOf({ CUDA_MPS_PIPE_DIRECTORY: '/run/mps' }, () => false)).toBeNull()

@@ -35,7 +35,7 @@ const leaseMsDefault = 10_000
 const cancelMsMax = 1_500
 /** Loading the code of an engine takes 0.1 to 2 s; on a machine that is swapping, much more. */
 const startMsMax = 60_000
-const stderrLinesKept = 5
+const stderrLinesKept = 50
 
 /** The program of an engine: TypeScript in a checkout, JavaScript in the bundle, in both beside this file. */
 export function engineEntry(name: string): URL {
@@ -90,6 +90,8 @@ export class EngineProcess {
   async close(): Promise<void> {
     const child = this.#child
     if (child === null) return
+    // Whoever asks next gets a fresh one, even before this one is gone.
+    this.#child = null
     child.process.kill('SIGKILL')
     await child.exited
   }
@@ -253,7 +255,9 @@ function exitError(child: Child, exit: Exit): AttemptError {
     return new AttemptError('deadline_passed', 'The engine stopped: its time was over and was not renewed.', 'provider')
   }
   const how = exit.signal ?? (exit.code === null ? 'it could not be started' : `exit code ${exit.code}`)
-  const lastLine = child.stderr.findLast((line) => line.trim() !== '')
+  // After what went wrong a native library often prints where it was.
+  const lastLine =
+    child.stderr.findLast((line) => /\berror\b/i.test(line)) ?? child.stderr.findLast((line) => line.trim() !== '')
   const message = `The engine's process ended unexpectedly (${how})${lastLine === undefined ? '.' : `: ${lastLine.trim()}`}`
   return new AttemptError('engine_crashed', message, 'provider')
 }

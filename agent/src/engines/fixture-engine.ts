@@ -7,6 +7,8 @@ export type FixtureParams = {
   readonly act: 'echo' | 'obey' | 'deaf' | 'crash' | 'environment'
   /** It holds a connection to this port, whose end tells that the process has ended. */
   readonly port?: number
+  /** As llama-engine.ts takes it. One that computes by the "gpu" ends as a native library does that cannot, before it is ready. */
+  readonly device?: 'gpu' | 'vulkan'
 }
 
 const host = systemEngineHost()
@@ -14,9 +16,13 @@ serveEngine(
   {
     check: async () => ({ fixture: true }),
     async run(params, context) {
-      const { act, port } = params as FixtureParams
+      const { act = 'echo', port, device } = params as Partial<FixtureParams>
       if (port !== undefined) connect(port, '127.0.0.1')
       context.preparing(0.5)
+      if (device === 'gpu') {
+        console.error('CUDA error: unsupported toolchain\nat libc.so.6')
+        process.abort()
+      }
       await context.ready()
       context.output('started')
       switch (act) {

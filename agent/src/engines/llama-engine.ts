@@ -17,8 +17,8 @@ export const LlamaParams = z.object({
   modelFile: z.string(),
   promptStyle: z.enum(['qa', 'chat_template']),
   contextTokens: z.int().positive().nullable(),
-  /** Whether the model must be computed on a GPU. */
-  onGpu: z.boolean(),
+  /** What computes: the processor, the GPU by what suits it best (CUDA goes before Vulkan), or the GPU by Vulkan. */
+  device: z.enum(['cpu', 'gpu', 'vulkan']),
 })
 export type LlamaParams = z.input<typeof LlamaParams>
 type Params = z.output<typeof LlamaParams>
@@ -38,14 +38,14 @@ export function createLlamaEngine(enginesFolder: string | null): Engine {
 
   return {
     async check() {
-      const llama = await startLlama(await library(), true)
+      const llama = await startLlama(await library(), 'gpu')
       const gpu = llama.gpu
       await llama.dispose()
       return { gpu }
     },
     async run(params, context) {
       const wanted = LlamaParams.parse(params)
-      const key = JSON.stringify([wanted.modelFile, wanted.contextTokens, wanted.onGpu])
+      const key = JSON.stringify([wanted.modelFile, wanted.contextTokens, wanted.device])
       if (loaded?.key !== key) {
         await loaded?.llama.dispose()
         loaded = null
@@ -64,9 +64,9 @@ type LoadedModel = {
   readonly sequence: LlamaContextSequence
 }
 
-async function startLlama(library: Library, onGpu: boolean): Promise<Llama> {
+async function startLlama(library: Library, device: Params['device']): Promise<Llama> {
   return await library.getLlama({
-    gpu: onGpu ? 'auto' : false,
+    gpu: device === 'cpu' ? false : device === 'gpu' ? 'auto' : device,
     build: 'never',
     skipDownload: true,
     progressLogs: false,
@@ -77,9 +77,9 @@ async function startLlama(library: Library, onGpu: boolean): Promise<Llama> {
 type LoadRequest = { readonly key: string; readonly wanted: Params; readonly context: EngineContext }
 
 async function loadModel(library: Library, { key, wanted, context }: LoadRequest): Promise<LoadedModel> {
-  const llama = await startLlama(library, wanted.onGpu)
+  const llama = await startLlama(library, wanted.device)
   try {
-    if (wanted.onGpu && llama.gpu === false) {
+    if (wanted.device !== 'cpu' && llama.gpu === false) {
       throw new AttemptError(
         'engine_unavailable',
         'llama.cpp finds no GPU that it can use on this machine.',
@@ -96,11 +96,19 @@ async function loadModel(library: Library, { key, wanted, context }: LoadRequest
       threads: isSmall ? 1 : undefined,
       createSignal: signal,
     })
-    return { key, llama, model, context: llamaContext, sequence: llamaContext.getSequence() }
+    const sequence = llamaContext.getSequence()
+    await warmUp(model, sequence)
+    return { key, llama, model, context: llamaContext, sequence }
   } catch (error) {
     await llama.dispose()
     throw loadError(library, error)
   }
+}
+
+/** The first token takes the longest, and shows whether the GPU computes at all: nobody is to pay for finding out. */
+async function warmUp(model: LlamaModel, sequence: LlamaContextSequence): Promise<void> {
+  await sequence.evaluateWithoutGeneratingNewTokens(tokenize(model, 'a'))
+  await sequence.clearHistory()
 }
 
 function loadError(library: Library, error: unknown): unknown {

@@ -37,6 +37,8 @@ export interface Executor {
   /** Names of the models that it brings itself (a server that the owner runs has its own). Absent: it brings none. */
   models?(): Promise<string[]>
   run(attempt: AttemptInput, report: AttemptReport, signal: AbortSignal): Promise<Record<string, unknown>>
+  /** Frees what is kept warm on a device, because its owner has it back. Absent: nothing is kept there. */
+  free?(deviceUuid: string): Promise<void>
   /** Stops child processes and frees what is kept warm. */
   close(): Promise<void>
 }

@@ -13,6 +13,7 @@ const options: ExecutorsOptions = {
   fetch,
   newSeed: () => 1,
   log: () => {},
+  warn: () => {},
 }
 
 test('an agent can write, draw and embed, and pretends only when it is told to', () => {

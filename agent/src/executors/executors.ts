@@ -26,6 +26,8 @@ export type ExecutorsOptions = {
   newSeed(): number
   /** What engines print, line by line. */
   log(line: string): void
+  /** What the owner of the machine should know. */
+  warn(message: string): void
 }
 
 /**
@@ -37,7 +39,7 @@ export function createExecutors(options: ExecutorsOptions): Executor[] {
   const enginesOf = (name: string) => createEnginePool({ ...options, entry: engineEntry(name) })
   return [
     ...(openai === null ? [] : [createOpenaiExecutor({ ...openai, fetch, clock, newSeed })]),
-    createLlamaExecutor({ engines: enginesOf('llama-engine') }),
+    createLlamaExecutor({ engines: enginesOf('llama-engine'), warn: (message) => options.warn(message) }),
     createOnnxExecutor({ engines: enginesOf('onnx-engine'), newSeed }),
     createEmbeddingExecutor({ clock }),
     ...(options.withFake ? [createFakeExecutor({ clock })] : []),

@@ -36,8 +36,8 @@ export const wordvec: LocalModel = {
   contextTokens: null,
 }
 
-/** Real engines of this checkout. */
-export function enginesForTest(name: 'llama-engine' | 'onnx-engine'): EnginePool {
+/** Real engines of this checkout, or the one that only obeys. */
+export function enginesForTest(name: 'llama-engine' | 'onnx-engine' | 'fixture-engine'): EnginePool {
   return createEnginePool({
     entry: engineEntry(name),
     enginesFolder: null,

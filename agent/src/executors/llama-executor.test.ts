@@ -6,7 +6,7 @@ import { createLlamaExecutor } from './llama-executor.ts'
 const engines = enginesForTest('llama-engine')
 const subject: SuiteSubject = {
   name: 'llama',
-  executor: createLlamaExecutor({ engines }),
+  executor: createLlamaExecutor({ engines, warn: () => {} }),
   taskType: 'text_generation',
   input: { messages: [{ role: 'user', content: 'Tell me a story.' }], seed: 7 },
   model: tinylm,
@@ -95,4 +95,18 @@ test.skipIf(usableGpu !== false)('a GPU that the engine cannot use is not replac
   const attempt = { ...attemptOf(subject, { prompt: 'Hello' }), devices: [gpu] }
   const run = subject.executor.run(attempt, recordReport(), new AbortController().signal)
   await expect(run).rejects.toMatchObject({ code: 'engine_unavailable', fault: 'provider' })
+})
+
+test('where CUDA crashes before any work, Vulkan does it, in the same attempt and from then on, and the owner hears of it once', async () => {
+  const warnings: string[] = []
+  const fixture = enginesForTest('fixture-engine')
+  const executor = createLlamaExecutor({ engines: fixture, warn: (message) => warnings.push(message) })
+  const attempt = { ...attemptOf(subject, { prompt: 'Hello' }), devices: [gpu] }
+  for (let count = 0; count < 2; count++) {
+    const report = recordReport()
+    await executor.run(attempt, report, new AbortController().signal)
+    expect(report.events.filter((event) => event === 'ready')).toHaveLength(1)
+  }
+  expect(warnings).toEqual([expect.stringMatching(/by Vulkan from now on.*CUDA error: unsupported toolchain$/)])
+  await executor.close()
 })

@@ -28,6 +28,7 @@ export function createOnnxExecutor({ engines, newSeed }: OnnxExecutorOptions): E
       }
       return await engines.run(attempt, { params, report, signal })
     },
+    free: (deviceUuid) => engines.free(deviceUuid),
     close: () => engines.close(),
   }
 }

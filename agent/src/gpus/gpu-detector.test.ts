@@ -49,6 +49,24 @@ test('NVIDIA: names, sizes and telemetry are read, and what the driver does not 
   })
 })
 
+test('NVIDIA: an H200 that does nothing, as its driver was recorded', async () => {
+  const detector = createNvidiaDetector({ run: nvidiaSmi({ query: 'nvidia-h200.csv' }), ramBytes })
+  const uuid = 'GPU-6b1d2f7e-0c35-4a98-8d41-1f7a92c3e5d0'
+  expect(await detector.detect()).toEqual([
+    {
+      uuid,
+      index: 0,
+      kind: 'gpu',
+      model: 'NVIDIA H200',
+      vramMib: 143_771,
+      driver: '580.159.04',
+      computeCapability: '9.0',
+    },
+  ])
+  const idle = { utilization_percent: 0, vram_used_gb: 0, temperature_celsius: 33, power_watts: 79.14 }
+  expect(await detector.telemetry()).toEqual(new Map([[uuid, idle]]))
+})
+
 test('NVIDIA: a GPU that is split by MIG is offered as its instances', async () => {
   const run = nvidiaSmi({ query: 'nvidia-mig.csv', list: 'nvidia-mig-list.txt' })
   const devices = await createNvidiaDetector({ run, ramBytes }).detect()

@@ -1,20 +1,23 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { RunCommand } from './gpu-detector.ts'
-import { createNvidiaVramReader, parseComputeApps } from './nvidia-processes.ts'
+import { createNvidiaVramReader, parseProcesses } from './nvidia-processes.ts'
 
-const recorded = readFileSync(new URL('recorded/nvidia-compute-apps.csv', import.meta.url), 'utf8')
+const recorded = (name: string) =>
+  readFileSync(new URL(`recorded/nvidia-processes-${name}.txt`, import.meta.url), 'utf8')
 
 test('the VRAM of a process is summed over GPUs, and one that the driver says nothing of is left out', () => {
-  expect(parseComputeApps(recorded)).toEqual(
-    new Map([
-      [2_374_511, 32_762],
-      [2_380_042, 514],
-    ]),
-  )
-  // Where the units are not left out, and where there is nothing to tell.
-  expect(parseComputeApps('77, 1024 MiB\n')).toEqual(new Map([[77, 1_024]]))
-  expect(parseComputeApps('No running processes found\n')).toEqual(new Map())
+  expect(parseProcesses(recorded('two-gpus'))).toEqual(new Map([[2_374_511, 32_762]]))
+  expect(parseProcesses('No devices were found\n')).toEqual(new Map())
+})
+
+test('processes that compute by Vulkan, and clients of MPS, are seen with what they use', () => {
+  expect(parseProcesses(recorded('vulkan'))).toEqual(new Map([[924, 3_081]]))
+  const mps = new Map([
+    [4_423, 66],
+    [4_462, 1_194],
+  ])
+  expect(parseProcesses(recorded('mps'))).toEqual(mps)
 })
 
 test('who asks at the same time is answered by one call of the tool, and nobody is seen where it does not work', async () => {
@@ -23,12 +26,12 @@ test('who asks at the same time is answered by one call of the tool, and nobody 
     (exitCode: number): RunCommand =>
     async (_command, args) => {
       calls++
-      expect(args[0]).toBe('--query-compute-apps=pid,used_gpu_memory')
-      return { exitCode, stdout: recorded, stderr: '' }
+      expect(args).toEqual(['-q', '-d', 'PIDS'])
+      return { exitCode, stdout: recorded('vulkan'), stderr: '' }
     }
   const read = createNvidiaVramReader({ run: answering(0) })
   const [first, second] = await Promise.all([read(), read()])
-  expect([calls, first.get(2_380_042), second]).toEqual([1, 514, first])
+  expect([calls, first.get(924), second]).toEqual([1, 3_081, first])
   await read()
   expect(calls).toBe(2)
   expect((await createNvidiaVramReader({ run: answering(9) })()).size).toBe(0)

@@ -7,22 +7,22 @@ export type ReadVram = () => Promise<ReadonlyMap<number, number>>
 export function createNvidiaVramReader({ run }: { readonly run: RunCommand }): ReadVram {
   let asked: Promise<ReadonlyMap<number, number>> | null = null
   async function ask() {
-    const result = await run('nvidia-smi', [
-      '--query-compute-apps=pid,used_gpu_memory',
-      '--format=csv,noheader,nounits',
-    ])
+    // What computes, what draws, and what does both, as Vulkan may: --query-compute-apps leaves out what only draws.
+    const result = await run('nvidia-smi', ['-q', '-d', 'PIDS'])
     asked = null
-    return parseComputeApps(result?.exitCode === 0 ? result.stdout : '')
+    return parseProcesses(result?.exitCode === 0 ? result.stdout : '')
   }
   return () => (asked ??= ask())
 }
 
-/** "12345, 4210", a line for each process on each GPU. One that the driver says nothing of is left out. */
-export function parseComputeApps(text: string): Map<number, number> {
+/** A "Process ID" and, some lines below, its "Used GPU Memory", for each process on each GPU. One of unknown use is left out. */
+export function parseProcesses(text: string): Map<number, number> {
   const usedMib = new Map<number, number>()
+  let pid = 0
   for (const line of text.split('\n')) {
-    const [, pid, used] = /^\s*(\d+)\s*,\s*(\d+)(?:\s*MiB)?\s*$/.exec(line) ?? []
-    if (pid !== undefined) usedMib.set(Number(pid), (usedMib.get(Number(pid)) ?? 0) + Number(used))
+    const [, name, value] = /^\s*(Process ID|Used GPU Memory)\s*:\s*(\d+)/.exec(line) ?? []
+    if (name === 'Process ID') pid = Number(value)
+    else if (name !== undefined) usedMib.set(pid, (usedMib.get(pid) ?? 0) + Number(value))
   }
   return usedMib
 }

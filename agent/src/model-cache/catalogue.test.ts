@@ -27,7 +27,7 @@ test.each(files)('$path is the file that the catalogue says', async ({ path, sha
 test.each(catalogue)('$name can be run by an executor', ({ format, task_types }) => {
   const readVram = async () => new Map<number, number>()
   const outside = { enginesFolder: null, environment: {}, clock: systemClock, readVram, fetch }
-  const none = { ...outside, newSeed: () => 0, log: () => {} }
+  const none = { ...outside, newSeed: () => 0, log: () => {}, warn: () => {} }
   const executors = createExecutors({ ...none, withFake: false, openai: null })
   const able = executors.filter(({ modelFormats }) => modelFormats?.includes(format))
   expect(able.flatMap(({ taskTypes }) => taskTypes)).toEqual(expect.arrayContaining(task_types))
