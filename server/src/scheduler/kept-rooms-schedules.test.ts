@@ -145,9 +145,7 @@ test('no GPU that is not kept is left idle while somebody waits who fits, nor on
 function fits(market: RoomyMarket, { wanted }: QueuedTask, gpus: readonly MarketGpu[]): boolean {
   const { part, gpus: count } = wanted
   const able = gpus.filter((gpu) =>
-    part === null
-      ? market.freeMilli(gpu) === wholeMilli
-      : gpu.sharing && market.freeMilli(gpu) >= part.milli,
+    part === null ? market.freeMilli(gpu) === wholeMilli : gpu.sharing && market.freeMilli(gpu) >= part.milli,
   )
   return able.some(({ agentId }) => able.filter((other) => other.agentId === agentId).length >= count)
 }
