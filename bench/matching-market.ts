@@ -54,6 +54,7 @@ export function marketOf(count: number, random: SeededRandom): MarketEntry[] {
       ownerId: idOf('user', Math.floor(machine / 3)),
       model,
       vramGb,
+      sharing: isShared,
       region: random.pick(regions)!,
       ...random.pick(software)!,
       ownModels: [],
