@@ -80,14 +80,16 @@ export function watchAttempts(evidence: Evidence): Watch & { opened(generation: 
     return Math.min(config.timing.coolDownMs * 2 ** (times - 1), config.timing.coolDownMaxMs)
   }
 
-  function otherThatFits({ task_id }: AttemptFacts, failed: ReadonlySet<string>): string | undefined {
+  /** An offer is written with its answer, which may be much later: what has changed since then was not there to be asked. */
+  function otherThatFits({ task_id, offered_at }: AttemptFacts, failed: ReadonlySet<string>): string | undefined {
     const task = store.task(task_id)!
+    const offeredMs = Date.parse(offered_at) - epochMs
     return current()
       ?.market.gpus.registry.all()
       .find(
         (gpu) =>
           !failed.has(gpu.id) &&
-          clock.nowMs() - (changedMs.get(gpu.id) ?? clock.nowMs()) > unchangedMs &&
+          offeredMs - (changedMs.get(gpu.id) ?? offeredMs) > unchangedMs &&
           gpu.connected &&
           gpu.liveness === 'alive' &&
           !gpu.maintenance &&
