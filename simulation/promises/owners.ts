@@ -16,7 +16,10 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
   const endings = new Map<string, { asked: number; unanswered: number }>()
   /** Attempts whose GPU was reclaimed, and when. */
   const toEnd = new Map<string, number>()
+  /** When GPUs were last reclaimed, on the market's clock. */
+  const reclaims = new Map<string, string>()
   const endingsOf = (ownerId: string) => endings.get(ownerId) ?? { asked: 0, unanswered: 0 }
+  const isoNow = () => new Date(epochMs + clock.nowMs()).toISOString()
   const isBroken = (message: string) => broken('a GPU is its owner’s', message)
 
   runs.onBegin(({ process, attemptId, devices }) => {
@@ -34,6 +37,9 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
       const since = maintained.get(gpu_id)?.since
       if (since !== undefined && offered_at > since)
         isBroken(`${gpu_id} is offered ${attempt_id}, and is in maintenance since ${since}`)
+      const reclaimedAt = reclaims.get(gpu_id)
+      if (type === 'attempt.accepted' && reclaimedAt !== undefined && offered_at < reclaimedAt)
+        isBroken(`${gpu_id} was asked for ${attempt_id} when it was reclaimed, and gets it afterwards`)
     }
   }
 
@@ -65,7 +71,7 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
       const { asked, unanswered } = endingsOf(ownerId)
       return () => {
         if (unanswered > 0 || endingsOf(ownerId).asked > asked) return
-        maintained.set(gpuId, { ownerId, since: new Date(epochMs + clock.nowMs()).toISOString() })
+        maintained.set(gpuId, { ownerId, since: isoNow() })
       }
     },
     /** The owner is about to end maintenance of all GPUs. To be called with the answer. */
@@ -79,8 +85,9 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
       }
     },
 
-    /** The market has told the owner that the GPU is theirs again: what ran there ends now, uncharged. */
+    /** The market has told the owner that the GPU is theirs again: what ran there ends now, uncharged, and what was asked never runs. */
     reclaimed(gpuId: string) {
+      reclaims.set(gpuId, isoNow())
       for (const { id } of store.openAttempts())
         if (store.gpusOf(id).some(({ gpu_id }) => gpu_id === gpuId)) toEnd.set(id, clock.nowMs())
     },
