@@ -29,6 +29,21 @@ const completed = { outcome: 'completed', run_ms: 0, output_data: {}, code: 'com
 const openAttempts = () =>
   market.context.database.read((reader) => reader.all('SELECT id FROM attempts WHERE ended_at IS NULL'))
 
+type Start = Awaited<ReturnType<ScriptedAgent['begin']>>
+
+/** All at once, where the first cannot be kept; then all again by the agent when it is back. How it was welcomed. */
+async function sayTwice(start: Start, all: readonly object[], between = async () => {}) {
+  const said = all.map((message, index) => ({ ...message, seq: agent.machine.seq + 1 + index }))
+  database.failNext()
+  for (const message of said) agent.send(message)
+  expect(await agent.next('refused')).toMatchObject({ code: 'not_handled', retry: true })
+  await between()
+  const back = await market.reconnect(agent, { attempts: [{ ...agent.ref(start), status: 'ended', run_ms: 0 }] })
+  for (const message of said) back.send(message)
+  await back.acked(said.at(-1)!.seq)
+  return back.welcome
+}
+
 /** A task whose one GPU has refused it, and may be asked again in a second. */
 async function refused() {
   const { id } = await market.submit(alice)
@@ -105,16 +120,11 @@ test('a result rests on what was said before it: where that could not be kept, b
   const said = [
     { type: 'attempt.output', ...agent.ref(start), offset: 0, text: 'the answer', run_ms: 0 },
     { type: 'attempt.result', ...agent.ref(start), ...completed },
-  ].map((message, index) => ({ ...message, seq: agent.machine.seq + 1 + index }))
-  database.failNext()
-  for (const message of said) agent.send(message)
-  expect(await agent.next('refused')).toMatchObject({ code: 'not_handled', retry: true })
-  expect(await market.task(alice, id)).toMatchObject({ status: 'running' })
-  const held = [{ ...agent.ref(start), status: 'ended', run_ms: 0 }]
-  const back = await market.reconnect(agent, { attempts: held })
-  expect(back.welcome.attempts).toMatchObject([{ action: 'keep' }])
-  for (const message of said) back.send(message)
-  await back.acked(said[1]!.seq)
+  ]
+  const { attempts } = await sayTwice(start, said, async () =>
+    expect(await market.task(alice, id)).toMatchObject({ status: 'running' }),
+  )
+  expect(attempts).toMatchObject([{ action: 'keep' }])
   expect(await market.task(alice, id)).toMatchObject({ status: 'completed' })
   const { body } = await market.call(`GET /api/tasks/${id}/output`, { token: alice.token })
   expect(body).toBe('the answer')
@@ -128,13 +138,8 @@ test('output that rests on what could not be kept is not acknowledged, though a 
     { type: 'attempt.ready', ...agent.ref(start) },
     { type: 'attempt.output', ...agent.ref(start), offset: 0, text: 'the answer', run_ms: 0 },
     { type: 'attempt.result', ...agent.ref(start), ...completed },
-  ].map((message, index) => ({ ...message, seq: agent.machine.seq + 1 + index }))
-  database.failNext()
-  for (const message of said) agent.send(message)
-  expect(await agent.next('refused')).toMatchObject({ code: 'not_handled', retry: true })
-  const back = await market.reconnect(agent, { attempts: [{ ...agent.ref(start), status: 'ended', run_ms: 0 }] })
-  for (const message of said) back.send(message)
-  await back.acked(said[2]!.seq)
+  ]
+  await sayTwice(start, said)
   expect(await market.task(alice, id)).toMatchObject({ status: 'completed' })
   const { body } = await market.call(`GET /api/tasks/${id}/output`, { token: alice.token })
   expect(body).toBe('the answer')
@@ -156,13 +161,8 @@ test('a result rests on what was said before a file that it has waited for', asy
     { type: 'attempt.output', ...agent.ref(start), offset: 0, text: 'the answer', run_ms: 0 },
     { type: 'attempt.file', ...agent.ref(start), ...file, sha256, run_ms: 0 },
     { type: 'attempt.result', ...agent.ref(start), ...completed },
-  ].map((message, index) => ({ ...message, seq: agent.machine.seq + 1 + index }))
-  database.failNext()
-  for (const message of said) agent.send(message)
-  expect(await agent.next('refused')).toMatchObject({ code: 'not_handled', retry: true })
-  const back = await market.reconnect(agent, { attempts: [{ ...agent.ref(start), status: 'ended', run_ms: 0 }] })
-  for (const message of said) back.send(message)
-  await back.acked(said[2]!.seq)
+  ]
+  await sayTwice(start, said)
   expect(await market.task(alice, id)).toMatchObject({ status: 'completed', files: [{ name: 'a.txt' }] })
   const { body } = await market.call(`GET /api/tasks/${id}/output`, { token: alice.token })
   expect(body).toBe('the answer')
@@ -198,14 +198,8 @@ test('a result whose acceptance could not be kept does not end the attempt for o
     { type: 'attempt.accepted', ...agent.ref(start) },
     { type: 'attempt.ready', ...agent.ref(start) },
     { type: 'attempt.result', ...agent.ref(start), ...completed },
-  ].map((message, index) => ({ ...message, seq: agent.machine.seq + 1 + index }))
-  database.failNext()
-  for (const message of said) agent.send(message)
-  expect(await agent.next('refused')).toMatchObject({ code: 'not_handled', retry: true })
-  const held = [{ ...agent.ref(start), status: 'ended', run_ms: 0 }]
-  const back = await market.reconnect(agent, { attempts: held })
-  for (const message of said) back.send(message)
-  await back.acked(said[2]!.seq)
+  ]
+  await sayTwice(start, said)
   expect(await market.task(alice, id)).toMatchObject({ status: 'completed', attempts: [{ status: 'completed' }] })
 })
 
