@@ -87,21 +87,26 @@ export class GpuSearch {
       const gpu = this.#index.slotOf(gpu_id)?.gpu
       return gpu && judgeFit(wanted, gpu, nowMs).rejection === null ? priceOn(wanted, gpu) : null
     }
+    const { profiles, machineSize } = this.#fittings.of(wanted, nowMs)
     let dearest: number | null = null
-    for (const one of this.#fittings.of(wanted, nowMs).profiles) {
-      const found = this.#dearestIn(one, wanted, nowMs)
+    for (const one of profiles) {
+      const found =
+        wanted.gpus > 1
+          ? this.#dearestTogether(one, wanted)
+          : this.#dearestAlone(one, { wanted, nowMs, isAnyMachine: machineSize === null })
       if (found !== null && (dearest === null || found > dearest)) dearest = found
     }
     return dearest
   }
 
-  #dearestIn(one: FittingProfile, wanted: Wanted, nowMs: number): number | null {
-    if (wanted.gpus > 1) return this.#dearestTogether(one, wanted)
-    const { machineSize } = this.#fittings.of(wanted, nowMs)
+  #dearestAlone(
+    one: FittingProfile,
+    { wanted, nowMs, isAnyMachine }: Asked & { isAnyMachine: boolean },
+  ): number | null {
     const most = (wanted.maxPriceMicrosPerHour ?? Infinity) * wholeMilli
-    const found = machineSize
-      ? this.#dearestOnMachine(one, wanted, nowMs)
-      : one.profile.dearestUpTo(most / one.milliEach)
+    const found = isAnyMachine
+      ? one.profile.dearestUpTo(most / one.milliEach)
+      : this.#dearestOnMachine(one, wanted, nowMs)
     return found === null ? null : priceOfShare(found, one.milliEach)
   }
 
