@@ -1,5 +1,5 @@
 import { realpathSync } from 'node:fs'
-import { printable, wholeMilli } from '@orbyte/protocol'
+import { percentOf, printable, wholeMilli } from '@orbyte/protocol'
 import { agentFlagsHelp, type AgentOptions, type Environment, loadAgentOptions, UsageError } from './agent-config.ts'
 import type { AgentStatus, DeviceStatus } from './agent-status.ts'
 import { askAgent, type ControlCommand } from './owner/control.ts'
@@ -129,7 +129,7 @@ function statusText(status: AgentStatus): string {
     const { index, name, vram_gb, price_per_hour, gpu_id, attempts } = device
     const price = price_per_hour === null ? '' : `, ${price_per_hour} ORB/h`
     const work = attempts.map(({ task_type, status: phase, run_ms, milli }) => {
-      const share = milli === wholeMilli ? '' : `${milli / 10} % of it for `
+      const share = milli === wholeMilli ? '' : `${percentOf(milli)} of it for `
       return `: ${share}${task_type}, ${phase}, ${(run_ms / 1_000).toFixed(1)} s`
     })
     return `  ${index}  ${name} (${vram_gb.toFixed(1)} GiB${price}) ${gpu_id ?? ''}\n     ${stateOf(device)}${work.join('')}`

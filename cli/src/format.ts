@@ -1,3 +1,5 @@
+import { percentOf } from '@orbyte/protocol'
+
 /** How amounts, times and sizes are said to a person. */
 export const orb = (amount: string | null) => (amount === null ? null : `${amount} ORB`)
 export const perHour = (amount: string | null) => (amount === null ? null : `${amount} ORB/h`)
@@ -44,13 +46,10 @@ type AttemptGpus = { gpus: { gpu_name: string; milli: number; vram_gb: number | 
 export function gpusOf({ gpus }: AttemptGpus): string {
   return gpus
     .map(({ gpu_name, milli, vram_gb }) =>
-      vram_gb === null ? gpu_name : `${percent(milli)} of ${gpu_name}, ${vram_gb} GiB`,
+      vram_gb === null ? gpu_name : `${percentOf(milli)} of ${gpu_name}, ${vram_gb} GiB`,
     )
     .join(' + ')
 }
-
-/** 255 thousandths → "25.5 %". */
-export const percent = (milli: number) => `${milli / 10} %`
 
 export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`

@@ -5,6 +5,9 @@ export const wholeMilli = 1_000
 /** So many GPUs of one machine a task may ask for. */
 export const gpuCountMax = 8
 
+/** A share for a person: 255 → "25.5 %". */
+export const percentOf = (milli: number): string => `${milli / 10} %`
+
 /** What an hour of so many thousandths of a GPU costs, where an hour of all of it costs `price`: rounded up to the micro-ORB. */
 export function priceOfShare(price: number, milli: number): Micros {
   if (milli === wholeMilli) return micros(price)

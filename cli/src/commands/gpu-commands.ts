@@ -1,9 +1,9 @@
-import { type api, type InputOf, oneLine, type OutputOf, wholeMilli } from '@orbyte/protocol'
+import { type api, type InputOf, oneLine, type OutputOf, percentOf, wholeMilli } from '@orbyte/protocol'
 import { type Command, Option } from 'commander'
 import { amount, decimal, examples, fieldsOf, onOff, pageOptions, type PageOptions } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
-import { count, duration, hardware, localTime, percent, perHour } from '../format.ts'
+import { count, duration, hardware, localTime, perHour } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { type Column, details } from '../table.ts'
 
@@ -156,7 +156,7 @@ type Changes = { price?: string; name?: string; region?: string; sharing?: boole
 function hasOf({ gpus }: Attempt, gpuId: string): string {
   const milli = gpus.find(({ gpu_id }) => gpu_id === gpuId)?.milli ?? wholeMilli
   if (gpus.length > 1) return `all, and ${count(gpus.length - 1, 'other')}`
-  return milli === wholeMilli ? 'all' : percent(milli)
+  return milli === wholeMilli ? 'all' : percentOf(milli)
 }
 
 type NewGpuOptions = { name: string; model: string; vram: number; price: string; region?: string }
@@ -261,7 +261,7 @@ function gpuColumns(cli: Cli): Column<Gpu>[] {
 
 function statusOf({ status, draining, health, free_milli }: Gpu): string {
   if (status === 'in_use' && free_milli > 0)
-    return `${status}, ${percent(free_milli)} free${draining ? ', draining' : ''}`
+    return `${status}, ${percentOf(free_milli)} free${draining ? ', draining' : ''}`
   if (draining) return `${status}, draining`
   return status !== 'available' || health === 'good' ? status : `${status}, ${health.replace('_', ' ')}`
 }

@@ -98,8 +98,7 @@ export function createAttemptBook({ added, removed }: Listeners) {
     /** Thousandths of the GPU that its agent has been asked for, and has not answered. */
     offeredMilli(gpuId: string): number {
       let milli = 0
-      for (const { status, taken } of byGpu.of(gpuId))
-        if (status === 'offered') milli += taken.find((one) => one.gpuId === gpuId)!.milli
+      for (const active of byGpu.of(gpuId)) if (active.status === 'offered') milli += milliOf(active, gpuId)
       return milli
     },
     countOpen: () => [...byId.values()].filter(({ standing }) => standing === 'open').length,
@@ -140,8 +139,13 @@ function createIndex(keysOf: (active: ActiveAttempt) => readonly string[]) {
   }
 }
 
-/** GPUs that it has, where it has shares in parts of one. */
-export function gpusOf({ taken }: Pick<ActiveAttempt, 'taken'>): number {
+/** Thousandths that it has of one of its GPUs. */
+export function milliOf({ taken }: Pick<ActiveAttempt, 'taken'>, gpuId: string): number {
+  return taken.find((one) => one.gpuId === gpuId)!.milli
+}
+
+/** How many GPUs it has; a share counts as a part of one. */
+export function gpuCountOf({ taken }: Pick<ActiveAttempt, 'taken'>): number {
   return taken.reduce((sum, { milli }) => sum + milli, 0) / wholeMilli
 }
 

@@ -205,8 +205,8 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   function failProvider(active: ActiveAttempt, failure: AttemptFailure) {
     const { attempt, task } = active
     return end(active, async (tx, reported) => {
-      const count = await attempts.attemptsCountOf(tx, task.id)
       const hadBegun = reported.status !== 'offered'
+      const count = hadBegun ? await attempts.attemptsCountOf(tx, task.id) : 0
       const again = !hadBegun || attempt.trial || count < context.config.limits.attemptsPerTaskMax
       const message = `Tried ${count} times without success; the last time: ${failure.end.message} Nothing was charged.`
       const exhausted: End = { code: 'attempts_exhausted', message, decided_by: 'platform' }

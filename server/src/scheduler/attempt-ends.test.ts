@@ -1,3 +1,4 @@
+import { wholeMilli } from '@orbyte/protocol'
 import { expect, test } from 'vitest'
 import { marketGpu } from '../gpus/fixture-gpus.ts'
 import { manualClock } from '../manual-clock.ts'
@@ -17,7 +18,8 @@ function endsWith(fields: Partial<ActiveAttempt>, timings: Timings | null = null
   const task = { max_duration_ms: 60_000 }
   const queued = { task, wanted: wanted({ timings }) } as unknown as QueuedTask
   const usual = { standing: 'open', askedAtMs: startMs, readyAtMs: null, warmth: 'cached', durationMsMax: 60_000 }
-  const active = { queued, ...usual, ...fields } as unknown as ActiveAttempt
+  const taken = [{ gpuId: gpu.id, milli: wholeMilli }]
+  const active = { queued, taken, ...usual, ...fields } as unknown as ActiveAttempt
   const config = { timing: { acceptMs, deadMs } }
   const ends = createAttemptEnds({ clock, config }, { book: { ofGpu: () => [active] } })
   const at = (afterMs: number) => {

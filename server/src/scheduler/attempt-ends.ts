@@ -1,8 +1,8 @@
 import type { Timing } from '../config.ts'
 import type { Clock } from '../context.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import type { ActiveAttempt, AttemptBook } from './attempt-book.ts'
-import { expectedLoadMs, milliOn } from './expected-cost.ts'
+import { type ActiveAttempt, type AttemptBook, milliOf } from './attempt-book.ts'
+import { expectedLoadMs } from './expected-cost.ts'
 import type { Occupant } from './room-spot.ts'
 import type { QueuedTask } from './task-queue.ts'
 
@@ -21,7 +21,7 @@ export function createAttemptEnds({ clock, config }: Outside, { book }: Parts) {
   function occupant(active: ActiveAttempt, gpu: MarketGpu): Occupant {
     const nowMs = clock.now()
     const { wanted } = active.queued
-    const milli = milliOn(wanted, gpu)
+    const milli = milliOf(active, gpu.id)
     // Its GPU is free as soon as the agent confirms, or is dead.
     if (active.standing !== 'open') return { milli, expectedEndMs: nowMs, latestEndMs: nowMs + deadMs }
     const askedMs = active.askedAtMs

@@ -43,7 +43,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
    */
   function offer(queued: QueuedTask, choice: Choice) {
     const attempt = newAttempt(queued, choice)
-    const gpus = gpusOf(queued.wanted, choice)
+    const gpus = storedGpusOf(queued.wanted, choice)
     const active = activate(queued, { attempt, gpus, fileBytes: new Map(), unfinishedFiles: new Set() })
     ask(active).catch((error: unknown) => {
       context.log.error({ error, task_id: active.task.id }, 'a task could not be read')
@@ -173,7 +173,7 @@ export function createAttemptOffers(context: Context, { book, registry, attempts
 }
 
 /** What is stored of them: nothing of one whole GPU, which the attempt names. */
-function gpusOf(wanted: Wanted, { gpus, milliEach }: Choice): StoredAttemptGpu[] {
+function storedGpusOf(wanted: Wanted, { gpus, milliEach }: Choice): StoredAttemptGpu[] {
   if (wanted.gpus === 1 && wanted.part === null) return []
   return gpus.map((gpu) => ({
     gpu_id: gpu.id,

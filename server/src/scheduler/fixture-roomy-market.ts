@@ -72,9 +72,10 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
     }
 
   /** What the market's book would say of what runs. */
-  const activeOf = ({ queued, sinceMs }: Running) =>
+  const activeOf = ({ queued, gpus: had, milli, sinceMs }: Running) =>
     ({
       queued,
+      taken: had.map(({ id }) => ({ gpuId: id, milli })),
       standing: 'open',
       askedAtMs: sinceMs,
       readyAtMs: sinceMs,

@@ -1,3 +1,4 @@
+import { type Micros, priceTogether } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { GpuIndex } from './gpu-index.ts'
 import type { Wanted } from './matching.ts'
@@ -27,9 +28,9 @@ export function cheapestOn(machine: number, index: GpuIndex, asked: Asked): numb
     if (index.isWhole(gpu) && (isPlain || willDo(index.slot(gpu).gpu, asked))) all.push(gpu)
   if (all.length < gpus) return null
   const cheapest = all.slice(0, gpus)
-  if (max === null || priceTogether(cheapest, index) <= max) return cheapest
+  if (max === null || priceOfAll(cheapest, index) <= max) return cheapest
   const lowest = all.sort((a, b) => price[a]! - price[b]!).slice(0, gpus)
-  return priceTogether(lowest, index) <= max ? lowest : null
+  return priceOfAll(lowest, index) <= max ? lowest : null
 }
 
 export function costTogether(gpus: readonly number[], { table }: GpuIndex): number {
@@ -38,8 +39,5 @@ export function costTogether(gpus: readonly number[], { table }: GpuIndex): numb
   return sum
 }
 
-function priceTogether(gpus: readonly number[], { table }: GpuIndex): number {
-  let sum = 0
-  for (const gpu of gpus) sum += table.price[gpu]!
-  return sum
-}
+export const priceOfAll = (gpus: readonly number[], { table }: GpuIndex): Micros =>
+  priceTogether(gpus.map((gpu) => table.price[gpu]!))

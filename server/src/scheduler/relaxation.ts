@@ -1,4 +1,4 @@
-import type { Micros, Requirements } from '@orbyte/protocol'
+import { formatOrb, type Micros, micros, type Requirements } from '@orbyte/protocol'
 
 /** A smallest change of what a task asks for that lets more GPUs run it. */
 export type Relaxation = {
@@ -13,6 +13,10 @@ export type Relaxation = {
 }
 
 export const relaxationsMax = 10
+
+export const higherPrice = (most: number, price: number): string => `+${formatOrb(micros(price - most))} ORB an hour`
+export const lessVram = (askedGb: number, vramGb: number): string =>
+  `${Math.round((askedGb - vramGb) * 100) / 100} GiB less VRAM`
 
 /** What is given up as a whole: the field, and what that means to a person. */
 type Droppable = { readonly field: keyof Requirements; says(asked: Requirements): string }

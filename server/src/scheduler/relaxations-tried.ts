@@ -1,6 +1,6 @@
-import { formatOrb, type Micros, micros, type Requirements, wholeMilli } from '@orbyte/protocol'
+import { type Micros, micros, percentOf, type Requirements, wholeMilli } from '@orbyte/protocol'
 import { askingFor, type Wanted } from './matching.ts'
-import { droppable, type Relaxation, relaxationsMax } from './relaxation.ts'
+import { droppable, higherPrice, lessVram, type Relaxation, relaxationsMax } from './relaxation.ts'
 import { fittingGpus, fittingNumbers, isFree, priceAt, type Survey } from './survey.ts'
 
 /*
@@ -68,7 +68,6 @@ const withPrice = (wanted: Wanted, price: Micros | null) => askingFor(wanted, wa
 /** Of a share of a GPU: what all of it costs. */
 const offersOf = ({ index, ...survey }: Survey) =>
   fittingNumbers(survey).map((number) => ({ price: index.table.price[number]!, vramGb: index.slot(number).gpu.vramGb }))
-const percent = (milli: number) => `${milli / 10} %`
 
 const drops: Wish[] = Object.values(droppable).map(({ field, says }) => ({
   isGradual: false,
@@ -97,7 +96,7 @@ const wholeGpu: Wish = {
 }
 
 /** As little as it takes for the first GPU that has too little, or whose part of that size is too dear. */
-const lessVram: Wish = {
+const vramWish: Wish = {
   isGradual: false,
   *changes(wanted, again) {
     const { requirements, model, part, maxPriceMicrosPerHour: most } = wanted
@@ -116,7 +115,7 @@ const lessVram: Wish = {
       if (size < asked && size > 0 && size >= (model?.vram_gb ?? 0))
         yield {
           wanted: withFields(wanted, { min_vram_gb: size }),
-          message: `${Math.round((asked - size) * 100) / 100} GiB less VRAM`,
+          message: lessVram(asked, size),
         }
   },
 }
@@ -132,7 +131,7 @@ const smallerShare: Wish = {
       if (milli < part.milli && milli >= 1)
         yield {
           wanted: withFields(wanted, { gpu_milli: milli }),
-          message: `${percent(milli)} of a GPU instead of ${percent(part.milli)}`,
+          message: `${percentOf(milli)} of a GPU instead of ${percentOf(part.milli)}`,
         }
   },
 }
@@ -140,7 +139,7 @@ const smallerShare: Wish = {
 const affordableMilli = (most: number, price: number) => (price === 0 ? 0 : Math.floor((most * wholeMilli) / price))
 
 /** As far as the first GPU asks for it, and as far as half of those do that are too dear. */
-const higherPrice: Wish = {
+const priceWish: Wish = {
   isGradual: true,
   *changes(wanted, again) {
     const { maxPriceMicrosPerHour: most } = wanted
@@ -152,10 +151,9 @@ const higherPrice: Wish = {
       .sort((a, b) => a - b)
     const steps = new Set([prices[0], prices[(prices.length - 1) >> 1]])
     for (const price of steps)
-      if (price !== undefined)
-        yield { wanted: withPrice(wanted, micros(price)), message: `+${formatOrb(micros(price - most))} ORB an hour` }
+      if (price !== undefined) yield { wanted: withPrice(wanted, micros(price)), message: higherPrice(most, price) }
   },
 }
 
 /** What a price and a share cost depends on the others: those come last. */
-const wishes: readonly Wish[] = [...drops, fewerGpus, wholeGpu, lessVram, smallerShare, higherPrice]
+const wishes: readonly Wish[] = [...drops, fewerGpus, wholeGpu, vramWish, smallerShare, priceWish]

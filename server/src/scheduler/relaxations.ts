@@ -1,8 +1,8 @@
-import { formatOrb, micros, type Requirements } from '@orbyte/protocol'
+import { micros, type Requirements } from '@orbyte/protocol'
 import type { GpuIndex } from './gpu-index.ts'
 import type { Wanted } from './matching.ts'
 import type { RejectionCode } from './rankers.ts'
-import { droppable, type Relaxation, relaxationsMax } from './relaxation.ts'
+import { droppable, higherPrice, lessVram, type Relaxation, relaxationsMax } from './relaxation.ts'
 import { relaxationsTried } from './relaxations-tried.ts'
 import { isFree, type RejectedClass, type Survey } from './survey.ts'
 
@@ -152,13 +152,12 @@ function relaxation(wishes: readonly Wish[], { wanted, limits, gpus, free }: Pla
     const { min_vram_gb = 0 } = wanted.requirements
     switch (wish) {
       case 'price': {
-        const difference = micros(limits.priceMicrosPerHour - wanted.maxPriceMicrosPerHour!)
         maxPriceMicrosPerHour = micros(limits.priceMicrosPerHour)
-        return `+${formatOrb(difference)} ORB an hour`
+        return higherPrice(wanted.maxPriceMicrosPerHour!, limits.priceMicrosPerHour)
       }
       case 'vram':
         requirements.min_vram_gb = limits.vramGb
-        return `${Math.round((min_vram_gb - limits.vramGb) * 100) / 100} GiB less VRAM`
+        return lessVram(min_vram_gb, limits.vramGb)
       default: {
         const { field, says } = droppable[wish]
         delete requirements[field]

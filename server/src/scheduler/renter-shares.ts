@@ -1,7 +1,7 @@
 import { type Context, isoFromMs } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { AttemptService } from '../tasks/attempt-service.ts'
-import { type ActiveAttempt, gpusOf } from './attempt-book.ts'
+import { type ActiveAttempt, gpuCountOf } from './attempt-book.ts'
 import { createFairShare } from './fair-share.ts'
 import { readWeights, writeWeight } from './market-store.ts'
 import type { Standings, TaskQueue } from './task-queue.ts'
@@ -33,12 +33,12 @@ export async function createRenterShares(context: Context, attempts: AttemptServ
   return {
     /** For the attempt book: from when its GPU is asked until the GPU is free. */
     hold: (active: ActiveAttempt) =>
-      share.hold(active.task.renter_id, { gpus: gpusOf(active), sinceMs: active.askedAtMs }),
+      share.hold(active.task.renter_id, { gpus: gpuCountOf(active), sinceMs: active.askedAtMs }),
     /** What was never taken up has used nothing. */
     free(active: ActiveAttempt) {
       const { task, askedAtMs: sinceMs, status } = active
       const nowMs = status === 'offered' ? sinceMs : clock.now()
-      share.free(task.renter_id, { gpus: gpusOf(active), sinceMs }, nowMs)
+      share.free(task.renter_id, { gpus: gpuCountOf(active), sinceMs }, nowMs)
     },
 
     standings(): Standings {

@@ -1,4 +1,4 @@
-import { wholeMilli } from '@orbyte/protocol'
+import { percentOf } from '@orbyte/protocol'
 import { isoFromMs } from '../context.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { KeptRoom, KeptRooms } from './kept-rooms.ts'
@@ -52,6 +52,6 @@ export function viewRoom(room: KeptRoom, rooms: KeptRooms) {
 }
 
 function sizeOf({ gpus, part }: Wanted): string {
-  if (part !== null) return `${part.milli / (wholeMilli / 100)} % of a GPU`
+  if (part !== null) return `${percentOf(part.milli)} of a GPU`
   return gpus === 1 ? 'a whole GPU' : `${gpus} GPUs of one machine`
 }

@@ -1,8 +1,9 @@
-import { priceOfShare, priceTogether, wholeMilli } from '@orbyte/protocol'
+import { priceOfShare, wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { costFactor, milliOn, type Warmth, warmthOn, warmths } from './expected-cost.ts'
 import type { GpuIndex } from './gpu-index.ts'
 import type { Profile } from './gpu-profile.ts'
+import { costTogether, priceOfAll } from './machine-choice.ts'
 import {
   countRejections,
   judgeFree,
@@ -77,17 +78,14 @@ export function isFree(number: number, { wanted, index, nowMs }: Among & Pick<Su
   if (!isFreeAlone(number)) return false
   if (wanted.gpus === 1) return true
   const together = cheapestWith(number, { wanted, index }, (one) => wouldDo(one, { wanted, index }) && isFreeAlone(one))
-  return together !== null && pricesOf(together, index) <= (wanted.maxPriceMicrosPerHour ?? Infinity)
+  return together !== null && priceOfAll(together, index) <= (wanted.maxPriceMicrosPerHour ?? Infinity)
 }
 
 /** What an hour of the task would cost there: of several GPUs, of it and the cheapest beside it. */
 export function priceAt(number: number, { wanted, index }: Among): number {
   if (wanted.gpus === 1) return priceOfShare(index.table.price[number]!, milliOn(wanted, index.slot(number).gpu))
-  return pricesOf(together(number, { wanted, index }) ?? [number], index)
+  return priceOfAll(together(number, { wanted, index }) ?? [number], index)
 }
-
-const pricesOf = (numbers: readonly number[], { table }: GpuIndex) =>
-  priceTogether(numbers.map((number) => table.price[number]!))
 
 const together = (number: number, among: Among) => cheapestWith(number, among, (one) => wouldDo(one, among))
 
@@ -137,7 +135,7 @@ function classesOf(
 function bitsTogether(number: number, among: Among): number {
   const all = together(number, among)
   if (all === null) return tooFewBit
-  return pricesOf(all, among.index) > (among.wanted.maxPriceMicrosPerHour ?? Infinity) ? priceBit : 0
+  return priceOfAll(all, among.index) > (among.wanted.maxPriceMicrosPerHour ?? Infinity) ? priceBit : 0
 }
 
 type BitRanker = Ranker & { readonly bit: number }
@@ -173,9 +171,7 @@ function factorsOf(wanted: Wanted, sample: MarketGpu): Factors {
   return factors
 }
 
-type Seen = Pick<Survey, 'wanted' | 'index'>
-
-function rejectedGroup(bits: number, classes: readonly RejectedClass[], { wanted, index }: Seen): RejectedGroup {
+function rejectedGroup(bits: number, classes: readonly RejectedClass[], { wanted, index }: Among): RejectedGroup {
   const rankers = bitRankers.filter(({ bit }) => (bits & bit) !== 0)
   return {
     codes: rankers.map(({ code }) => code),
@@ -233,9 +229,8 @@ export function bestOf(survey: Survey, count: number): Best[] {
 
 /** Of all GPUs that the task would have there. */
 function hourCostAt(number: number, { wanted, index }: Survey): number {
-  const { cost } = index.table
-  if (wanted.gpus === 1) return cost[number]!
-  return (together(number, { wanted, index }) ?? [number]).reduce((sum, one) => sum + cost[one]!, 0)
+  if (wanted.gpus === 1) return index.table.cost[number]!
+  return costTogether(together(number, { wanted, index }) ?? [number], index)
 }
 
 /** The one with which the task costs least there. */
