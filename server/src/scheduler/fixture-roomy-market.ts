@@ -2,7 +2,7 @@ import { micros, wholeMilli } from '@orbyte/protocol'
 import { agentId, gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { ActiveAttempt } from './attempt-book.ts'
-import { createAttemptEnds } from './attempt-ends.ts'
+import { createExpectedEnds } from './expected-ends.ts'
 import { createFairShare } from './fair-share.ts'
 import { wanted as anyWanted } from './fixture-wanted.ts'
 import { GpuIndex } from './gpu-index.ts'
@@ -84,7 +84,7 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
     }) as unknown as ActiveAttempt
   const book = { ofGpu: (id: string) => holdersOf(gpus.find((gpu) => gpu.id === id)!).map(activeOf) }
   const config = { limits: { keptRoomsMax }, timing: { keepRoomAfterMs, acceptMs: 0, deadMs: 0 } }
-  const ends = createAttemptEnds({ clock, config }, { book })
+  const ends = createExpectedEnds({ clock, config }, { book })
 
   const free = {
     find(wanted: Wanted, lent: readonly MarketGpu[] = []) {

@@ -2,7 +2,7 @@ import { wholeMilli } from '@orbyte/protocol'
 import type { Limits, Timing } from '../config.ts'
 import type { Clock } from '../context.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import type { AttemptEnds } from './attempt-ends.ts'
+import type { ExpectedEnds } from './expected-ends.ts'
 import type { FreeGpus } from './free-gpus.ts'
 import { createLackingTasks } from './lacking-tasks.ts'
 import type { Found } from './match-in-turns.ts'
@@ -43,7 +43,7 @@ type Outside = {
 }
 type Parts = {
   free: Pick<FreeGpus, 'find' | 'limit' | 'areShared' | 'index'>
-  ends: AttemptEnds
+  ends: ExpectedEnds
 }
 export type KeptRooms = ReturnType<typeof createKeptRooms>
 

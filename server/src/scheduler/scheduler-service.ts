@@ -10,7 +10,7 @@ import type { AttemptService } from '../tasks/attempt-service.ts'
 import { endTask } from '../tasks/task-ending.ts'
 import { createAttemptBook } from './attempt-book.ts'
 import { createAttemptEndings } from './attempt-endings.ts'
-import { createAttemptEnds } from './attempt-ends.ts'
+import { createExpectedEnds } from './expected-ends.ts'
 import { createAttemptLimits } from './attempt-limits.ts'
 import { type AttemptOffers, createAttemptOffers } from './attempt-offers.ts'
 import { createAttemptReports } from './attempt-reports.ts'
@@ -64,7 +64,7 @@ export async function createScheduler(context: Context, { gpus, models, payments
   const demand = createRecentDemand()
   const { timings, loadTimes } = createMeasuredTimings({ clock, speeds, demand })
   const { send } = agents
-  const rooms = createKeptRooms(context, { free, ends: createAttemptEnds(context, { book }) })
+  const rooms = createKeptRooms(context, { free, ends: createExpectedEnds(context, { book }) })
   const offer: AttemptOffers['offer'] = (queued, choice) => offers.offer(queued, choice)
   const matchmaker = createMatchmaker(context, { models, free, rooms, shares, pause, demand, timings, offer })
   const { queue, wake, waiting, requeue, enqueue } = matchmaker

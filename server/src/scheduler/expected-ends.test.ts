@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { marketGpu } from '../gpus/fixture-gpus.ts'
 import { manualClock } from '../manual-clock.ts'
 import type { ActiveAttempt } from './attempt-book.ts'
-import { createAttemptEnds } from './attempt-ends.ts'
+import { createExpectedEnds } from './expected-ends.ts'
 import { wanted } from './fixture-wanted.ts'
 import type { Timings } from './expected-cost.ts'
 import type { QueuedTask } from './task-queue.ts'
@@ -21,7 +21,7 @@ function endsWith(fields: Partial<ActiveAttempt>, timings: Timings | null = null
   const taken = [{ gpuId: gpu.id, milli: wholeMilli }]
   const active = { queued, taken, ...usual, ...fields } as unknown as ActiveAttempt
   const config = { timing: { acceptMs, deadMs } }
-  const ends = createAttemptEnds({ clock, config }, { book: { ofGpu: () => [active] } })
+  const ends = createExpectedEnds({ clock, config }, { book: { ofGpu: () => [active] } })
   const at = (afterMs: number) => {
     clock.advance(startMs + afterMs - clock.now())
     const [{ expectedEndMs, latestEndMs }] = ends.occupantsOf(gpu) as [ReturnType<typeof ends.occupantsOf>[number]]

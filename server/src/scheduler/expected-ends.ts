@@ -8,14 +8,14 @@ import type { QueuedTask } from './task-queue.ts'
 
 type Outside = { clock: Pick<Clock, 'now'>; config: { timing: Pick<Timing, 'acceptMs' | 'deadMs'> } }
 type Parts = { book: Pick<AttemptBook, 'ofGpu'> }
-export type AttemptEnds = ReturnType<typeof createAttemptEnds>
+export type ExpectedEnds = ReturnType<typeof createExpectedEnds>
 
 /**
  * When attempts end. At the latest: their maximum, which the market sees to, from when they are ready, which is expected where it
  * is not so yet. As things go: after what such tasks took lately; where that is not known, or it has taken longer already, at the
  * latest.
  */
-export function createAttemptEnds({ clock, config }: Outside, { book }: Parts) {
+export function createExpectedEnds({ clock, config }: Outside, { book }: Parts) {
   const { acceptMs, deadMs } = config.timing
 
   function occupant(active: ActiveAttempt, gpu: MarketGpu): Occupant {
