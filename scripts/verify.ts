@@ -1,21 +1,25 @@
 import { spawn } from 'node:child_process'
 import { mkdir, readFile, rm } from 'node:fs/promises'
-import { delimiter, dirname, join } from 'node:path'
+import { delimiter, dirname, join, relative } from 'node:path'
 import { repository } from './stamps.mjs'
 
 // Everything that is checked before a change is taken. Every step runs, so that one run tells all there is to mend.
 //
 //   npm run verify [-- --also-with PATH-OF-ANOTHER-NODE]
 //
-// The last line counts tests, once for each Node that ran them, and each other step that failed.
+// The last lines say which tests failed, and count: tests, once for each Node that ran them, and each other step that failed.
 
 type Outcome = { readonly name: string; readonly seconds: number; readonly passed: number; readonly failed: number }
+type Report = { numPassedTests: number; numFailedTests: number; testResults: FileReport[] }
+type FileReport = { name: string; status: string; message: string; assertionResults: TestReport[] }
+type TestReport = { status: string; fullName: string; failureMessages: string[] }
 
 const node = process.execPath
 const otherNode = process.argv[2] === '--also-with' ? process.argv[3] : undefined
 const reports = join(repository, 'test-results')
 
 await mkdir(reports, { recursive: true })
+const failures: string[] = []
 const outcomes = [
   await step('format', ['node_modules/prettier/bin/prettier.cjs', '--check', '--log-level', 'warn', '.']),
   await step('lint', ['node_modules/eslint/bin/eslint.js', '.']),
@@ -44,6 +48,7 @@ for (const { name, seconds, passed, failed } of outcomes)
   console.log(
     `${failed > 0 ? 'FAILED' : 'ok    '}  ${name.padEnd(24)} ${seconds.toFixed(1).padStart(7)} s  ${passed > 0 ? passed : ''}`,
   )
+for (const failure of failures) console.log(failure)
 const sum = (key: 'passed' | 'failed') => outcomes.reduce((total, outcome) => total + outcome[key], 0)
 console.log(`${sum('passed')} passed, ${sum('failed')} failed`)
 process.exitCode = sum('failed') === 0 ? 0 : 1
@@ -72,9 +77,27 @@ async function testStep(name: string, { program, without }: { program: string; w
 async function readReport(path: string): Promise<{ passed: number; failed: number }> {
   const text = await readFile(path, 'utf8').catch(() => null)
   if (text === null) return { passed: 0, failed: 0 }
-  const { numPassedTests, numFailedTests } = JSON.parse(text) as { numPassedTests: number; numFailedTests: number }
+  const { numPassedTests, numFailedTests, testResults } = JSON.parse(text) as Report
+  for (const file of testResults) failures.push(...failuresOf(file))
   return { passed: numPassedTests, failed: numFailedTests }
 }
+
+/** Each test of a file that failed, or why the file could not be loaded, with the first lines of what it said. */
+function failuresOf({ name, status, message, assertionResults }: FileReport): string[] {
+  const path = relative(repository, name)
+  const failed = assertionResults.filter((test) => test.status === 'failed')
+  if (failed.length === 0) return status === 'failed' ? [`FAILED  ${path}\n${beginningOf(message)}`] : []
+  return failed.map(
+    ({ fullName, failureMessages }) => `FAILED  ${path} > ${fullName}\n${beginningOf(failureMessages[0])}`,
+  )
+}
+
+const beginningOf = (text = '') =>
+  text
+    .split('\n')
+    .slice(0, 4)
+    .map((line) => `        ${line.slice(0, 300)}`)
+    .join('\n')
 
 async function run(name: string, program: string, command: readonly string[]) {
   console.log(`\n── ${name}`)

@@ -16,11 +16,12 @@ export async function startAuditedMarket(options: Options = {}) {
   const agents: ScriptedAgent[] = []
   const owners = new Map<ScriptedAgent, TestUser>()
 
-  /** Time passes, and all agents are heard from. */
+  /** Time passes, and all agents are heard from. What that sets off is stored, however slow the disk is. */
   async function pass(seconds: number) {
     for (let left = seconds; left > 0; left -= 10) {
       market.clock.advance(Math.min(left, 10) * 1_000)
       await Promise.all(agents.filter((agent) => agent.isOpen()).map(beat))
+      await market.context.database.transaction(async () => {})
     }
   }
 

@@ -46,7 +46,7 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
   let nowMs = roomyStartMs
   const clock = { now: () => nowMs }
   const queue = createTaskQueue({ agePerPriorityMs: 1_000 })
-  const share = createFairShare({ halfLifeMs: 600_000, quantumMs: 10_000 })
+  const share = createFairShare({ halfLifeMs: 60_000, quantumMs: 10_000 })
   const patience = createPatience(0)
   const index = new GpuIndex()
   const search = new GpuSearch(index)
