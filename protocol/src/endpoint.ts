@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { ErrorCode } from './errors.ts'
+import { isJson } from './json.ts'
 
 type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
@@ -98,7 +99,10 @@ export function pageOf<T extends z.ZodType>(item: T) {
 }
 
 export const Timestamp = z.iso.datetime().describe('ISO 8601, UTC, milliseconds.')
+/** Any JSON. Not `z.json()`, which copies what it checks, and which zod cannot compile because it contains itself. */
+export const JsonValue: z.ZodType<z.core.util.JSONType, z.core.util.JSONType> = z
+  .custom<z.core.util.JSONType>(isJson, 'is not JSON')
+  .meta({ id: 'JsonValue', description: 'Any JSON.' })
 /** A JSON object of any shape. */
-export const JsonValue = z.json().meta({ id: 'JsonValue' })
 export const JsonObject = z.record(z.string(), JsonValue)
 export const Done = z.object({ ok: z.literal(true) }).meta({ id: 'Done' })

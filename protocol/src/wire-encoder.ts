@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { compiled } from './compiled.ts'
 
 type Schema = z.core.$ZodType
 type Def = z.core.$ZodTypes['_zod']['def']
@@ -14,7 +15,7 @@ export function wireEncoder<S extends z.ZodType>(schema: S): (value: z.output<S>
   const inner = innerOf(schema, new Map()) as z.ZodType
   const encode = encoderOf(schema, new Map())
   return (value) => {
-    const checked = inner.parse(value)
+    const checked = compiled(inner).parse(value)
     return (encode ? encode(checked) : checked) as z.input<S>
   }
 }

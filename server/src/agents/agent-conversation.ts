@@ -1,4 +1,4 @@
-import { AgentMessage, agentProtocolVersion, isTooDeep, ServerMessage, wireEncoder } from '@orbyte/protocol'
+import { AgentMessage, agentProtocolVersion, compiled, isTooDeep, ServerMessage, wireEncoder } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { Connection } from './agent-connections.ts'
@@ -188,7 +188,7 @@ function parse(text: string | null): AgentMessage | null {
   if (text === null) return null
   try {
     const document: unknown = JSON.parse(text)
-    const parsed = isTooDeep(document) ? null : AgentMessage.safeParse(document)
+    const parsed = isTooDeep(document) ? null : compiled(AgentMessage).safeParse(document)
     return parsed?.success ? parsed.data : null
   } catch {
     return null

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import rateLimit from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import { type Endpoint, isTooDeep, problem, wireEncoder } from '@orbyte/protocol'
+import { compiled, type Endpoint, isTooDeep, problem, wireEncoder } from '@orbyte/protocol'
 import type { Context } from '../context.ts'
 import { callerNetwork, clientAddress } from './client-address.ts'
 import { errorHandler, notFoundHandler } from './problems.ts'
@@ -66,7 +66,7 @@ export function mountRoutes(
         request.principal = await admit(endpoint, request, options.authenticate)
       },
       handler: async (request, reply) => {
-        const input = endpoint.input.parse(fieldsOf(endpoint, request))
+        const input = compiled(endpoint.input).parse(fieldsOf(endpoint, request))
         const output = await handle(input, callerOf(endpoint, request), reply)
         if (endpoint.reply !== 'json') return output
         return sendJson(reply.code(endpoint.status), encoded(endpoint, encode, output))

@@ -1,4 +1,4 @@
-import { type Task, type TaskInput, type TaskOutput, taskOutputs, type TaskType } from '@orbyte/protocol'
+import { compiled, type Task, type TaskInput, type TaskOutput, taskOutputs, type TaskType } from '@orbyte/protocol'
 
 type Result = {
   readonly taskType: TaskType
@@ -14,7 +14,7 @@ type Result = {
  * is not judged here.
  */
 export function outputProblem({ taskType, input, output, files }: Result): string | null {
-  if (!taskOutputs[taskType].safeParse(output).success)
+  if (!compiled(taskOutputs[taskType]).safeParse(output).success)
     return 'The result does not have the form that its task type promises.'
   if (input === null) return null
   if (taskType === 'image_generation')

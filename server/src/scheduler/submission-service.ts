@@ -1,4 +1,5 @@
 import {
+  compiled,
   formatOrb,
   micros,
   type Micros,
@@ -43,7 +44,7 @@ export function createSubmissionService(context: Context, parts: Parts) {
 
   /** The task’s input as its type’s schema says, and the model that it needs. */
   function understand(task: NewTask) {
-    const parsed = taskInputs[task.task_type].safeParse(task.input_data)
+    const parsed = compiled(taskInputs[task.task_type]).safeParse(task.input_data)
     if (!parsed.success) throw invalidInput(parsed.error)
     const input = withSeed(task.task_type, parsed.data as NewTask['input_data'])
     const asked =

@@ -16,3 +16,25 @@ export function isTooDeep(document: unknown): boolean {
 
 const containersIn = (values: readonly unknown[]) =>
   values.filter((value): value is object => typeof value === 'object' && value !== null)
+
+/** Whether all of it can be said in JSON, as it is. */
+export function isJson(value: unknown): boolean {
+  switch (typeof value) {
+    case 'string':
+    case 'boolean':
+      return true
+    case 'number':
+      return Number.isFinite(value)
+    case 'object':
+      if (value === null) return true
+      if (Array.isArray(value)) return value.every(isJson)
+      return isPlain(value) && Object.values(value).every(isJson)
+    default:
+      return false
+  }
+}
+
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
