@@ -52,7 +52,6 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
   /** Makes a transfer that must not have been made before. Where it throws, the transaction has to fail. */
   async function transferOnce(tx: Transaction, wanted: NewTransfer): Promise<store.TransferRow> {
     if (wanted.amount <= 0) throw new RangeError(`a transfer of ${wanted.amount} micro-ORB`)
-    if (!(await open.move(tx, wanted))) throw await insufficientFunds(tx, wanted)
     const row = {
       seq: 0,
       kind: wanted.kind,
@@ -64,7 +63,8 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       created_at: nowIso(context),
       leaf_hash: '',
     }
-    await open.addLeaf(tx, row)
+    if (!open.knows(row)) await open.load(tx, row)
+    if (!open.make(tx, row)) throw await insufficientFunds(tx, wanted)
     if (!(await store.insertTransfer(tx, row))) throw new RangeError(`${wanted.key} was made before`)
     return row
   }
@@ -95,7 +95,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
 
   /** What is left of a task's hold. */
   async function remainder(tx: Reader, taskId: string): Promise<Remainder | null> {
-    const hold = await open.holdOf(tx, taskId)
+    const hold = open.knownHold(taskId) ?? (await open.loadHold(tx, taskId))
     if (!hold) return null
     const rest = micros(hold.amount_micros - hold.settled_micros - hold.released_micros)
     return { userId: hold.user_id, rest, isSettled: hold.settled_micros > 0 }

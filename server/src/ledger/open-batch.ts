@@ -12,6 +12,7 @@ type OpenBatch = Pick<LedgerBatch, 'batch' | 'first_seq' | 'previous_hash'> & {
 }
 type Balance = { readonly storedMicros: number; micros: number }
 type Leaf = Pick<store.TransferRow, 'seq' | 'leaf_hash'>
+type Accounts = Pick<store.TransferRow, 'debit_account' | 'credit_account'>
 type OpenHold = { readonly row: store.HoldRow; isChanged: boolean }
 
 /** A batch that has ended, what the tree is made of, and whose balance is another than before. */
@@ -23,11 +24,12 @@ export type EndedBatch = Pick<OpenBatch, 'batch' | 'first_seq' | 'previous_hash'
  * The batch that is open, in memory: a commit reads a balance or a hold once and writes it once, at its end, however many
  * transfers have changed it. Where a transaction fails, what it did here is undone too; with the commit all of it is gone, so
  * that outside of one the tables are what there is. `seal` stores the batch.
+ *
+ * What a transfer needs to know is loaded first; all else is done at once, since a promise costs more than the sum that it brings.
  */
 export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => Promise<void>) {
   let open: OpenBatch | null = null
 
-  /** What is known already is not waited for (`open ?? …`, `… .get(…) ?? …`): a promise costs more than the sum that it brings. */
   async function begin(tx: Transaction): Promise<OpenBatch> {
     const last = await store.lastBatch(tx)
     if (open) return open
@@ -51,20 +53,10 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
     if (batch.leaves.length > 0) await seal(tx, { ...batch, changedAccounts: changed.map(([account]) => account) })
   }
 
-  async function readBalance(tx: Transaction, { balances }: OpenBatch, account: string): Promise<Balance> {
+  async function loadBalance(tx: Transaction, { balances }: OpenBatch, account: string) {
+    if (balances.has(account)) return
     const storedMicros = await store.balanceOf(tx, account)
-    const found = balances.get(account) ?? { storedMicros, micros: storedMicros }
-    balances.set(account, found)
-    return found
-  }
-
-  async function holdOf(reader: Reader, taskId: string): Promise<store.HoldRow | undefined> {
-    const known = open?.holds.get(taskId)
-    if (known || !open) return known?.row ?? store.holdOf(reader, taskId)
-    const { holds } = open
-    const row = await store.holdOf(reader, taskId)
-    if (row && !holds.has(taskId)) holds.set(taskId, { row, isChanged: false })
-    return holds.get(taskId)?.row
+    if (!balances.has(account)) balances.set(account, { storedMicros, micros: storedMicros })
   }
 
   return {
@@ -73,31 +65,47 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
       return known ? (known.micros as Micros) : store.balanceOf(reader, account)
     },
 
-    /** False, and nothing has moved: the account to be debited has less than that. */
-    async move(tx: Transaction, { debit, credit, amount }: { debit: string; credit: string; amount: number }) {
+    knows: ({ debit_account, credit_account }: Accounts): boolean =>
+      open !== null && open.balances.has(debit_account) && open.balances.has(credit_account),
+
+    /** What these accounts have. */
+    async load(tx: Transaction, { debit_account, credit_account }: Accounts) {
       const batch = open ?? (await begin(tx))
-      const from = batch.balances.get(debit) ?? (await readBalance(tx, batch, debit))
-      const to = batch.balances.get(credit) ?? (await readBalance(tx, batch, credit))
-      if (from.micros < amount && debit !== 'external') return false
-      from.micros -= amount
-      to.micros += amount
+      await loadBalance(tx, batch, debit_account)
+      await loadBalance(tx, batch, credit_account)
+    },
+
+    /**
+     * Moves the money, and gives the transfer its number in the ledger and its leaf, which covers the number. Its accounts are
+     * `load`ed. False, and nothing has moved: the account to be debited has less than that.
+     */
+    make(tx: Transaction, transfer: Leaf & LeafFields & Accounts): boolean {
+      const { first_seq, leaves, balances } = open!
+      const { debit_account, credit_account, amount_micros } = transfer
+      const from = balances.get(debit_account)!
+      const to = balances.get(credit_account)!
+      if (from.micros < amount_micros && debit_account !== 'external') return false
+      from.micros -= amount_micros
+      to.micros += amount_micros
+      transfer.seq = first_seq + leaves.length
+      transfer.leaf_hash = hashLeaf(leafText(transfer))
+      leaves.push(transfer.leaf_hash)
       tx.onUndo(() => {
-        from.micros += amount
-        to.micros -= amount
+        leaves.pop()
+        from.micros += amount_micros
+        to.micros -= amount_micros
       })
       return true
     },
 
-    /** Gives the transfer its number in the ledger, and its leaf, which covers the number. */
-    async addLeaf(tx: Transaction, transfer: Leaf & LeafFields): Promise<void> {
-      const { first_seq, leaves } = open ?? (await begin(tx))
-      transfer.seq = first_seq + leaves.length
-      transfer.leaf_hash = hashLeaf(leafText(transfer))
-      leaves.push(transfer.leaf_hash)
-      tx.onUndo(() => leaves.pop())
-    },
+    /** Undefined: it has to be loaded, where there is one. */
+    knownHold: (taskId: string): store.HoldRow | undefined => open?.holds.get(taskId)?.row,
 
-    holdOf,
+    async loadHold(reader: Reader, taskId: string): Promise<store.HoldRow | undefined> {
+      const row = await store.holdOf(reader, taskId)
+      if (row && open && !open.holds.has(taskId)) open.holds.set(taskId, { row, isChanged: false })
+      return open?.holds.get(taskId)?.row ?? row
+    },
 
     async addHold(tx: Transaction, hold: { taskId: string; userId: string; amountMicros: number; at: string }) {
       await store.insertHold(tx, hold)
@@ -110,7 +118,7 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
 
     async takeFromHold(tx: Transaction, taskId: string, part: { settledMicros: number; releasedMicros: number }) {
       const { holds } = open ?? (await begin(tx))
-      if (!holds.has(taskId)) await holdOf(tx, taskId)
+      if (!holds.has(taskId)) holds.set(taskId, { row: (await store.holdOf(tx, taskId))!, isChanged: false })
       const hold = holds.get(taskId)!
       const { row, isChanged } = hold
       row.settled_micros += part.settledMicros
