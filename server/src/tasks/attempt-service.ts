@@ -102,10 +102,9 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
         beginning.isWritten = true
         const readyAt = beginning.readyAtMs === null ? null : isoFromMs(beginning.readyAtMs)
         const status = readyAt === null ? 'accepted' : 'running'
-        if (!(await store.insertAttempt(tx, subject, { status, acceptedAt: at, readyAt }))) return false
         const { id, gpu_id: gpuId, trial } = attempt
-        if (!(await tasks.startTask(tx, task.id, { id, gpuId, trial, at, readyAt })))
-          throw new Error(`${task.id} waits, and does not start`)
+        if (!(await tasks.startTask(tx, task.id, { id, gpuId, trial, at, readyAt }))) return false
+        await store.insertAttempt(tx, subject, { status, acceptedAt: at, readyAt })
         await tell(tx, subject, { type: 'attempt.accepted', data: { gpu_id: attempt.gpu_id } })
         if (readyAt !== null) await tellReady(tx, subject)
         return true
@@ -207,7 +206,7 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
     /** Stores an attempt that its agent has not accepted: its task waits on. False, and nothing is stored: it does not wait. */
     async decline(tx: Transaction, subject: Subject, { status, end }: Declined): Promise<boolean> {
       const endedAt = nowIso(context)
-      if (!(await store.insertAttempt(tx, subject, { status, end, endedAt }))) return false
+      if (!(await store.insertDeclined(tx, subject, { status, end, endedAt }))) return false
       await tellEnded(tx, subject, { status, end })
       return true
     },

@@ -59,28 +59,48 @@ async function toAttempts(reader: Reader, rows: readonly AttemptRow[]): Promise<
   })
 }
 
-/** What its agent has answered, or has not: with that an attempt is stored. */
-export type Answer =
-  | { status: 'accepted' | 'running'; acceptedAt: string; readyAt: string | null }
-  | { status: 'refused' | 'lost'; end: End; endedAt: string }
-
 type Inserted = { readonly attempt: StoredAttempt; readonly gpus: readonly StoredAttemptGpu[] }
 
-/** `gpus`: what it has of which; none: all of the one that it names. False, and nothing changed: its task does not wait any more. */
-export async function insertAttempt(tx: Transaction, { attempt, gpus }: Inserted, answer: Answer): Promise<boolean> {
-  const a = attempt
-  const begun = 'acceptedAt' in answer ? answer : null
-  const ended = 'end' in answer ? answer : null
+const identity = 'id, gpu_id, agent_id, provider_id, number, fencing_token, price_micros_per_hour, trial, offered_at'
+const identityOf = (a: StoredAttempt) =>
+  [
+    a.id,
+    a.gpu_id,
+    a.agent_id,
+    a.provider_id,
+    a.number,
+    a.fencing_token,
+    a.price_per_hour,
+    flag(a.trial),
+    a.offered_at,
+  ] as const
+
+/** Stores one that its agent has accepted, whose task runs from now on. `gpus`: what it has of which; none: all of the one that it names. */
+export async function insertAttempt(
+  tx: Transaction,
+  { attempt, gpus }: Inserted,
+  { status, acceptedAt, readyAt }: { status: 'accepted' | 'running'; acceptedAt: string; readyAt: string | null },
+) {
+  await tx.run(
+    `INSERT INTO attempts (${identity}, status, accepted_at, ready_at, task_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ...[...identityOf(attempt), status, acceptedAt, readyAt, attempt.task_id],
+  )
+  await insertGpus(tx, attempt.id, gpus)
+}
+
+/** Stores one that has ended before it was accepted. False, and nothing changed: its task does not wait any more. */
+export async function insertDeclined(
+  tx: Transaction,
+  { attempt, gpus }: Inserted,
+  { status, end, endedAt }: { status: 'refused' | 'lost'; end: End; endedAt: string },
+): Promise<boolean> {
   const changed = await tx.run(
-    `INSERT INTO attempts (task_id, id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, trial,
-       offered_at, accepted_at, ready_at, ended_at, end_code, end_message, end_decided_by)
-     SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id = ? AND status = 'pending'`,
-    ...[a.id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, answer.status, a.price_per_hour],
-    ...[flag(a.trial), a.offered_at, begun?.acceptedAt ?? null, begun?.readyAt ?? null, ended?.endedAt ?? null],
-    ...[ended?.end.code ?? null, ended?.end.message ?? null, ended?.end.decided_by ?? null, a.task_id],
+    `INSERT INTO attempts (${identity}, status, end_code, end_message, end_decided_by, ended_at, task_id)
+     SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, id FROM tasks WHERE id = ? AND status = 'pending'`,
+    ...[...identityOf(attempt), status, end.code, end.message, end.decided_by, endedAt, attempt.task_id],
   )
   if (changed !== 1) return false
-  await insertGpus(tx, a.id, gpus)
+  await insertGpus(tx, attempt.id, gpus)
   return true
 }
 

@@ -11,7 +11,14 @@ import {
 import type { Database, Transaction } from '../db/database.ts'
 import { migrate } from '../db/migrations.ts'
 import { openSqlite } from '../db/sqlite-database.ts'
-import { endAttempt, insertAttempt, moveAttempt, type StoredAttempt, writeProgress } from './attempt-store.ts'
+import {
+  endAttempt,
+  insertAttempt,
+  insertDeclined,
+  moveAttempt,
+  type StoredAttempt,
+  writeProgress,
+} from './attempt-store.ts'
 import { finishTask, insertTask, requeueTask, startTask, type StoredTask } from './task-store.ts'
 
 let database: Database
@@ -104,10 +111,11 @@ test('progress changes no status', async () => {
   }
 })
 
-test('an attempt is stored only while its task waits', async () => {
+test('an attempt that nobody has accepted is stored only while its task waits', async () => {
+  const declined = { status: 'refused', end, endedAt: at } as const
   for (const from of TaskStatus.options) {
     const [isInserted] = await tried('tasks', from, (tx) =>
-      insertAttempt(tx, { attempt: { ...attempt, id: 'att_2' }, gpus: [] }, accepted),
+      insertDeclined(tx, { attempt: { ...attempt, id: 'att_2' }, gpus: [] }, declined),
     )
     expect([from, isInserted]).toEqual([from, from === 'pending'])
   }
