@@ -61,6 +61,8 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
   /** Null: something has been said. */
   #noHello: (() => void) | null
   #hungUp = false
+  /** The number that is about to be acknowledged; 0: none is. */
+  #dueAck = 0
   #agent: StoredAgent | null = null
 
   constructor(socket: AgentSocket, context: Context, parts: ConversationParts) {
@@ -157,8 +159,16 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
     return dispatch(message, this.#agent!, this.#parts)
   }
 
+  /** Once for all that became durable together. */
   acknowledge(seq: number) {
     this.#parts.agents.acknowledge(this.#agent!.id, seq)
+    if (this.#dueAck === 0) process.nextTick(() => this.#sendAck())
+    this.#dueAck = seq
+  }
+
+  #sendAck() {
+    const seq = this.#dueAck
+    this.#dueAck = 0
     this.send({ type: 'ack', seq })
   }
 
