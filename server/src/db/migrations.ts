@@ -210,6 +210,19 @@ export const migrations: readonly string[][] = [
       vram_gb REAL, price_micros_per_hour INTEGER NOT NULL, PRIMARY KEY (attempt_id, place)) STRICT, WITHOUT ROWID`,
     `CREATE INDEX attempt_gpus_by_gpu ON attempt_gpus (gpu_id, attempt_id)`,
   ],
+  // One index finds a task's transfers and keeps their keys from being used twice, since the keys name the task.
+  [
+    `CREATE TABLE lean_transfers (
+      seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, debit_account TEXT NOT NULL, credit_account TEXT NOT NULL,
+      amount_micros INTEGER NOT NULL CHECK (amount_micros > 0), idempotency_key TEXT NOT NULL, task_id TEXT,
+      created_at TEXT NOT NULL, leaf_hash TEXT NOT NULL) STRICT`,
+    `INSERT INTO lean_transfers SELECT * FROM transfers`,
+    `DROP TABLE transfers`,
+    `ALTER TABLE lean_transfers RENAME TO transfers`,
+    `CREATE UNIQUE INDEX transfers_of_tasks ON transfers (task_id, idempotency_key) WHERE task_id IS NOT NULL`,
+    `CREATE UNIQUE INDEX transfers_beside_tasks ON transfers (idempotency_key) WHERE task_id IS NULL`,
+    `CREATE INDEX transfers_deposited ON transfers (credit_account, created_at) WHERE kind = 'deposit'`,
+  ],
 ]
 
 /** A file that a newer version of the market has written. */

@@ -28,6 +28,7 @@ import { createOpenLedger, type EndedBatch } from './open-batch.ts'
  */
 export type Ledger = ReturnType<typeof createLedger>
 
+/** `key`: names the task, where there is one; so the keys of different tasks are different. */
 type NewTransfer = { kind: TransferKind; debit: string; credit: string; amount: Micros; key: string; taskId?: string }
 type Remainder = { userId: string; rest: Micros; isSettled: boolean }
 type Made = { transfer: Transfer; hash: string }
@@ -43,7 +44,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
 
   /** Makes the transfer, unless it was made before: then that one is the answer and nothing moves. */
   async function transfer(tx: Transaction, wanted: NewTransfer): Promise<Made> {
-    const existing = await store.transferByKey(tx, wanted.key)
+    const existing = await store.transferByKey(tx, wanted.key, wanted.taskId ?? null)
     if (existing && !isSame(existing, wanted)) throw new RangeError(`another transfer has the key ${wanted.key}`)
     const made = existing ?? (await transferOnce(tx, wanted))
     return { transfer: store.toTransfer(made), hash: made.leaf_hash }
@@ -52,6 +53,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
   /** Makes a transfer that must not have been made before. Where it throws, the transaction has to fail. */
   async function transferOnce(tx: Transaction, wanted: NewTransfer): Promise<store.TransferRow> {
     if (wanted.amount <= 0) throw new RangeError(`a transfer of ${wanted.amount} micro-ORB`)
+    if (!wanted.key.includes(wanted.taskId ?? '')) throw new RangeError(`the key ${wanted.key} does not name its task`)
     const row = {
       seq: 0,
       kind: wanted.kind,

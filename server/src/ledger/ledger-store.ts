@@ -44,15 +44,17 @@ export async function writeBalance(tx: Transaction, account: string, balanceMicr
 export async function insertTransfer(tx: Transaction, row: TransferRow): Promise<boolean> {
   const added = await tx.run(
     `INSERT INTO transfers (seq, kind, debit_account, credit_account, amount_micros, idempotency_key, task_id, created_at, leaf_hash)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (idempotency_key) DO NOTHING`,
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
     ...[row.seq, row.kind, row.debit_account, row.credit_account, row.amount_micros, row.idempotency_key, row.task_id],
     ...[row.created_at, row.leaf_hash],
   )
   return added === 1
 }
 
-export function transferByKey(reader: Reader, key: string): Promise<TransferRow | undefined> {
-  return reader.get<TransferRow>('SELECT * FROM transfers WHERE idempotency_key = ?', key)
+export function transferByKey(reader: Reader, key: string, taskId: string | null): Promise<TransferRow | undefined> {
+  if (taskId === null)
+    return reader.get<TransferRow>('SELECT * FROM transfers WHERE task_id IS NULL AND idempotency_key = ?', key)
+  return reader.get<TransferRow>('SELECT * FROM transfers WHERE task_id = ? AND idempotency_key = ?', taskId, key)
 }
 
 export function transfersOfTask(reader: Reader, taskId: string): Promise<TransferRow[]> {

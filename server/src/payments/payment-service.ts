@@ -225,7 +225,7 @@ export function createPaymentService(context: Context, { ledger, users, accounts
     const credit = available(payment.payer_id)
     const providerPart = micros(back - feePart)
     await needProvider(tx, payment.recipient_id, providerPart)
-    const key = `refund:${payment.id}:${payment.refunded}`
+    const key = `refund:${payment.task_id}:${payment.refunded}`
     await coverFees(tx, feePart, key)
     const parts = [
       { debit: 'fees', amount: feePart, key: `${key}:fee` },
