@@ -1,9 +1,9 @@
 import { DatabaseSync } from '@photostructure/sqlite'
+import { type EventRow, eventsOfRow, type StoredEvent } from '@orbyte/server/event-store.ts'
 import { verifyLedgerFile } from '@orbyte/server/ledger/ledger-verify.ts'
 import type { Submission } from './chaos-renter.ts'
 
 type TaskRow = { id: string; title: string; status: string; output_data: string | null }
-type EventRow = { cursor: number; task_id: string; type: string; data: string }
 
 /**
  * Holds a market's file, which nobody has open, against what Orbyte promises and against what its renters were told, once all
@@ -16,9 +16,9 @@ export async function brokenPromises(path: string, submissions: readonly Submiss
   try {
     const found = neverFound.flatMap((sql) => all<{ problem: string }>(sql).map(({ problem }) => problem))
     const tasks = all<TaskRow>('SELECT id, title, status, output_data FROM tasks')
-    const events = new Map<string, EventRow[]>(tasks.map(({ id }) => [id, []]))
-    for (const event of all<EventRow>('SELECT * FROM events WHERE task_id IS NOT NULL ORDER BY cursor'))
-      events.get(event.task_id)?.push(event)
+    const events = new Map<string, StoredEvent[]>(tasks.map(({ id }) => [id, []]))
+    for (const row of all<EventRow>('SELECT * FROM events WHERE task_id IS NOT NULL ORDER BY cursor'))
+      events.get(row.task_id!)?.push(...eventsOfRow(row))
     return [
       ...problems.map((problem) => `ledger: ${problem}`),
       ...found,
@@ -86,7 +86,7 @@ const neverFound = [
       OR a.price_micros_per_hour > t.max_price_micros_per_hour`,
 ]
 
-type Kept = { tasks: readonly TaskRow[]; events: ReadonlyMap<string, readonly EventRow[]> }
+type Kept = { tasks: readonly TaskRow[]; events: ReadonlyMap<string, readonly StoredEvent[]> }
 
 /** What was acknowledged is durable, and what was told is so. */
 function submissionProblems(submission: Submission, { tasks, events }: Kept): string[] {
@@ -113,10 +113,10 @@ function submissionProblems(submission: Submission, { tasks, events }: Kept): st
   return problems
 }
 
-const isEnd = ({ type }: EventRow) => /^task\.(completed|failed|cancelled)$/.test(type)
+const isEnd = ({ type }: StoredEvent) => /^task\.(completed|failed|cancelled)$/.test(type)
 
 /** Its watchers can hear one end, nothing after it, and the text that it has put out. */
-function eventProblems(task: TaskRow, events: readonly EventRow[]): string[] {
+function eventProblems(task: TaskRow, events: readonly StoredEvent[]): string[] {
   const problems: string[] = []
   const ends = events.filter(isEnd).map(({ type }) => type)
   if (ends.join() !== `task.${task.status}`)
@@ -129,7 +129,7 @@ function eventProblems(task: TaskRow, events: readonly EventRow[]): string[] {
   for (const { type, data } of events) {
     if (type === 'output.reset') text = ''
     if (type !== 'output.appended') continue
-    const part = JSON.parse(data) as { offset: number; text: string }
+    const part = data as { offset: number; text: string }
     if (part.offset !== text.length) problems.push(`${task.id} put out ${part.offset} after ${text.length}`)
     text += part.text
   }

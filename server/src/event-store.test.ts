@@ -1,5 +1,6 @@
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { EventType } from '@orbyte/protocol'
+import type { EventType, MarketEvent } from '@orbyte/protocol'
 import type { Transaction } from './db/database.ts'
 import { migrate } from './db/migrations.ts'
 import { openSqlite } from './db/sqlite-database.ts'
@@ -79,5 +80,73 @@ test('what a task has put out is deleted with what the same commit has told of i
   expect(await typesOf('task_1')).toEqual(['attempt.ready'])
   expect(await typesOf('task_2')).toEqual(['output.appended', 'attempt.ready'])
   expect(await typesOf('task_3')).toEqual(['output.appended', 'attempt.ready'])
+  await database.close()
+})
+
+const anyEvent = fc.record({
+  type: fc.constantFrom<EventType>(
+    'attempt.ready',
+    'attempt.ended',
+    'task.completed',
+    'output.appended',
+    'output.reset',
+  ),
+  task_id: fc.constantFrom('task_1', 'task_1', 'task_1', 'task_2', null),
+  attempt_id: fc.constantFrom('att_1', 'att_1', null),
+  user_id: fc.constantFrom('user_a', 'user_a', 'user_b'),
+  provider_id: fc.constantFrom('user_p', 'user_p', 'user_q', null),
+  data: fc.constantFrom<MarketEvent['data']>({}, { a: 'é' }, { end: { code: 'x' } }),
+})
+
+test('whatever a commit tells, and wherever one goes on, each event comes once, as it was heard, to those whose it is', async () => {
+  const commits = fc.array(fc.array(anyEvent, { minLength: 1, maxLength: 20 }), { minLength: 1, maxLength: 5 })
+  await fc.assert(
+    fc.asyncProperty(commits, fc.nat(60), fc.integer({ min: 1, max: 30 }), async (told, after, count) => {
+      const { database, events, heard } = await openLog()
+      for (const all of told)
+        await database.transaction(async (tx) => {
+          for (const event of all) await events.append(tx, event)
+        })
+      await database.read(async (reader) => {
+        const ofTask = await events.ofTask(reader, { taskId: 'task_1', after, limit: count })
+        const sought = heard.filter(({ cursor, task_id }) => cursor > after && task_id === 'task_1')
+        expect(ofTask).toEqual(sought.slice(0, count))
+        const upTo = after + count
+        const within = heard.filter(
+          ({ cursor, type }) => cursor > after && cursor <= upTo && type !== 'output.appended',
+        )
+        for (const [as, userId] of [
+          ['renter', 'user_a'],
+          ['provider', 'user_p'],
+        ] as const) {
+          const own = within.filter((event) => event[as === 'renter' ? 'user_id' : 'provider_id'] === userId)
+          expect(await events.ofUser(reader, { userId, as, after, upTo })).toEqual(own)
+        }
+        expect(await events.head(reader)).toBe(told.flat().length)
+      })
+      await database.close()
+    }),
+    { numRuns: 100 },
+  )
+})
+
+test('what is told of an attempt at one moment is one row, but for what it puts out', async () => {
+  const { database, append } = await openLog()
+  await database.transaction(async (tx) => {
+    for (const type of [
+      'attempt.accepted',
+      'attempt.ready',
+      'output.appended',
+      'attempt.ended',
+      'task.completed',
+    ] as const)
+      await append(tx, type, 'task_1')
+  })
+  const rows = await database.read((reader) => reader.all('SELECT cursor, type FROM events ORDER BY cursor'))
+  expect(rows).toEqual([
+    { cursor: 2, type: 'attempt.ready' },
+    { cursor: 3, type: 'output.appended' },
+    { cursor: 5, type: 'task.completed' },
+  ])
   await database.close()
 })

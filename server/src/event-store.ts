@@ -34,23 +34,36 @@ export type EventLog = {
 }
 export type EventsOfUser = { userId: string; as: 'renter' | 'provider'; after: number; upTo: number }
 
-type EventRow = Row & {
+/**
+ * One event; or, where several are stored together, the last of them: `together` has all, the last one too, and its `data` is
+ * empty. They have the numbers up to `cursor`.
+ */
+export type EventRow = Row & {
   cursor: number
   type: string
   at: string
   task_id: string | null
   attempt_id: string | null
   user_id: string | null
+  /** The owner's of the GPU, for those of them that are also theirs. */
   provider_id: string | null
   data: string
+  /** JSON: for each its type, whether it is the provider's too, and its data. */
+  together: string | null
 }
+type Together = readonly (readonly [type: EventType, isProviders: boolean, data: MarketEvent['data']])[]
 
-const columns = ['type', 'at', 'task_id', 'attempt_id', 'user_id', 'provider_id', 'data'] as const
-/** A statement that adds so many events: it costs half of what as many statements do. */
+const columns = ['cursor', 'type', 'at', 'task_id', 'attempt_id', 'user_id', 'provider_id', 'data', 'together'] as const
+/** A statement that adds so many rows: it costs half of what as many statements do. */
 const insertOf = (rows: number) =>
-  `INSERT INTO events (${columns.join(', ')}) VALUES ${Array(rows).fill('(?, ?, ?, ?, ?, ?, ?)').join(', ')}`
-const insertMany = { rows: 16, sql: insertOf(16) }
+  `INSERT INTO events (${columns.join(', ')}) VALUES ${Array(rows).fill('(?, ?, ?, ?, ?, ?, ?, ?, ?)').join(', ')}`
+const insertMany = { rows: 8, sql: insertOf(8) }
 const insertOne = { rows: 1, sql: insertOf(1) }
+
+/** What is looked for, counted or deleted by its type has a row of its own. */
+const alone: ReadonlySet<EventType> = new Set(['output.appended', 'output.reset', 'log.appended', 'file.added'])
+/** How many share a row at most. */
+const togetherMax = 8
 
 export function createEventLog(clock: Clock): EventLog {
   const listeners = new Set<(event: StoredEvent) => void>()
@@ -98,41 +111,86 @@ export function createEventLog(clock: Clock): EventLog {
         'SELECT * FROM events WHERE task_id = ? AND cursor > ? ORDER BY cursor LIMIT ?',
         ...[taskId, after, limit],
       )
-      return rows.map(storedEvent)
+      const events = rows.flatMap(eventsOfRow).filter(({ cursor }) => cursor > after)
+      return events.slice(0, limit)
     },
     async ofUser(reader, { userId, as, after, upTo }) {
       const rows = await reader.all<EventRow>(
         `SELECT * FROM events WHERE cursor > ? AND cursor <= ? AND ${as === 'renter' ? 'user_id' : 'provider_id'} = ?
            AND type NOT IN ('output.appended', 'log.appended') ORDER BY cursor`,
-        ...[after, upTo, userId],
+        ...[after, upTo + togetherMax - 1, userId],
       )
-      return rows.map(storedEvent)
+      const owner = as === 'renter' ? 'user_id' : 'provider_id'
+      return rows
+        .flatMap(eventsOfRow)
+        .filter((event) => event.cursor > after && event.cursor <= upTo && event[owner] === userId)
     },
-    async head(reader) {
-      const row = await reader.get<{ head: number | null }>('SELECT max(cursor) AS head FROM events')
-      return row?.head ?? 0
-    },
+    head: headOf,
   }
 }
 
-/** Gives each its cursor. A statement numbers its rows one after the other. */
+/** Gives each its cursor. */
 async function store(tx: Transaction, events: readonly StoredEvent[]) {
-  for (let first = 0; first < events.length;) {
-    const { rows, sql } = events.length - first >= insertMany.rows ? insertMany : insertOne
-    const next = first + rows
+  if (events.length === 0) return
+  let cursor = await headOf(tx)
+  for (const event of events) event.cursor = ++cursor
+  const rows = groups(events)
+  for (let first = 0; first < rows.length;) {
+    const { rows: count, sql } = rows.length - first >= insertMany.rows ? insertMany : insertOne
     const values: Value[] = []
-    for (let index = first; index < next; index++) {
-      const { type, at, task_id, attempt_id, user_id, provider_id, data } = events[index]!
-      values.push(type, at, task_id, attempt_id, user_id, provider_id, JSON.stringify(data))
-    }
-    const last = await tx.insert(sql, ...values)
-    for (let index = first; index < next; index++) events[index]!.cursor = last - (next - 1 - index)
-    first = next
+    for (let index = first; index < first + count; index++) pushValues(values, rows[index]!)
+    await tx.run(sql, ...values)
+    first += count
   }
 }
 
-function storedEvent(row: EventRow): StoredEvent {
-  return { ...row, data: JSON.parse(row.data) } as StoredEvent
+async function headOf(reader: Reader): Promise<number> {
+  const row = await reader.get<{ head: number | null }>('SELECT max(cursor) AS head FROM events')
+  return row?.head ?? 0
+}
+
+/** What is told of a task one after the other, at one moment and of the same attempt, is stored together. */
+function groups(events: readonly StoredEvent[]): StoredEvent[][] {
+  const found: StoredEvent[][] = []
+  for (const event of events) {
+    const before = found.at(-1)
+    if (before && isWith(before, event)) before.push(event)
+    else found.push([event])
+  }
+  return found
+}
+
+function isWith(group: readonly StoredEvent[], event: StoredEvent): boolean {
+  const [first] = group as readonly [StoredEvent]
+  const isOfSame = event.task_id !== null && event.task_id === first.task_id && event.attempt_id === first.attempt_id
+  if (!isOfSame || event.at !== first.at || event.user_id !== first.user_id || group.length === togetherMax)
+    return false
+  if (alone.has(event.type) || alone.has(first.type)) return false
+  const provider = providerOf(group)
+  return provider === null || event.provider_id === null || event.provider_id === provider
+}
+
+const providerOf = (group: readonly StoredEvent[]) =>
+  group.find(({ provider_id }) => provider_id !== null)?.provider_id ?? null
+
+function pushValues(values: Value[], group: readonly StoredEvent[]) {
+  const { cursor, type, at, task_id, attempt_id, user_id, provider_id, data } = group.at(-1)!
+  values.push(cursor, type, at, task_id, attempt_id, user_id)
+  if (group.length === 1) values.push(provider_id, JSON.stringify(data), null)
+  else {
+    const together: Together = group.map((event) => [event.type, event.provider_id !== null, event.data])
+    values.push(providerOf(group), '{}', JSON.stringify(together))
+  }
+}
+
+/** The events that a row has, in their sequence. */
+export function eventsOfRow({ data, together, ...row }: EventRow): StoredEvent[] {
+  if (together === null) return [{ ...row, data: JSON.parse(data) } as StoredEvent]
+  const all = JSON.parse(together) as Together
+  return all.map(([type, isProviders, of], place): StoredEvent => {
+    const cursor = row.cursor - (all.length - 1 - place)
+    return { ...row, cursor, type, provider_id: isProviders ? row.provider_id : null, data: of }
+  })
 }
 
 /** Throws what one of them has thrown, once all have heard. */

@@ -34,7 +34,7 @@ export function watchAttempts(evidence: Evidence): Watch & { opened(generation: 
       hasEnded = true
       ended.add(attempt_id!)
     }
-    if (data.includes(`"${forgedMark}"`) || (/^task\./.test(type) && isForged(task_id!)))
+    if (JSON.stringify(data).includes(`"${forgedMark}"`) || (/^task\./.test(type) && isForged(task_id!)))
       broken('nobody speaks for another’s attempt', `${type} of ${attempt_id ?? task_id} is what somebody forged`)
     if (type === 'attempt.accepted') judgeOffer(store.attempt(attempt_id!)!)
     if (type === 'attempt.ended') judgeDeclined(store.attempt(attempt_id!)!)

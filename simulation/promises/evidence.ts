@@ -23,9 +23,7 @@ export type Evidence = {
 }
 
 /** An event as it is stored. */
-export type CommittedEvent = Pick<StoredEvent, 'cursor' | 'type' | 'at' | 'task_id' | 'attempt_id'> & {
-  readonly data: string
-}
+export type CommittedEvent = Pick<StoredEvent, 'cursor' | 'type' | 'at' | 'task_id' | 'attempt_id' | 'data'>
 
 /** A promise, or a few that belong together, as checks. */
 export type Watch = {

@@ -1,6 +1,6 @@
 import type { Row } from '@orbyte/server/db/database.ts'
+import { type EventRow, eventsOfRow } from '@orbyte/server/event-store.ts'
 import type { MarketDisk } from '../market-disk.ts'
-import type { CommittedEvent } from './evidence.ts'
 
 /** What the checks read of the market's disk, as it is committed. */
 export type TaskFacts = Row & {
@@ -95,15 +95,9 @@ export function createPromiseStore({ look }: Pick<MarketDisk, 'look'>) {
   const count = (sql: string, ...params: string[]) => look<Count>(sql, ...params)[0]!.count
   return {
     eventsAfter: (cursor: number) =>
-      look<CommittedEvent & Row>(
-        'SELECT cursor, type, at, task_id, attempt_id, data FROM events WHERE cursor > ? ORDER BY cursor',
-        cursor,
-      ),
+      look<EventRow>('SELECT * FROM events WHERE cursor > ? ORDER BY cursor', cursor).flatMap(eventsOfRow),
     eventsOfTask: (taskId: string) =>
-      look<{ cursor: number; type: string }>(
-        'SELECT cursor, type FROM events WHERE task_id = ? ORDER BY cursor',
-        taskId,
-      ),
+      look<EventRow>('SELECT * FROM events WHERE task_id = ? ORDER BY cursor', taskId).flatMap(eventsOfRow),
 
     /** Of all accounts; the least of those that may not be below zero. */
     balances: () =>

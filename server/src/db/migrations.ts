@@ -222,6 +222,8 @@ export const migrations: readonly string[][] = [
     `CREATE UNIQUE INDEX transfers_of_tasks ON transfers (task_id, idempotency_key) WHERE task_id IS NOT NULL`,
     `CREATE UNIQUE INDEX transfers_beside_tasks ON transfers (idempotency_key) WHERE task_id IS NULL`,
     `CREATE INDEX transfers_deposited ON transfers (credit_account, created_at) WHERE kind = 'deposit'`,
+    // Events that a task's moment brings together share a row: server/src/event-store.ts.
+    `ALTER TABLE events ADD COLUMN together TEXT`,
   ],
 ]
 
