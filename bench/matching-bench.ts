@@ -1,4 +1,5 @@
 import { micros, wholeMilli } from '@orbyte/protocol'
+import type { MarketGpu } from '@orbyte/server/gpus/gpu-registry.ts'
 import { GpuIndex } from '@orbyte/server/scheduler/gpu-index.ts'
 import { type Choice, GpuSearch } from '@orbyte/server/scheduler/gpu-search.ts'
 import type { Wanted } from '@orbyte/server/scheduler/matching.ts'
@@ -6,7 +7,7 @@ import { relaxationsOf } from '@orbyte/server/scheduler/relaxations.ts'
 import { bestOf, rejectionCounts, surveyGpus } from '@orbyte/server/scheduler/survey.ts'
 import { type SeededRandom, seededRandom } from '../simulation/seeded-random.ts'
 import { type Figure, median, percentile, say, table } from './figures.ts'
-import { anyWanted, type Kind, type MarketEntry, marketOf } from './matching-market.ts'
+import { anyWanted, type Kind, marketOf } from './matching-market.ts'
 
 const sizes = [1_000, 10_000, 100_000]
 /** So much of the market is in use while it is measured. */
@@ -138,9 +139,9 @@ class UsedMarket {
   #given = 0
   used = 0
 
-  constructor(entries: readonly MarketEntry[]) {
-    this.#gpus = entries.length
-    for (const { gpu, isShared } of entries) this.index.put(gpu, { isThere: true, isShared, freeMilli: wholeMilli })
+  constructor(gpus: readonly MarketGpu[]) {
+    this.#gpus = gpus.length
+    for (const gpu of gpus) this.index.put(gpu, { isThere: true, freeMilli: wholeMilli })
   }
 
   usedShare(): number {
@@ -168,7 +169,7 @@ class UsedMarket {
 
   #change({ gpus }: Choice, milli: number) {
     for (const { id } of gpus) {
-      this.index.setFree(id, this.index.freeMilli(this.index.slotOf(id)!) + milli)
+      this.index.setFree(id, this.index.table.free[this.index.slotOf(id)!.number]! + milli)
       this.used -= milli / wholeMilli
     }
   }

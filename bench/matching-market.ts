@@ -41,39 +41,37 @@ const modelNames = Array.from({ length: 50 }, (_, number) => `model-${number}`)
 /** Few models are had by many, many by few. */
 const anyModel = (random: SeededRandom) => modelNames[Math.floor(modelNames.length * random.unit() ** 3)]!
 
-export type MarketEntry = { readonly gpu: MarketGpu; readonly isShared: boolean }
-
-export function marketOf(count: number, random: SeededRandom): MarketEntry[] {
-  const entries: MarketEntry[] = []
+export function marketOf(count: number, random: SeededRandom): MarketGpu[] {
+  const gpus: MarketGpu[] = []
   const common = makes.flatMap((make) => Array<typeof make>(make[3]).fill(make))
-  for (let machine = 0; entries.length < count; machine++) {
+  for (let machine = 0; gpus.length < count; machine++) {
     const [model, vramGb, typicalPrice] = random.pick(common)!
-    const isShared = random.chance(0.3)
+    const sharing = random.chance(0.3)
     const machineFields = {
       agentId: idOf('agent', machine),
       ownerId: idOf('user', Math.floor(machine / 3)),
       model,
       vramGb,
-      sharing: isShared,
+      sharing,
       region: random.pick(regions)!,
       ...random.pick(software)!,
       ownModels: [],
       priceMicrosPerHour: micros(Math.round(typicalPrice * 1_000_000 * (0.7 + 0.8 * random.unit()))),
     }
-    for (let left = random.pick(gpusPerMachine)!; left > 0 && entries.length < count; left--) {
+    for (let left = random.pick(gpusPerMachine)!; left > 0 && gpus.length < count; left--) {
       const loadedModels = random.chance(0.6) ? [anyModel(random)] : []
       const gpu = marketGpu({
         ...machineFields,
-        id: idOf('gpu', entries.length),
+        id: idOf('gpu', gpus.length),
         tasksCompleted: random.integer(0, 200),
         tasksFailed: random.integer(0, 5),
         loadedModels,
         cachedModels: [...new Set([...loadedModels, anyModel(random), anyModel(random)])],
       })
-      entries.push({ gpu, isShared })
+      gpus.push(gpu)
     }
   }
-  return entries
+  return gpus
 }
 
 export type Kind = 'one' | 'warm' | 'part' | 'several'

@@ -74,12 +74,12 @@ export function createServingGpus({ isWarmthKnown, seed }: { isWarmthKnown: bool
     loadTimes.add(model, isHeld ? 'loaded' : 'absent', seconds * 1_000)
     const others = gpu.loadedModels.filter((each) => each !== model)
     Object.assign(gpu, { loadedModels: [...others.slice(1 - modelsHeld), model] })
-    index.put(gpu, { isThere: true, freeMilli: 0, isShared: false })
+    index.put(gpu, { isThere: true, freeMilli: 0 })
     return seconds
   }
 
   function giveBack(gpu: MarketGpu) {
-    index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
+    index.put(gpu, { isThere: true, freeMilli: wholeMilli })
   }
 
   function loadSecondsOf(model: string): number {

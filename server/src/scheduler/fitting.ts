@@ -1,6 +1,6 @@
 import { wholeMilli } from '@orbyte/protocol'
 import { costFactor, milliOn, type Warmth } from './expected-cost.ts'
-import { type GpuIndex, undivided } from './gpu-index.ts'
+import type { GpuIndex } from './gpu-index.ts'
 import type { MachineSize, Profile } from './gpu-profile.ts'
 import { canRun, type Wanted } from './matching.ts'
 import type { Holders } from './model-holders.ts'
@@ -38,11 +38,6 @@ export class Fitting {
     if (wanted.gpus > 1) index.seatMachines(wanted.gpus)
   }
 
-  /** Most that a GPU may have free: of one that is had as a whole, no part is. */
-  get freeMost(): number {
-    return this.wanted.part === null ? undivided : wholeMilli
-  }
-
   /** Profiles and lanes that have come since. */
   update(profiles: readonly Profile[]) {
     for (; this.#profilesSeen < profiles.length; this.#profilesSeen++) {
@@ -55,12 +50,18 @@ export class Fitting {
     }
     if (!this.#holders) return
     for (; this.#warmSeen < this.#holders.all.length; this.#warmSeen++) {
-      const { profile, lane, warmth } = this.#holders.all[this.#warmSeen]!
+      const { profile, lane, warmth, level } = this.#holders.all[this.#warmSeen]!
+      if (level !== this.#warmLevel) continue
       const fitting = this.#byProfile.get(profile)
       // An engine that is warm is nobody's who has a share: see `warmthOn`.
       const isOwn = warmth === 'loaded' && this.wanted.part !== null
       if (fitting) this.#add(lane, fitting, isOwn ? 'cached' : warmth)
     }
+  }
+
+  /** Of lanes of those that have the model at hand. */
+  get #warmLevel(): number {
+    return this.wanted.part === null ? wholeMilli : 1
   }
 
   #mainLane({ profile, milliEach }: FittingProfile): number {
@@ -75,19 +76,25 @@ export class Fitting {
   }
 
   /** From 0 to 1: how much worse off the market is if the task takes this of what is `free`, than if one takes it that needs it. */
-  penalty({ profile, milliEach }: FittingProfile, free: number, value: RoomValue): number {
-    const key = profile.number * 2 * wholeMilli + free
+  penalty({ profile, milliEach }: FittingProfile, { free, isShared }: DrawnRoom, value: RoomValue): number {
+    const key = (profile.number * 2 + isShared) * 2 * wholeMilli + free
     const known = this.#penalties.get(key)
     if (known !== undefined) return known
     const shape = { gpus: this.wanted.gpus, milliEach, cpuMilli: 0, ramMib: 0 }
     const [before, after] = roomsOf(shape, free)
-    const kind = String(profile.number)
+    const kind = kindOf(profile, isShared)
     const lossPerMilli = (value(kind, before) - value(kind, after)) / milliOf(shape)
     const penalty = lossPerMilli / (1 + lossPerMilli)
     this.#penalties.set(key, penalty)
     return penalty
   }
 }
+
+/** What is free where a task may go: of the GPU, if it takes a part; else GPUs of the machine. `isShared`: 1 or 0. */
+export type DrawnRoom = { readonly free: number; readonly isShared: number }
+
+/** Parts can be had only of some of a profile, so its room is of two kinds. */
+const kindOf = ({ number }: Profile, isShared: number): string => `${number}${isShared ? ' shared' : ''}`
 
 /** A machine on which so many GPUs, or so much of one, are free, and what is left with the task on it. */
 function roomsOf({ gpus, milliEach }: Shape, free: number): [Room, Room] {
@@ -146,10 +153,22 @@ export class Fittings {
     const mix = this.#mix.all().map(({ asked, weight }) => {
       const { profiles } = this.#of(asked)
       const shape = { gpus: asked.gpus, milliEach: profiles[0]?.milliEach ?? wholeMilli, cpuMilli: 0, ramMib: 0 }
-      return { shape, weight, runsOn: new Set(profiles.map(({ profile }) => String(profile.number))) }
+      const kinds = asked.part === null ? [0, 1] : [1]
+      const runsOn = new Set(profiles.flatMap(({ profile }) => kinds.map((isShared) => kindOf(profile, isShared))))
+      return { shape, weight, runsOn }
     })
-    const free = this.#index.profiles.map((profile) => [String(profile.number), this.#index.freeIn(profile)] as const)
-    this.value = createRoomValue(mix, new Map(free))
+    this.value = createRoomValue(mix, this.#freeMilliByKind())
+  }
+
+  #freeMilliByKind(): Map<string, number> {
+    const { free, isShared } = this.#index.table
+    const byKind = new Map<string, number>()
+    for (const profile of this.#index.profiles) {
+      const sums: [number, number] = [0, 0]
+      for (const number of profile.members) sums[isShared[number] as 0 | 1] += free[number]!
+      for (const kind of [0, 1] as const) byKind.set(kindOf(profile, kind), sums[kind])
+    }
+    return byKind
   }
 }
 

@@ -61,7 +61,7 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
   function refresh(gpu: MarketGpu) {
     const openMilli = Math.min(freeMilli(gpu), limits.get(gpu)?.() ?? wholeMilli)
     const isThere = gpu.connected && !gpu.maintenance
-    index.put(gpu, { isThere, freeMilli: isThere ? openMilli : 0, isShared: gpu.sharing })
+    index.put(gpu, { isThere, freeMilli: isThere ? openMilli : 0 })
   }
 
   for (const [machine, { gpus: count, isShared }] of machines.entries())

@@ -43,7 +43,7 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
     const isThere = status === 'available' || status === 'in_use'
     if (gpu.sharing) shared.add(gpu)
     else shared.delete(gpu)
-    index.put(gpu, { isThere, freeMilli: openMilli(gpu), isShared: gpu.sharing })
+    index.put(gpu, { isThere, freeMilli: openMilli(gpu) })
   }
 
   /** What anybody may have of it. */

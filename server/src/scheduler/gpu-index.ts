@@ -3,7 +3,7 @@ import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { hourCost } from './expected-cost.ts'
 import { Lanes, placeOf, stepOf } from './gpu-lane.ts'
 import { createProfiles, hasFields, type Profile, type ProfileFields, profileFieldsOf } from './gpu-profile.ts'
-import { GpuTable, Machine, Numbered, Slot } from './gpu-slot.ts'
+import { GpuTable, Machine, machineKeyOf, Numbered, Slot } from './gpu-slot.ts'
 import { createModels, type Holders } from './model-holders.ts'
 import { isBelowOwnMinimum } from './rankers.ts'
 
@@ -13,22 +13,17 @@ export type Availability = {
   readonly isThere: boolean
   /** Thousandths that are free; 0: none, or it cannot be asked. */
   readonly freeMilli: number
-  /** Its owner lets tasks share it. */
-  readonly isShared: boolean
 }
 
 /** So many profiles may be without a GPU. */
 const emptiedMax = 100
 
-/** What a GPU has free that is had as a whole or not at all. */
-export const undivided = wholeMilli + 1
-
 /**
  * The GPUs of the market, kept so that the best free one for a task is found without looking at all of them (gpu-search.ts).
  *
  * GPUs that fit the same tasks are of one profile: whether a task fits is decided once for all of them. In a lane they lie by what
- * they cost, cheapest first. A GPU lies in several: with the whole ones, with those of which parts can be had, and with those
- * that have a certain model at hand; its machine with those that have two, three, … free.
+ * they cost, cheapest first. A GPU lies in several: with the whole ones, with those of which parts can be had, and with those of
+ * either that have a certain model at hand; its machine with those that have two, three, … free.
  *
  * What is free always lies where it belongs. What is not may lie there still: whoever searches sees in the table that it is not,
  * and drops it.
@@ -70,17 +65,8 @@ export class GpuIndex {
     return this.#machines.get(number)
   }
 
-  freeMilli({ number }: Slot): number {
-    return Math.min(wholeMilli, this.table.free[number]!)
-  }
-
-  /** Thousandths of all GPUs of the profile together. */
-  freeIn({ members }: Profile): number {
-    return members.reduce((sum, number) => sum + Math.min(wholeMilli, this.table.free[number]!), 0)
-  }
-
   isWhole(number: number): boolean {
-    return this.table.free[number]! >= wholeMilli
+    return this.table.free[number] === wholeMilli
   }
 
   holdersOf(model: string): Holders {
@@ -96,7 +82,7 @@ export class GpuIndex {
   }
 
   /** Takes in the GPU as it is now. Cheap where nothing has changed that counts. */
-  put(gpu: MarketGpu, { isThere, freeMilli, isShared }: Availability) {
+  put(gpu: MarketGpu, { isThere, freeMilli }: Availability) {
     if (this.#byId.get(gpu.id)?.gpu !== gpu) this.remove(gpu.id)
     const slot = this.#byId.get(gpu.id) ?? this.#create(gpu)
     const { table } = this
@@ -105,16 +91,15 @@ export class GpuIndex {
     const isListed = slot.isOffered && isThere
     const cost = hourCost(gpu)
     const price = gpu.priceMicrosPerHour
-    const isPlaced = hasFields(gpu, slot.fields) && slot.machine.agentId === gpu.agentId
+    const isPlaced = hasFields(gpu, slot.fields) && slot.machine.key === machineKeyOf(gpu)
     const hasModels = slot.models.loaded === gpu.loadedModels && slot.models.cached === gpu.cachedModels
     const isPriced = table.cost[number] === cost && table.price[number] === price
-    if (!isPlaced || !hasModels || !isPriced || slot.isShared !== isShared) {
+    if (!isPlaced || !hasModels || !isPriced) {
       this.#unseat(slot)
       if (!isPlaced) this.#place(slot)
       if (!hasModels) this.#setModels(slot)
       table.cost[number] = cost
       table.price[number] = price
-      slot.isShared = isShared
       slot.step = stepOf(cost)
       slot.lanes = this.#lanesOf(slot)
       slot.machine.gpus.sort((a, b) => table.cost[a]! - table.cost[b]!)
@@ -160,12 +145,12 @@ export class GpuIndex {
 
   #machineFor(gpu: MarketGpu, fields: ProfileFields): Machine {
     const kind = this.#profiles.kindOf(fields)
-    const { agentId, id } = gpu
-    const known = kind.machines.get(agentId ?? id)
+    const key = machineKeyOf(gpu)
+    const known = kind.machines.get(key)
     if (known) return known
     const profile = this.#profiles.withRoom(kind, gpu)
-    const machine = this.#machines.add((number) => new Machine(number, { kind, agentId, profile }))
-    kind.machines.set(agentId ?? id, machine)
+    const machine = this.#machines.add((number) => new Machine(number, { kind, key, isShared: gpu.sharing, profile }))
+    kind.machines.set(key, machine)
     return machine
   }
 
@@ -174,6 +159,7 @@ export class GpuIndex {
     const { profile } = machine
     this.table.reach(Math.max(number, machine.number))
     this.table.machine[number] = machine.number
+    this.table.isShared[number] = machine.isShared ? 1 : 0
     machine.gpus = machine.gpus.concat(number)
     if (profile.members.length === 0) profile.largest = { cores: 0, ramGb: 0, storageGb: 0 }
     slot.at = profile.members.push(number) - 1
@@ -188,7 +174,7 @@ export class GpuIndex {
     this.numbering++
   }
 
-  #takeOut({ number, machine, at, gpu: { id } }: Slot) {
+  #takeOut({ number, machine, at }: Slot) {
     const { profile, places } = machine
     machine.gpus = machine.gpus.filter((gpu) => gpu !== number)
     const last = profile.members.pop()!
@@ -199,7 +185,7 @@ export class GpuIndex {
     if (profile.members.length === 0) this.#emptied++
     if (machine.gpus.length > 0) return
     for (const several of this.#severals) this.lanes.remove(profile.several(several), places[several] ?? -1)
-    machine.kind.machines.delete(machine.agentId ?? id)
+    machine.kind.machines.delete(machine.key)
     this.#machines.release(machine.number)
   }
 
@@ -215,9 +201,13 @@ export class GpuIndex {
   }
 
   /** All in which it is found when enough of it is free. */
-  #lanesOf({ machine: { profile }, isShared, models: { loaded, cached } }: Slot): number[] {
-    const warm = (name: string) => this.holdersOf(name).laneOf(profile, loaded.includes(name) ? 'loaded' : 'cached')
-    return [profile.whole, ...(isShared ? profile.parts : []), ...[...new Set([...loaded, ...cached])].map(warm)]
+  #lanesOf({ machine: { profile, isShared }, models: { loaded, cached } }: Slot): number[] {
+    const warm = [...new Set([...loaded, ...cached])].flatMap((name) => {
+      const warmth = loaded.includes(name) ? 'loaded' : 'cached'
+      const levels = isShared ? [wholeMilli, 1] : [wholeMilli]
+      return levels.map((level) => this.holdersOf(name).laneOf(profile, warmth, level))
+    })
+    return [profile.whole, ...(isShared ? profile.parts : []), ...warm]
   }
 
   /** Out of all that others would find it by. */
@@ -228,17 +218,17 @@ export class GpuIndex {
     slot.lanes = []
   }
 
-  #setThere({ number, machine: { profile } }: Slot, isThere: boolean) {
+  #setThere({ number, machine }: Slot, isThere: boolean) {
     const { isThere: column, price } = this.table
     if ((column[number] === 1) === isThere) return
     column[number] = isThere ? 1 : 0
-    if (isThere) profile.list(price[number]!)
-    else profile.unlist(price[number]!)
+    if (isThere) machine.profile.list(price[number]!, machine)
+    else machine.profile.unlist(price[number]!, machine)
   }
 
   #setFree(slot: Slot, freeMilli: number) {
-    const whole = freeMilli === wholeMilli ? undivided : 0
-    this.#become(slot, !slot.isOffered ? 0 : slot.isShared ? freeMilli : whole)
+    const isHad = slot.isOffered && (slot.machine.isShared || freeMilli === wholeMilli)
+    this.#become(slot, isHad ? freeMilli : 0)
   }
 
   #become({ number, step, lanes, machine }: Slot, free: number) {
@@ -251,8 +241,8 @@ export class GpuIndex {
       for (const lane of lanes)
         if (levels[lane]! > before && levels[lane]! <= free) this.lanes.add(lane, placeOf(step, number), price[number]!)
     }
-    if (free >= wholeMilli === before >= wholeMilli) return
-    wholeOnMachine[machine.number]! += free >= wholeMilli ? 1 : -1
+    if (free < wholeMilli && before < wholeMilli) return
+    wholeOnMachine[machine.number]! += free === wholeMilli ? 1 : -1
     if (machine.isUnsettled || machine.gpus.length === 1 || this.#severals.length === 0) return
     machine.isUnsettled = true
     this.#unsettled.push(machine)

@@ -260,10 +260,10 @@ test('where hardly any machine will do, the one that does is found, and none whe
 test('the dearest that fits, free or busy, is what a task may cost at most by default', () => {
   const gpus = [1, 2, 3].map((number) => offer(number, { agentId: agentId(number), priceMicrosPerHour: orb(number) }))
   const { index, search } = searchAmong(gpus.map(free))
-  index.put(gpus[2]!, { isThere: true, freeMilli: 0, isShared: false })
+  index.put(gpus[2]!, { isThere: true, freeMilli: 0 })
   expect(search.dearestFitting(wanted(), nowMs)).toBe(orb(3))
   expect(search.dearestFitting(wanted({ maxPriceMicrosPerHour: orb(2.5) }), nowMs)).toBe(orb(2))
-  index.put(gpus[2]!, { isThere: false, freeMilli: 0, isShared: false })
+  index.put(gpus[2]!, { isThere: false, freeMilli: 0 })
   expect(search.dearestFitting(wanted(), nowMs)).toBe(orb(2))
   index.remove(gpus[0]!.id)
   index.remove(gpus[1]!.id)
@@ -275,7 +275,7 @@ test('a GPU that was asked for by name is the one that is chosen, or none', () =
   const { index, search } = searchAmong(gpus.map(free))
   const second = wanted({ requirements: { gpu_id: gpuId(2) } })
   expect(search.choose(second, { nowMs, random: () => 0 })!.gpus).toEqual([gpus[1]])
-  index.put(gpus[1]!, { isThere: true, freeMilli: 0, isShared: false })
+  index.put(gpus[1]!, { isThere: true, freeMilli: 0 })
   expect(search.choose(second, { nowMs, random: () => 0 })).toBeNull()
 })
 
@@ -287,7 +287,7 @@ test('profiles that no GPU has any more are forgotten, and what takes their plac
       region: `r${number}`,
       vramGb: 1 + (number % 7),
     })
-    index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
+    index.put(gpu, { isThere: true, freeMilli: wholeMilli })
     const asked = wanted({ key: `at least ${number % 5}`, requirements: { min_vram_gb: 1 + (number % 5) } })
     const isFound = search.choose(asked, { nowMs, random: () => 0 }) !== null
     expect(isFound).toBe(number % 7 >= number % 5)
@@ -325,7 +325,7 @@ test('a machine that takes the place of one that has gone is found for tasks tha
   expect(search.choose(two, { nowMs, random: () => 0 })?.gpus).toHaveLength(2)
   for (const { id } of machine(1)) index.remove(id)
   const next = machine(2)
-  for (const gpu of next) index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
+  for (const gpu of next) index.put(gpu, { isThere: true, freeMilli: wholeMilli })
   expect(search.choose(two, { nowMs, random: () => 0 })?.gpus).toEqual(next)
 })
 
@@ -337,7 +337,7 @@ test('models that were only asked for are forgotten, those that a GPU has are no
   const kept = index.holdersOf('m')
   for (let number = 0; number < 3_000; number++) search.choose(asking(`m${number}`), { nowMs, random: () => 0 })
   expect(index.holdersOf('m')).toBe(kept)
-  index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
+  index.put(gpu, { isThere: true, freeMilli: wholeMilli })
   expect(search.choose(asking('m'), { nowMs, random: () => 0 })?.gpus).toEqual([gpu])
   index.remove(gpu.id)
   for (let number = 0; number < 3_000; number++) search.choose(asking(`n${number}`), { nowMs, random: () => 0 })

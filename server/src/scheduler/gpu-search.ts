@@ -1,7 +1,7 @@
 import { priceOfShare, priceTogether, wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { milliOn, priceOn } from './expected-cost.ts'
-import { type FittingProfile, Fittings } from './fitting.ts'
+import { type DrawnRoom, type FittingProfile, Fittings } from './fitting.ts'
 import type { GpuIndex } from './gpu-index.ts'
 import type { Profile } from './gpu-profile.ts'
 import { LaneSearch } from './lane-search.ts'
@@ -69,11 +69,11 @@ export class GpuSearch {
     return this.#choiceOf(gpus, owner!.milliEach)
   }
 
-  /** What is free where the task would go: of the GPU, if it takes a part; else GPUs of the machine. */
-  #roomOf(member: number, { milliEach }: FittingProfile, { gpus }: Wanted): number {
-    const { free, machine, wholeOnMachine } = this.#index.table
-    if (gpus > 1) return wholeOnMachine[member]!
-    return milliEach < wholeMilli ? free[member]! : wholeOnMachine[machine[member]!]!
+  #roomOf(member: number, { milliEach }: FittingProfile, { gpus }: Wanted): DrawnRoom {
+    const { free, machine, wholeOnMachine, isShared } = this.#index.table
+    if (gpus > 1) return { free: wholeOnMachine[member]!, isShared: isShared[this.#index.machine(member).gpus[0]!]! }
+    const isPart = milliEach < wholeMilli
+    return { free: isPart ? free[member]! : wholeOnMachine[machine[member]!]!, isShared: isShared[member]! }
   }
 
   #choiceOf(gpus: readonly number[], milliEach: number): Choice {
@@ -105,7 +105,7 @@ export class GpuSearch {
   ): number | null {
     const most = (wanted.maxPriceMicrosPerHour ?? Infinity) * wholeMilli
     const found = isAnyMachine
-      ? one.profile.dearestUpTo(most / one.milliEach)
+      ? one.profile.dearestUpTo(most / one.milliEach, { isShared: wanted.part !== null })
       : this.#dearestOnMachine(one, wanted, nowMs)
     return found === null ? null : priceOfShare(found, one.milliEach)
   }
@@ -170,12 +170,12 @@ export class GpuSearch {
   #chooseNamed(wanted: Wanted, { nowMs }: At): Choice | null {
     const slot = this.#index.slotOf(wanted.requirements.gpu_id!)
     if (!slot) return null
-    const { number, machine, isShared } = slot
+    const { number, machine } = slot
     const fits = this.#fittings.of(wanted, nowMs).profiles.some(({ profile }) => profile === machine.profile)
     if (!fits) return null
     const milliEach = milliOn(wanted, slot.gpu)
     const { free, price } = this.#index.table
-    const isFree = wanted.part === null ? this.#index.isWhole(number) : isShared && free[number]! >= milliEach
+    const isFree = wanted.part === null ? this.#index.isWhole(number) : machine.isShared && free[number]! >= milliEach
     const max = wanted.maxPriceMicrosPerHour ?? Infinity
     if (!isFree || (price[number]! * milliEach) / wholeMilli > max) return null
     return willDo(slot.gpu, { wanted, nowMs }) ? this.#choiceOf([number], milliEach) : null

@@ -14,7 +14,6 @@ export class Slot {
   lanes: number[] = []
   /** Its price is not below its owner's minimum. */
   isOffered = false
-  isShared = false
   /** Its place among the members of its profile. */
   at = 0
   fields: ProfileFields
@@ -31,11 +30,12 @@ export class Slot {
   }
 }
 
-/** The GPUs of one profile on one machine. */
+/** The GPUs of one profile on one machine, all of which may be shared or none. */
 export class Machine {
   readonly number: number
   readonly kind: Kind
-  readonly agentId: string | null
+  readonly key: string
+  readonly isShared: boolean
   readonly profile: Profile
   /** Their numbers, cheapest first. */
   gpus: number[] = []
@@ -44,22 +44,28 @@ export class Machine {
   /** What it has free has changed, and its places not yet. */
   isUnsettled = false
 
-  constructor(number: number, of: { kind: Kind; agentId: string | null; profile: Profile }) {
+  constructor(number: number, of: { kind: Kind; key: string; isShared: boolean; profile: Profile }) {
     this.number = number
     this.kind = of.kind
-    this.agentId = of.agentId
+    this.key = of.key
+    this.isShared = of.isShared
     this.profile = of.profile
   }
 }
 
+/** What its machine is known by among those of its kind. */
+export const machineKeyOf = ({ agentId, id, sharing }: MarketGpu): string =>
+  `${agentId ?? id}${sharing ? ' shared' : ''}`
+
 /** What is read of hundreds of GPUs for one task, by their numbers: in arrays, so that it lies close together in memory. */
 export class GpuTable {
-  /** Thousandths that are free, or `undivided`. */
+  /** Thousandths that are free; of one that may not be shared all or nothing. */
   free = new Uint16Array(64)
   price = new Float64Array(64)
   /** What an hour counts (`hourCost`). */
   cost = new Float64Array(64)
   isThere = new Uint8Array(64)
+  isShared = new Uint8Array(64)
   machine = new Int32Array(64)
   /** By the machine's number: how many of its GPUs are whole. */
   wholeOnMachine = new Uint16Array(64)
@@ -73,6 +79,7 @@ export class GpuTable {
     this.price = longer(this.price)
     this.cost = longer(this.cost)
     this.isThere = longer(this.isThere)
+    this.isShared = longer(this.isShared)
     this.machine = longer(this.machine)
     this.wholeOnMachine = longer(this.wholeOnMachine)
     this.priceOnMachine = longer(this.priceOnMachine)

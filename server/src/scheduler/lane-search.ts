@@ -182,7 +182,7 @@ export class LaneSearch {
 
   /** What the task is expected to cost with this member, as its step says; Infinity: it will not do. */
   #costOf(place: number, at: number): number {
-    const { factors, owners, wanted, freeMost } = this.#fitting
+    const { factors, owners, wanted } = this.#fitting
     const member = memberAt(place)
     const factor = factors[at]!
     if (wanted.gpus > 1) {
@@ -192,8 +192,7 @@ export class LaneSearch {
     }
     const { free, price } = this.#index.table
     const { milliEach } = owners[at]!
-    if (free[member]! < milliEach || free[member]! > freeMost || price[member]! * milliEach > this.#priceMost)
-      return Infinity
+    if (free[member]! < milliEach || price[member]! * milliEach > this.#priceMost) return Infinity
     if (!this.#isEachTheSame && !willDo(this.#index.slot(member).gpu, this.#asked)) return Infinity
     return costFrom(stepAt(place)) * factor
   }

@@ -4,7 +4,13 @@ import type { Profile } from './gpu-profile.ts'
 /** So many models are known, or twice as many as GPUs have. */
 const modelsMax = 1_000
 
-export type WarmLane = { readonly profile: Profile; readonly warmth: 'loaded' | 'cached'; readonly lane: number }
+/** `level`: what has to be free, as of all lanes; 1: of those that may be shared. */
+export type WarmLane = {
+  readonly profile: Profile
+  readonly warmth: 'loaded' | 'cached'
+  readonly level: number
+  readonly lane: number
+}
 
 /** The GPUs that have a certain model at hand, in memory or on disk, by profile. */
 export class Holders {
@@ -18,11 +24,11 @@ export class Holders {
     this.#lanes = lanes
   }
 
-  laneOf(profile: Profile, warmth: 'loaded' | 'cached'): number {
-    const known = this.all.find((one) => one.profile === profile && one.warmth === warmth)
+  laneOf(profile: Profile, warmth: 'loaded' | 'cached', level: number): number {
+    const known = this.all.find((one) => one.profile === profile && one.warmth === warmth && one.level === level)
     if (known) return known.lane
-    const lane = this.#lanes.create(1)
-    this.all.push({ profile, warmth, lane })
+    const lane = this.#lanes.create(level)
+    this.all.push({ profile, warmth, level, lane })
     return lane
   }
 

@@ -43,7 +43,8 @@ export function couldRunOn(
 }
 
 /** Once it is free, if it is of the right kind. One that takes nothing new will not be free. */
-function couldTake({ gpu, number, isShared }: Slot, wanted: Wanted, { index, nowMs }: At): boolean {
-  if (!index.table.isThere[number] || gpu.maintenance || gpu.paused || (wanted.part !== null && !isShared)) return false
+function couldTake({ gpu, number, machine }: Slot, wanted: Wanted, { index, nowMs }: At): boolean {
+  if (!index.table.isThere[number] || gpu.maintenance || gpu.paused) return false
+  if (wanted.part !== null && !machine.isShared) return false
   return !isPassedOver(wanted, gpu.id, nowMs) && isLargeEnough(wanted, gpu)
 }

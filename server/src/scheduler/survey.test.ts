@@ -55,7 +55,7 @@ test('a survey by profiles says of every GPU what the ranker chain says of it', 
       const index = indexOf(gpus, nowMs)
       // One of a profile of its own has been there and is gone.
       const gone = marketGpu({ id: gpuId(99), region: 'elsewhere' })
-      index.put(gone, { isThere: true, freeMilli: 1_000, isShared: false })
+      index.put(gone, { isThere: true, freeMilli: 1_000 })
       index.remove(gone.id)
       const survey = surveyGpus(asked, index, nowMs)
       const verdicts = gpus.map((gpu) => judgeFit(asked, gpu, nowMs))

@@ -116,13 +116,14 @@ function classesOf(
   const max = wanted.maxPriceMicrosPerHour ?? Infinity
   const isTooDear = (price: number) => (price * milli) / wholeMilli > max
   const areAlike = prices.length === members.length && isTooDear(prices[0]!) === isTooDear(prices.at(-1)!)
-  if (areAlike && wanted.gpus === 1 && rankers.ofMachine.length === 0)
+  if (areAlike && wanted.gpus === 1 && wanted.part === null && rankers.ofMachine.length === 0)
     return new Map([[bitsOfProfile | (isTooDear(prices[0]!) ? priceBit : 0), members]])
   const classes = new Map<number, number[]>()
   for (const number of members) {
     let bits = bitsOfProfile
     if (table.isThere[number] === 0) bits |= bitsOf(rankers.ofMoment, wanted, index.slot(number).gpu)
     if (wanted.gpus === 1 && isTooDear(table.price[number]!)) bits |= priceBit
+    if (wanted.part !== null && table.isShared[number] === 0) bits |= sharingBit
     if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, index.slot(number).gpu)
     if (wanted.gpus > 1 && bits === 0) bits = bitsTogether(number, { wanted, index })
     const alike = classes.get(bits)
@@ -142,12 +143,17 @@ type BitRanker = Ranker & { readonly bit: number }
 
 const bitRankers: readonly BitRanker[] = fitRankers.map((ranker, index) => ({ ...ranker, bit: 1 << index }))
 const bitOf = (code: RejectionCode) => bitRankers.find((ranker) => ranker.code === code)!.bit
-const [priceBit, tooFewBit] = [bitOf('price_above_maximum'), bitOf('gpus_too_few')]
+const [priceBit, sharingBit, tooFewBit] = [
+  bitOf('price_above_maximum'),
+  bitOf('sharing_not_allowed'),
+  bitOf('gpus_too_few'),
+]
 /** What keeps a GPU from being there. */
 const codesOfMoment: readonly RejectionCode[] = ['gpu_offline', 'gpu_in_maintenance', 'below_owners_minimum_price']
 
 function concernedRankers(wanted: Wanted) {
-  const concerned = bitRankers.filter(({ concerns, bit }) => bit !== priceBit && concerns(wanted))
+  // What the table says too is read there.
+  const concerned = bitRankers.filter(({ concerns, bit }) => bit !== priceBit && bit !== sharingBit && concerns(wanted))
   const isOfMoment = ({ code }: Ranker) => codesOfMoment.includes(code)
   return {
     ofProfile: concerned.filter(({ isOfProfile }) => isOfProfile),
