@@ -168,8 +168,8 @@ class UsedMarket {
   }
 
   #change({ gpus }: Choice, milli: number) {
-    for (const { id } of gpus) {
-      this.index.setFree(id, this.index.table.free[this.index.slotOf(id)!.number]! + milli)
+    for (const gpu of gpus) {
+      this.index.setFree(gpu, this.index.table.free[gpu.number]! + milli)
       this.used -= milli / wholeMilli
     }
   }

@@ -63,6 +63,7 @@ export function marketOf(count: number, random: SeededRandom): MarketGpu[] {
       const gpu = marketGpu({
         ...machineFields,
         id: idOf('gpu', gpus.length),
+        number: gpus.length,
         tasksCompleted: random.integer(0, 200),
         tasksFailed: random.integer(0, 5),
         loadedModels,

@@ -1,9 +1,10 @@
 import { wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { Numbered } from '../gpus/numbered.ts'
 import { hourCost } from './expected-cost.ts'
 import { Lanes, placeOf, stepOf } from './gpu-lane.ts'
 import { createProfiles, hasFields, type Profile, type ProfileFields, profileFieldsOf } from './gpu-profile.ts'
-import { GpuTable, Machine, machineKeyOf, Numbered, Slot } from './gpu-slot.ts'
+import { GpuTable, Machine, machineKeyOf, Slot } from './gpu-slot.ts'
 import { createModels, type Holders } from './model-holders.ts'
 import { isBelowOwnMinimum } from './rankers.ts'
 
@@ -33,8 +34,10 @@ export class GpuIndex {
   readonly table = new GpuTable()
   readonly #profiles = createProfiles(this.lanes)
   readonly #models = createModels(this.lanes)
-  readonly #byId = new Map<string, Slot>()
-  readonly #slots = new Numbered<Slot>()
+  readonly #byId = new Map<string, MarketGpu>()
+  /** By number, as is the next. */
+  readonly #gpus: (MarketGpu | undefined)[] = []
+  readonly #slots: (Slot | undefined)[] = []
   readonly #machines = new Numbered<Machine>()
   /** How many GPUs of one machine tasks have asked for, lowest first. */
   readonly #severals: number[] = []
@@ -53,16 +56,24 @@ export class GpuIndex {
     return this.#byId.size
   }
 
-  slotOf(gpuId: string): Slot | undefined {
+  get(gpuId: string): MarketGpu | undefined {
     return this.#byId.get(gpuId)
   }
 
-  slot(number: number): Slot {
-    return this.#slots.get(number)
+  has(gpu: MarketGpu): boolean {
+    return this.#gpus[gpu.number] === gpu
+  }
+
+  gpu(number: number): MarketGpu {
+    return this.#gpus[number]!
   }
 
   machine(number: number): Machine {
-    return this.#machines.get(number)
+    return this.#machines.get(number)!
+  }
+
+  machineOf(gpu: number): Machine {
+    return this.machine(this.table.machine[gpu]!)
   }
 
   isWhole(number: number): boolean {
@@ -83,12 +94,13 @@ export class GpuIndex {
 
   /** Takes in the GPU as it is now. Cheap where nothing has changed that counts. */
   put(gpu: MarketGpu, { isThere, freeMilli }: Availability) {
-    if (this.#byId.get(gpu.id)?.gpu !== gpu) this.remove(gpu.id)
-    const slot = this.#byId.get(gpu.id) ?? this.#create(gpu)
+    const { number } = gpu
+    const known = this.#slots[number]
+    if (known && known.gpu !== gpu) throw new Error(`${gpu.id} has the number of ${known.gpu.id}`)
+    const slot = known ?? this.#create(gpu)
     const { table } = this
-    const { number } = slot
-    slot.isOffered = !isBelowOwnMinimum(gpu)
-    const isListed = slot.isOffered && isThere
+    const isOffered = !isBelowOwnMinimum(gpu)
+    table.isOffered[number] = isOffered ? 1 : 0
     const cost = hourCost(gpu)
     const price = gpu.priceMicrosPerHour
     const isPlaced = hasFields(gpu, slot.fields) && slot.machine.key === machineKeyOf(gpu)
@@ -105,33 +117,35 @@ export class GpuIndex {
       slot.machine.gpus.sort((a, b) => table.cost[a]! - table.cost[b]!)
     }
     if (slot.specs !== gpu.specs || !isPlaced) noteSpecs(slot)
-    this.#setThere(slot, isListed)
-    this.#setFree(slot, freeMilli)
+    this.#setThere(slot, isOffered && isThere)
+    this.#setFree(number, freeMilli)
   }
 
   /** Like `put` where nothing else has changed. Does nothing if it is not in. */
-  setFree(gpuId: string, freeMilli: number) {
-    const slot = this.#byId.get(gpuId)
-    if (slot) this.#setFree(slot, freeMilli)
+  setFree(gpu: MarketGpu, freeMilli: number) {
+    if (this.has(gpu)) this.#setFree(gpu.number, freeMilli)
   }
 
-  remove(gpuId: string) {
-    const slot = this.#byId.get(gpuId)
-    if (!slot) return
+  remove(gpu: MarketGpu) {
+    if (!this.has(gpu)) return
+    const slot = this.#slots[gpu.number]!
     this.#unseat(slot)
     this.#takeOut(slot)
     for (const holders of slot.holders) holders.gpus--
-    this.#byId.delete(gpuId)
-    this.#slots.release(slot.number)
+    this.#byId.delete(gpu.id)
+    this.#gpus[gpu.number] = undefined
+    this.#slots[gpu.number] = undefined
   }
 
   #create(gpu: MarketGpu): Slot {
     const fields = profileFieldsOf(gpu)
-    const slot = this.#slots.add((number) => new Slot(number, gpu, { fields, machine: this.#machineFor(gpu, fields) }))
-    this.#byId.set(gpu.id, slot)
+    const slot = new Slot(gpu, { fields, machine: this.#machineFor(gpu, fields) })
+    this.#byId.set(gpu.id, gpu)
+    this.#gpus[gpu.number] = gpu
+    this.#slots[gpu.number] = slot
     this.#putIn(slot)
     // Not yet known: it has no place in a lane.
-    this.table.cost[slot.number] = -1
+    this.table.cost[gpu.number] = -1
     return slot
   }
 
@@ -155,7 +169,8 @@ export class GpuIndex {
   }
 
   #putIn(slot: Slot) {
-    const { number, machine } = slot
+    const { machine } = slot
+    const { number } = slot.gpu
     const { profile } = machine
     this.table.reach(Math.max(number, machine.number))
     this.table.machine[number] = machine.number
@@ -174,13 +189,13 @@ export class GpuIndex {
     this.numbering++
   }
 
-  #takeOut({ number, machine, at }: Slot) {
+  #takeOut({ gpu: { number }, machine, at }: Slot) {
     const { profile, places } = machine
     machine.gpus = machine.gpus.filter((gpu) => gpu !== number)
     const last = profile.members.pop()!
     if (last !== number) {
       profile.members[at] = last
-      this.slot(last).at = at
+      this.#slots[last]!.at = at
     }
     if (profile.members.length === 0) this.#emptied++
     if (machine.gpus.length > 0) return
@@ -213,12 +228,12 @@ export class GpuIndex {
   /** Out of all that others would find it by. */
   #unseat(slot: Slot) {
     this.#setThere(slot, false)
-    this.#become(slot, 0)
-    for (const lane of slot.lanes) this.lanes.remove(lane, placeOf(slot.step, slot.number))
+    this.#become(slot.gpu.number, 0)
+    for (const lane of slot.lanes) this.lanes.remove(lane, placeOf(slot.step, slot.gpu.number))
     slot.lanes = []
   }
 
-  #setThere({ number, machine }: Slot, isThere: boolean) {
+  #setThere({ gpu: { number }, machine }: Slot, isThere: boolean) {
     const { isThere: column, price } = this.table
     if ((column[number] === 1) === isThere) return
     column[number] = isThere ? 1 : 0
@@ -226,22 +241,25 @@ export class GpuIndex {
     else machine.profile.unlist(price[number]!, machine)
   }
 
-  #setFree(slot: Slot, freeMilli: number) {
-    const isHad = slot.isOffered && (slot.machine.isShared || freeMilli === wholeMilli)
-    this.#become(slot, isHad ? freeMilli : 0)
+  #setFree(number: number, freeMilli: number) {
+    const { isOffered, isShared } = this.table
+    const isHad = isOffered[number] === 1 && (isShared[number] === 1 || freeMilli === wholeMilli)
+    this.#become(number, isHad ? freeMilli : 0)
   }
 
-  #become({ number, step, lanes, machine }: Slot, free: number) {
+  #become(number: number, free: number) {
     const { free: column, price, wholeOnMachine } = this.table
     const before = column[number]!
     if (free === before) return
     column[number] = free
     if (free > before) {
+      const { step, lanes } = this.#slots[number]!
       const { levels } = this.lanes
       for (const lane of lanes)
         if (levels[lane]! > before && levels[lane]! <= free) this.lanes.add(lane, placeOf(step, number), price[number]!)
     }
     if (free < wholeMilli && before < wholeMilli) return
+    const machine = this.machineOf(number)
     wholeOnMachine[machine.number]! += free === wholeMilli ? 1 : -1
     if (machine.isUnsettled || machine.gpus.length === 1 || this.#severals.length === 0) return
     machine.isUnsettled = true

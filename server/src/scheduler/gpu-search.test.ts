@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros, type Model, wholeMilli } from '@orbyte/protocol'
-import { agentId, gpuId, marketGpu, orb, reportedDevice } from '../gpus/fixture-gpus.ts'
+import { agentId, gpuId, marketGpu, numbered, orb, reportedDevice } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { wanted } from './fixture-wanted.ts'
 import { GpuIndex } from './gpu-index.ts'
@@ -31,7 +31,7 @@ type Placed = { readonly gpu: MarketGpu; readonly freeMilli: number; readonly is
 
 function placed(any: Any, number: number): Placed {
   const gpu = marketGpu({
-    id: gpuId(number),
+    ...numbered(number),
     sharing: any.isShared,
     ...(!any.canDoAll && { several: unable, shares: unable }),
     agentId: agentId(any.agent),
@@ -175,7 +175,7 @@ test('that holds after any sequence of changes: taken, given back, changed, remo
           const known = now.get(number)
           if (isGone) {
             now.delete(number)
-            index.remove(gpuId(number))
+            if (known) index.remove(known.gpu)
             continue
           }
           const next = placed(any, number)
@@ -196,7 +196,7 @@ const best = (...gpus: MarketGpu[]) =>
   searchAmong(gpus.map(free)).search.choose(wanted({ modelName: 'm' }), { nowMs, random: () => 0 })!.gpus[0]
 const free = (gpu: MarketGpu): Placed => ({ gpu, freeMilli: wholeMilli, isShared: false })
 const offer = (number: number, fields: Partial<MarketGpu>) =>
-  marketGpu({ id: gpuId(number), ownModels: ['m'], loadedModels: ['m'], priceMicrosPerHour: orb(1), ...fields })
+  marketGpu({ ...numbered(number), ownModels: ['m'], loadedModels: ['m'], priceMicrosPerHour: orb(1), ...fields })
 
 test('of two that are alike the cheaper is chosen', () => {
   const [cheap, dear] = [offer(1, { priceMicrosPerHour: orb(1) }), offer(2, { priceMicrosPerHour: orb(1.1) })]
@@ -265,8 +265,8 @@ test('the dearest that fits, free or busy, is what a task may cost at most by de
   expect(search.dearestFitting(wanted({ maxPriceMicrosPerHour: orb(2.5) }), nowMs)).toBe(orb(2))
   index.put(gpus[2]!, { isThere: false, freeMilli: 0 })
   expect(search.dearestFitting(wanted(), nowMs)).toBe(orb(2))
-  index.remove(gpus[0]!.id)
-  index.remove(gpus[1]!.id)
+  index.remove(gpus[0]!)
+  index.remove(gpus[1]!)
   expect(search.dearestFitting(wanted(), nowMs)).toBeNull()
 })
 
@@ -283,7 +283,7 @@ test('profiles that no GPU has any more are forgotten, and what takes their plac
   const { index, search } = searchAmong([])
   for (let number = 0; number < 2_000; number++) {
     // Each time another region, as an owner who cannot decide.
-    const gpu = Object.assign(index.slotOf(gpuId(1))?.gpu ?? offer(1, {}), {
+    const gpu = Object.assign(index.get(gpuId(1)) ?? offer(1, {}), {
       region: `r${number}`,
       vramGb: 1 + (number % 7),
     })
@@ -312,7 +312,7 @@ test('of thousands that are alike but for their prices, each is found in its tur
       expect(gpu!.priceMicrosPerHour).toBeLessThanOrEqual((cheapest + 1_000) * (1 + nearEqualShare) - 1_000)
     }
     expect(left.delete(gpu!)).toBe(true)
-    index.setFree(gpu!.id, 0)
+    index.setFree(gpu!, 0)
   }
   expect(search.choose(wanted(), { nowMs, random })).toBeNull()
   expect(search.dearestFitting(wanted(), nowMs)).toBe(Math.max(...gpus.map((gpu) => gpu.priceMicrosPerHour)))
@@ -320,10 +320,11 @@ test('of thousands that are alike but for their prices, each is found in its tur
 
 test('a machine that takes the place of one that has gone is found for tasks that want several', () => {
   const machine = (agent: number) => [1, 2].map((number) => offer(10 * agent + number, { agentId: agentId(agent) }))
-  const { index, search } = searchAmong(machine(1).map(free))
+  const first = machine(1)
+  const { index, search } = searchAmong(first.map(free))
   const two = wanted({ key: 'two', gpus: 2, maxPriceMicrosPerHour: orb(9) })
   expect(search.choose(two, { nowMs, random: () => 0 })?.gpus).toHaveLength(2)
-  for (const { id } of machine(1)) index.remove(id)
+  for (const gpu of first) index.remove(gpu)
   const next = machine(2)
   for (const gpu of next) index.put(gpu, { isThere: true, freeMilli: wholeMilli })
   expect(search.choose(two, { nowMs, random: () => 0 })?.gpus).toEqual(next)
@@ -339,7 +340,7 @@ test('models that were only asked for are forgotten, those that a GPU has are no
   expect(index.holdersOf('m')).toBe(kept)
   index.put(gpu, { isThere: true, freeMilli: wholeMilli })
   expect(search.choose(asking('m'), { nowMs, random: () => 0 })?.gpus).toEqual([gpu])
-  index.remove(gpu.id)
+  index.remove(gpu)
   for (let number = 0; number < 3_000; number++) search.choose(asking(`n${number}`), { nowMs, random: () => 0 })
   expect(index.holdersOf('m')).not.toBe(kept)
 })

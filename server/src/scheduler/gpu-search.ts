@@ -77,14 +77,14 @@ export class GpuSearch {
   }
 
   #choiceOf(gpus: readonly number[], milliEach: number): Choice {
-    return { gpus: gpus.map((gpu) => this.#index.slot(gpu).gpu), milliEach }
+    return { gpus: gpus.map((gpu) => this.#index.gpu(gpu)), milliEach }
   }
 
   /** The highest price of what fits, free or busy: of a GPU, of a share, of several of a machine. Null: nothing fits. */
   dearestFitting(wanted: Wanted, nowMs: number): number | null {
     const { gpu_id } = wanted.requirements
     if (gpu_id !== undefined) {
-      const gpu = this.#index.slotOf(gpu_id)?.gpu
+      const gpu = this.#index.get(gpu_id)
       return gpu && judgeFit(wanted, gpu, nowMs).rejection === null ? priceOn(wanted, gpu) : null
     }
     const { profiles, machineSize } = this.#fittings.of(wanted, nowMs)
@@ -133,7 +133,7 @@ export class GpuSearch {
     const { isThere, price } = this.#index.table
     const prices: number[] = []
     for (const number of this.#index.machine(machine).gpus) {
-      const { gpu } = this.#index.slot(number)
+      const gpu = this.#index.gpu(number)
       if (isThere[number] === 1 && isLargeEnough(wanted, gpu) && isMeant(gpu)) prices.push(price[number]!)
     }
     return prices.sort((a, b) => a - b)
@@ -142,7 +142,7 @@ export class GpuSearch {
   #dearestOnMachine({ profile }: FittingProfile, wanted: Wanted, nowMs: number): number | null {
     let dearest: number | null = null
     for (const number of profile.members) {
-      const { gpu } = this.#index.slot(number)
+      const gpu = this.#index.gpu(number)
       if (gpu.priceMicrosPerHour > (dearest ?? -1) && judgeFit(wanted, gpu, nowMs).rejection === null)
         dearest = gpu.priceMicrosPerHour
     }
@@ -161,23 +161,24 @@ export class GpuSearch {
         }
       } else
         for (const number of profile.members) {
-          const { gpu } = this.#index.slot(number)
+          const gpu = this.#index.gpu(number)
           if (hasNotFailed(gpu) && judgeFit(wanted, gpu, nowMs).rejection === null) return true
         }
     return false
   }
 
   #chooseNamed(wanted: Wanted, { nowMs }: At): Choice | null {
-    const slot = this.#index.slotOf(wanted.requirements.gpu_id!)
-    if (!slot) return null
-    const { number, machine } = slot
+    const gpu = this.#index.get(wanted.requirements.gpu_id!)
+    if (!gpu) return null
+    const { number } = gpu
+    const machine = this.#index.machineOf(number)
     const fits = this.#fittings.of(wanted, nowMs).profiles.some(({ profile }) => profile === machine.profile)
     if (!fits) return null
-    const milliEach = milliOn(wanted, slot.gpu)
+    const milliEach = milliOn(wanted, gpu)
     const { free, price } = this.#index.table
     const isFree = wanted.part === null ? this.#index.isWhole(number) : machine.isShared && free[number]! >= milliEach
     const max = wanted.maxPriceMicrosPerHour ?? Infinity
     if (!isFree || (price[number]! * milliEach) / wholeMilli > max) return null
-    return willDo(slot.gpu, { wanted, nowMs }) ? this.#choiceOf([number], milliEach) : null
+    return willDo(gpu, { wanted, nowMs }) ? this.#choiceOf([number], milliEach) : null
   }
 }

@@ -5,15 +5,12 @@ import type { Holders } from './model-holders.ts'
 
 /** A GPU's places in the index. It lies as it was when it was put there, whatever has become of it since. */
 export class Slot {
-  readonly number: number
   readonly gpu: MarketGpu
   machine: Machine
   /** Of its cost. */
   step = 0
   /** The lanes in which it is found when enough of it is free. */
   lanes: number[] = []
-  /** Its price is not below its owner's minimum. */
-  isOffered = false
   /** Its place among the members of its profile. */
   at = 0
   fields: ProfileFields
@@ -22,8 +19,7 @@ export class Slot {
   holders: Holders[] = []
   specs: MarketGpu['specs'] = null
 
-  constructor(number: number, gpu: MarketGpu, at: { fields: ProfileFields; machine: Machine }) {
-    this.number = number
+  constructor(gpu: MarketGpu, at: { fields: ProfileFields; machine: Machine }) {
     this.gpu = gpu
     this.fields = at.fields
     this.machine = at.machine
@@ -66,6 +62,8 @@ export class GpuTable {
   cost = new Float64Array(64)
   isThere = new Uint8Array(64)
   isShared = new Uint8Array(64)
+  /** Its price is not below its owner's minimum. */
+  isOffered = new Uint8Array(64)
   machine = new Int32Array(64)
   /** By the machine's number: how many of its GPUs are whole. */
   wholeOnMachine = new Uint16Array(64)
@@ -80,27 +78,9 @@ export class GpuTable {
     this.cost = longer(this.cost)
     this.isThere = longer(this.isThere)
     this.isShared = longer(this.isShared)
+    this.isOffered = longer(this.isOffered)
     this.machine = longer(this.machine)
     this.wholeOnMachine = longer(this.wholeOnMachine)
     this.priceOnMachine = longer(this.priceOnMachine)
-  }
-}
-
-/** Things by number. A number that is free again is the next to be given. */
-export class Numbered<Thing> {
-  readonly #all: Thing[] = []
-  readonly #spare: number[] = []
-
-  get(number: number): Thing {
-    return this.#all[number]!
-  }
-
-  add(make: (number: number) => Thing): Thing {
-    const number = this.#spare.pop() ?? this.#all.length
-    return (this.#all[number] = make(number))
-  }
-
-  release(number: number) {
-    this.#spare.push(number)
   }
 }

@@ -193,7 +193,7 @@ export class LaneSearch {
     const { free, price } = this.#index.table
     const { milliEach } = owners[at]!
     if (free[member]! < milliEach || price[member]! * milliEach > this.#priceMost) return Infinity
-    if (!this.#isEachTheSame && !willDo(this.#index.slot(member).gpu, this.#asked)) return Infinity
+    if (!this.#isEachTheSame && !willDo(this.#index.gpu(member), this.#asked)) return Infinity
     return costFrom(stepAt(place)) * factor
   }
 

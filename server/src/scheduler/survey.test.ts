@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
-import { gpuId, heldBy, marketGpu } from '../gpus/fixture-gpus.ts'
+import { gpuId, heldBy, marketGpu, numbered } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { indexOf } from './fixture-listed.ts'
 import { wanted } from './fixture-wanted.ts'
@@ -23,7 +23,7 @@ type Any = typeof anyGpu extends fc.Arbitrary<infer T> ? T : never
 const gpuOf = ({ price, busy, failed, models, offers, ...fields }: Any, index: number): MarketGpu =>
   marketGpu({
     ...fields,
-    id: gpuId(index + 1),
+    ...numbered(index + 1),
     priceMicrosPerHour: micros(price * 1_000),
     ...(busy && heldBy('att_1')),
     tasksFailed: failed,
@@ -54,9 +54,9 @@ test('a survey by profiles says of every GPU what the ranker chain says of it', 
       const gpus = hardware.map(gpuOf)
       const index = indexOf(gpus, nowMs)
       // One of a profile of its own has been there and is gone.
-      const gone = marketGpu({ id: gpuId(99), region: 'elsewhere' })
+      const gone = marketGpu({ ...numbered(99), region: 'elsewhere' })
       index.put(gone, { isThere: true, freeMilli: 1_000 })
-      index.remove(gone.id)
+      index.remove(gone)
       const survey = surveyGpus(asked, index, nowMs)
       const verdicts = gpus.map((gpu) => judgeFit(asked, gpu, nowMs))
       const fits = verdicts.filter(({ rejection }) => rejection === null)
@@ -70,7 +70,7 @@ test('a survey by profiles says of every GPU what the ranker chain says of it', 
       expect(survey.free).toBe(now.filter((rejection) => rejection === null).length)
       for (const { codes, classes } of survey.rejected)
         for (const number of classes.flatMap((one) => one.numbers))
-          expect(rejectionsOf(asked, index.slot(number).gpu, nowMs).map(({ code }) => code)).toEqual(codes)
+          expect(rejectionsOf(asked, index.gpu(number), nowMs).map(({ code }) => code)).toEqual(codes)
       expect(rejectionCounts(survey)).toEqual(countRejections(verdicts.map(({ rejection }) => rejection)))
       const costOn = (gpu: MarketGpu) => -judgeFit(asked, gpu, nowMs).score
       const costs = fitting.map(costOn).sort((a, b) => a - b)

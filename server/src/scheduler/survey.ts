@@ -71,9 +71,9 @@ type Among = Pick<Survey, 'wanted' | 'index'>
 /** Whether it could take the task now, if it fits; where several are wanted, with others of its machine. */
 export function isFree(number: number, { wanted, index, nowMs }: Among & Pick<Survey, 'nowMs'>): boolean {
   const isFreeAlone = (one: number) => {
-    const milli = wanted.part === null ? wholeMilli : milliOn(wanted, index.slot(one).gpu)
+    const milli = wanted.part === null ? wholeMilli : milliOn(wanted, index.gpu(one))
     if (index.table.free[one]! < milli) return false
-    return wanted.failedGpus.size === 0 || !isPassedOver(wanted, index.slot(one).gpu.id, nowMs)
+    return wanted.failedGpus.size === 0 || !isPassedOver(wanted, index.gpu(one).id, nowMs)
   }
   if (!isFreeAlone(number)) return false
   if (wanted.gpus === 1) return true
@@ -83,7 +83,7 @@ export function isFree(number: number, { wanted, index, nowMs }: Among & Pick<Su
 
 /** What an hour of the task would cost there: of several GPUs, of it and the cheapest beside it. */
 export function priceAt(number: number, { wanted, index }: Among): number {
-  if (wanted.gpus === 1) return priceOfShare(index.table.price[number]!, milliOn(wanted, index.slot(number).gpu))
+  if (wanted.gpus === 1) return priceOfShare(index.table.price[number]!, milliOn(wanted, index.gpu(number)))
   return priceOfAll(together(number, { wanted, index }) ?? [number], index)
 }
 
@@ -91,12 +91,12 @@ const together = (number: number, among: Among) => cheapestWith(number, among, (
 
 /** Beside one of its profile that fits. */
 const wouldDo = (number: number, { wanted, index }: Among) =>
-  index.table.isThere[number] === 1 && isLargeEnough(wanted, index.slot(number).gpu)
+  index.table.isThere[number] === 1 && isLargeEnough(wanted, index.gpu(number))
 
 /** It, and the cheapest of its machine for which that holds, as many as are wanted. Null: there are too few. */
 function cheapestWith(number: number, { wanted, index }: Among, isMeant: (one: number) => boolean): number[] | null {
-  const { machine, price } = index.table
-  const others = index.machine(machine[number]!).gpus.filter((one) => one !== number && isMeant(one))
+  const { price } = index.table
+  const others = index.machineOf(number).gpus.filter((one) => one !== number && isMeant(one))
   if (others.length < wanted.gpus - 1) return null
   return [number, ...others.sort((a, b) => price[a]! - price[b]!).slice(0, wanted.gpus - 1)]
 }
@@ -121,10 +121,10 @@ function classesOf(
   const classes = new Map<number, number[]>()
   for (const number of members) {
     let bits = bitsOfProfile
-    if (table.isThere[number] === 0) bits |= bitsOf(rankers.ofMoment, wanted, index.slot(number).gpu)
+    if (table.isThere[number] === 0) bits |= bitsOf(rankers.ofMoment, wanted, index.gpu(number))
     if (wanted.gpus === 1 && isTooDear(table.price[number]!)) bits |= priceBit
     if (wanted.part !== null && table.isShared[number] === 0) bits |= sharingBit
-    if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, index.slot(number).gpu)
+    if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, index.gpu(number))
     if (wanted.gpus > 1 && bits === 0) bits = bitsTogether(number, { wanted, index })
     const alike = classes.get(bits)
     if (alike) alike.push(number)
@@ -181,7 +181,7 @@ function rejectedGroup(bits: number, classes: readonly RejectedClass[], { wanted
   const rankers = bitRankers.filter(({ bit }) => (bits & bit) !== 0)
   return {
     codes: rankers.map(({ code }) => code),
-    first: rejectionBy(rankers[0]!, wanted, index.slot(classes[0]!.numbers[0]!).gpu),
+    first: rejectionBy(rankers[0]!, wanted, index.gpu(classes[0]!.numbers[0]!)),
     gpus: classes.reduce((sum, { numbers }) => sum + numbers.length, 0),
     classes,
   }
@@ -198,7 +198,7 @@ export const fittingNumbers = ({ fitting }: Pick<Survey, 'fitting'>): number[] =
 
 /** Those that fit. */
 export function* fittingGpus({ fitting, index }: Pick<Survey, 'fitting' | 'index'>): Generator<MarketGpu> {
-  for (const { numbers } of fitting) for (const number of numbers) yield index.slot(number).gpu
+  for (const { numbers } of fitting) for (const number of numbers) yield index.gpu(number)
 }
 
 /** Why those that fit cannot take the task now. Null for one: it could. */
@@ -222,7 +222,7 @@ export function bestOf(survey: Survey, count: number): Best[] {
       const hourCost = hourCostAt(number, survey)
       // Whether it has the model at hand is asked only if it may be among the best at all.
       if (hourCost * factors.least >= worst) continue
-      const cost = hourCost * factors[warmthOn(wanted, index.slot(number).gpu)]
+      const cost = hourCost * factors[warmthOn(wanted, index.gpu(number))]
       if (cost >= worst) continue
       let before = best.length
       while (before > 0 && best[before - 1]!.cost > cost) before--
@@ -230,7 +230,7 @@ export function bestOf(survey: Survey, count: number): Best[] {
       if (best.length > count) best.pop()
       if (best.length === count) worst = best.at(-1)!.cost
     }
-  return best.map(({ number }) => ({ gpu: index.slot(number).gpu, price: priceAt(number, survey) }))
+  return best.map(({ number }) => ({ gpu: index.gpu(number), price: priceAt(number, survey) }))
 }
 
 /** Of all GPUs that the task would have there. */
