@@ -1,7 +1,7 @@
 import { micros, wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '@orbyte/server/gpus/gpu-registry.ts'
 import { GpuIndex } from '@orbyte/server/scheduler/gpu-index.ts'
-import { type Choice, GpuSearch } from '@orbyte/server/scheduler/gpu-search.ts'
+import { GpuSearch } from '@orbyte/server/scheduler/gpu-search.ts'
 import type { Wanted } from '@orbyte/server/scheduler/matching.ts'
 import { relaxationsOf } from '@orbyte/server/scheduler/relaxations.ts'
 import { bestOf, rejectionCounts, surveyGpus } from '@orbyte/server/scheduler/survey.ts'
@@ -130,12 +130,15 @@ function measureExplaining({ index }: UsedMarket, wanted: readonly Wanted[]): nu
   return percentile(ms, 0.99)
 }
 
+/** GPUs by their numbers, and what was taken of each. */
+type Taken = { readonly gpus: readonly number[]; readonly milliEach: number }
+
 /** What is chosen is taken; what was taken first is given back, so that about as much stays in use. */
 class UsedMarket {
   readonly index = new GpuIndex()
   readonly search = new GpuSearch(this.index)
   readonly #gpus: number
-  #taken: Choice[] = []
+  #taken: Taken[] = []
   #given = 0
   used = 0
 
@@ -153,8 +156,9 @@ class UsedMarket {
     this.search.arrived(wanted)
     const choice = this.search.choose(wanted, { nowMs: performance.now(), random: random.unit })
     if (choice) {
-      this.#change(choice, -choice.milliEach)
-      this.#taken.push(choice)
+      const taken = { gpus: choice.gpus.map(({ number }) => number), milliEach: choice.milliEach }
+      this.#change(taken, -taken.milliEach)
+      this.#taken.push(taken)
     }
     while (this.used > usedMost) {
       const oldest = this.#taken[this.#given++]!
@@ -167,9 +171,9 @@ class UsedMarket {
     return choice !== null
   }
 
-  #change({ gpus }: Choice, milli: number) {
+  #change({ gpus }: Taken, milli: number) {
     for (const gpu of gpus) {
-      this.index.setFree(gpu, this.index.table.free[gpu.number]! + milli)
+      this.index.setFree(gpu, this.index.table.free[gpu]! + milli)
       this.used -= milli / wholeMilli
     }
   }

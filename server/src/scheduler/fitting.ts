@@ -4,7 +4,8 @@ import type { GpuIndex } from './gpu-index.ts'
 import type { MachineSize, Profile } from './gpu-profile.ts'
 import { canRun, type Wanted } from './matching.ts'
 import type { Holders } from './model-holders.ts'
-import { createRoomValue, milliOf, type Room, type RoomValue, type Shape } from './packing.ts'
+import { createRoomValue } from './packing.ts'
+import { kindOf, RoomPenalties } from './room-penalty.ts'
 import { createTaskMix } from './task-mix.ts'
 
 /** A profile that fits what is wanted, and what the task takes of each GPU, in thousandths. */
@@ -20,12 +21,12 @@ export class Fitting {
   readonly lanes: number[] = []
   /** Of each lane: what to multiply an hour's cost by, for what the task is expected to cost there. */
   readonly factors: number[] = []
+  /** Of each lane: what the task takes of a GPU there. */
+  readonly millis: number[] = []
   /** Of each lane: whose GPUs are in it. */
   readonly owners: FittingProfile[] = []
   readonly #holders: Holders | null
   readonly #byProfile = new Map<Profile, FittingProfile>()
-  /** By profile number and what is free before. */
-  readonly #penalties = new Map<number, number>()
   #profilesSeen = 0
   #warmSeen = 0
 
@@ -72,36 +73,9 @@ export class Fitting {
   #add(lane: number, fitting: FittingProfile, warmth: Warmth) {
     this.lanes.push(lane)
     this.factors.push(costFactor(this.wanted, fitting.profile.sample, warmth))
+    this.millis.push(fitting.milliEach)
     this.owners.push(fitting)
   }
-
-  /** From 0 to 1: how much worse off the market is if the task takes this of what is `free`, than if one takes it that needs it. */
-  penalty({ profile, milliEach }: FittingProfile, { free, isShared }: DrawnRoom, value: RoomValue): number {
-    const key = (profile.number * 2 + isShared) * 2 * wholeMilli + free
-    const known = this.#penalties.get(key)
-    if (known !== undefined) return known
-    const shape = { gpus: this.wanted.gpus, milliEach, cpuMilli: 0, ramMib: 0 }
-    const [before, after] = roomsOf(shape, free)
-    const kind = kindOf(profile, isShared)
-    const lossPerMilli = (value(kind, before) - value(kind, after)) / milliOf(shape)
-    const penalty = lossPerMilli / (1 + lossPerMilli)
-    this.#penalties.set(key, penalty)
-    return penalty
-  }
-}
-
-/** What is free where a task may go: of the GPU, if it takes a part; else GPUs of the machine. `isShared`: 1 or 0. */
-export type DrawnRoom = { readonly free: number; readonly isShared: number }
-
-/** Parts can be had only of some of a profile, so its room is of two kinds. */
-const kindOf = ({ number }: Profile, isShared: number): string => `${number}${isShared ? ' shared' : ''}`
-
-/** A machine on which so many GPUs, or so much of one, are free, and what is left with the task on it. */
-function roomsOf({ gpus, milliEach }: Shape, free: number): [Room, Room] {
-  const room = (freeMilli: number[]): Room => ({ freeMilli, cpuMilli: 0, ramMib: 0 })
-  if (milliEach < wholeMilli) return [room([free]), room([free - milliEach])]
-  const whole = Array<number>(free).fill(wholeMilli)
-  return [room(whole), room([...whole.slice(gpus), ...Array<number>(gpus).fill(0)])]
 }
 
 /** How often what was learnt of the mix, of how long tasks take and of what is free is taken into account. */
@@ -118,7 +92,7 @@ export class Fittings {
   readonly #mix = createTaskMix<Wanted>({ tasksRemembered, kindsMax })
   #renewedAtMs = -Infinity
   #numbering = 0
-  value: RoomValue = () => 0
+  penalties = new RoomPenalties(() => 0)
 
   constructor(index: GpuIndex) {
     this.#index = index
@@ -157,7 +131,7 @@ export class Fittings {
       const runsOn = new Set(profiles.flatMap(({ profile }) => kinds.map((isShared) => kindOf(profile, isShared))))
       return { shape, weight, runsOn }
     })
-    this.value = createRoomValue(mix, this.#freeMilliByKind())
+    this.penalties = new RoomPenalties(createRoomValue(mix, this.#freeMilliByKind()))
   }
 
   #freeMilliByKind(): Map<string, number> {

@@ -88,7 +88,7 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
 
   const free = {
     find(wanted: Wanted, lent: readonly MarketGpu[] = []) {
-      for (const gpu of lent) index.setFree(gpu, freeMilli(gpu))
+      for (const gpu of lent) index.setFree(gpu.number, freeMilli(gpu))
       choice = search.choose(wanted, { nowMs, random: () => 0 })
       for (const gpu of lent) refresh(gpu)
       return choice && { choice, isWarm: true }

@@ -90,9 +90,10 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
    * or refused it is asked again once its time has come, where no other GPU could run it.
    */
   function find(wanted: Wanted, lent: readonly MarketGpu[] = []): Found | null {
-    for (const gpu of lent) index.setFree(gpu, freeMilliOf(gpu))
+    const there = lent.filter((gpu) => registry.has(gpu))
+    for (const gpu of there) index.setFree(gpu.number, freeMilliOf(gpu))
     const choice = choose(wanted) ?? chooseAgain(wanted)
-    for (const gpu of lent) index.setFree(gpu, openMilli(gpu))
+    for (const gpu of there) index.setFree(gpu.number, openMilli(gpu))
     return choice && { choice, isWarm: warmthOn(wanted, choice.gpus[0]!) === 'loaded' }
   }
 
@@ -125,7 +126,7 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
     /** Whether it has been asked has changed, and nothing else. */
     askedChanged(gpuId: string) {
       const gpu = registry.get(gpuId)
-      if (gpu) index.setFree(gpu, openMilli(gpu))
+      if (gpu) index.setFree(gpu.number, openMilli(gpu))
     },
     /** From now on nobody finds more of it than `mostMilli` says, but whom it is lent to. Null: there is no such limit. */
     limit(gpu: MarketGpu, mostMilli: (() => number) | null) {

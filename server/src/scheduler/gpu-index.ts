@@ -16,6 +16,9 @@ export type Availability = {
   readonly freeMilli: number
 }
 
+/** What is missing in any lane that it belongs in (`GpuTable.missing`). */
+const inAllLanes = -1
+
 /** So many profiles may be without a GPU. */
 const emptiedMax = 100
 
@@ -42,7 +45,7 @@ export class GpuIndex {
   /** How many GPUs of one machine tasks have asked for, lowest first. */
   readonly #severals: number[] = []
   /** Machines that may have to be elsewhere among those that have several. */
-  readonly #unsettled: Machine[] = []
+  readonly #unsettled: number[] = []
   /** How often the last GPU of a profile has left it, since those without any were forgotten. */
   #emptied = 0
   /** Another once a lane is for other GPUs than before. */
@@ -118,12 +121,14 @@ export class GpuIndex {
     }
     if (slot.specs !== gpu.specs || !isPlaced) noteSpecs(slot)
     this.#setThere(slot, isOffered && isThere)
-    this.#setFree(number, freeMilli)
+    this.setFree(number, freeMilli)
   }
 
-  /** Like `put` where nothing else has changed. Does nothing if it is not in. */
-  setFree(gpu: MarketGpu, freeMilli: number) {
-    if (this.has(gpu)) this.#setFree(gpu.number, freeMilli)
+  /** Like `put` where nothing else has changed. */
+  setFree(number: number, freeMilli: number) {
+    const { isOffered, isShared } = this.table
+    const isHad = isOffered[number] === 1 && (isShared[number] === 1 || freeMilli === wholeMilli)
+    this.#become(number, isHad ? freeMilli : 0)
   }
 
   remove(gpu: MarketGpu) {
@@ -146,6 +151,7 @@ export class GpuIndex {
     this.#putIn(slot)
     // Not yet known: it has no place in a lane.
     this.table.cost[gpu.number] = -1
+    this.table.missing[gpu.number] = inAllLanes
     return slot
   }
 
@@ -176,6 +182,7 @@ export class GpuIndex {
     this.table.machine[number] = machine.number
     this.table.isShared[number] = machine.isShared ? 1 : 0
     machine.gpus = machine.gpus.concat(number)
+    this.table.gpusOnMachine[machine.number] = machine.gpus.length
     if (profile.members.length === 0) profile.largest = { cores: 0, ramGb: 0, storageGb: 0 }
     slot.at = profile.members.push(number) - 1
     if (this.#emptied > emptiedMax && this.#emptied > this.profiles.length / 2) this.#forgetProfiles()
@@ -192,6 +199,7 @@ export class GpuIndex {
   #takeOut({ gpu: { number }, machine, at }: Slot) {
     const { profile, places } = machine
     machine.gpus = machine.gpus.filter((gpu) => gpu !== number)
+    this.table.gpusOnMachine[machine.number] = machine.gpus.length
     const last = profile.members.pop()!
     if (last !== number) {
       profile.members[at] = last
@@ -231,6 +239,7 @@ export class GpuIndex {
     this.#become(slot.gpu.number, 0)
     for (const lane of slot.lanes) this.lanes.remove(lane, placeOf(slot.step, slot.gpu.number))
     slot.lanes = []
+    this.table.missing[slot.gpu.number] = inAllLanes
   }
 
   #setThere({ gpu: { number }, machine }: Slot, isThere: boolean) {
@@ -241,37 +250,41 @@ export class GpuIndex {
     else machine.profile.unlist(price[number]!, machine)
   }
 
-  #setFree(number: number, freeMilli: number) {
-    const { isOffered, isShared } = this.table
-    const isHad = isOffered[number] === 1 && (isShared[number] === 1 || freeMilli === wholeMilli)
-    this.#become(number, isHad ? freeMilli : 0)
-  }
-
   #become(number: number, free: number) {
-    const { free: column, price, wholeOnMachine } = this.table
+    const { free: column, missing, machine: machines, wholeOnMachine, gpusOnMachine, isUnsettled } = this.table
     const before = column[number]!
     if (free === before) return
     column[number] = free
-    if (free > before) {
-      const { step, lanes } = this.#slots[number]!
-      const { levels } = this.lanes
-      for (const lane of lanes)
-        if (levels[lane]! > before && levels[lane]! <= free) this.lanes.add(lane, placeOf(step, number), price[number]!)
-    }
+    if (free > before && missing[number] !== 0) this.#findAgain(number)
     if (free < wholeMilli && before < wholeMilli) return
-    const machine = this.machineOf(number)
-    wholeOnMachine[machine.number]! += free === wholeMilli ? 1 : -1
-    if (machine.isUnsettled || machine.gpus.length === 1 || this.#severals.length === 0) return
-    machine.isUnsettled = true
+    const machine = machines[number]!
+    wholeOnMachine[machine]! += free === wholeMilli ? 1 : -1
+    if (isUnsettled[machine] === 1 || gpusOnMachine[machine] === 1 || this.#severals.length === 0) return
+    isUnsettled[machine] = 1
     this.#unsettled.push(machine)
+  }
+
+  /** Back into the lanes in which it is missing and that it has enough free for. */
+  #findAgain(number: number) {
+    const { free, missing, price } = this.table
+    const { step, lanes } = this.#slots[number]!
+    const before = missing[number]!
+    let still = 0
+    for (const lane of lanes) {
+      const bit = 1 << lane
+      if ((before & bit) === 0) continue
+      if (this.lanes.levels[lane]! > free[number]!) still |= bit
+      else this.lanes.add(lane, placeOf(step, number), price[number]!)
+    }
+    missing[number] = still
   }
 
   /** Brings machines to where they belong now. Not sooner: often several of one machine are taken, or given back, at once. */
   settle() {
-    for (let machine = this.#unsettled.pop(); machine; machine = this.#unsettled.pop()) {
-      machine.isUnsettled = false
-      // One that has lost its last GPU meanwhile has given its number away.
-      if (machine.gpus.length > 0) this.#seat(machine)
+    for (let number = this.#unsettled.pop(); number !== undefined; number = this.#unsettled.pop()) {
+      this.table.isUnsettled[number] = 0
+      const machine = this.#machines.get(number)
+      if (machine) this.#seat(machine)
     }
   }
 

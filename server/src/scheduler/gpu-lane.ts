@@ -23,8 +23,16 @@ export const memberAt = (place: number): number => place >>> 0
 
 const capacityMin = 4
 
+/** Lanes that one search reads: their numbers are neighbours, and so they are in memory. These are the numbers for its next ones. */
+export type Row = number[]
+/** So many numbers are set aside for a row at a time: two lines of memory of what each lane costs at least. */
+const rowStep = 16
+
 /** All lanes, by number. They lie in a few arrays: a search reads hundreds, and in objects each would be a detour of its own. */
 export class Lanes {
+  /** Those of profiles, by level. */
+  readonly #rows = new Map<number, Row>()
+  /** Of rows that are no more. */
   readonly #spare: number[] = []
   #count = 0
   /** What a member has to have free to be found in the lane: thousandths of a GPU, or whole GPUs of a machine. */
@@ -43,17 +51,37 @@ export class Lanes {
   /** Where there is room in `places`, by how much. */
   readonly #room = new Map<number, number[]>()
 
-  create(level: number): number {
-    const lane = this.#spare.pop() ?? this.#count++
-    if (lane === this.sizes.length) this.#grow()
+  create(level: number, row: Row = this.#rowOf(level)): number {
+    if (row.length === 0) this.#lengthen(row)
+    const lane = row.pop()!
     this.levels[lane] = level
     return lane
   }
 
   /** Its number is for others. Whoever remembers it has to be told (`GpuIndex.numbering`). */
-  release(lane: number) {
+  release(lane: number, row: Row = this.#rowOf(this.levels[lane]!)) {
     this.drop(lane, 0, this.sizes[lane]!)
-    this.#spare.push(lane)
+    row.push(lane)
+  }
+
+  /** It has no lanes any more, and will have none. */
+  dissolve(row: Row) {
+    this.#spare.push(...row.splice(0))
+  }
+
+  #rowOf(level: number): Row {
+    const known = this.#rows.get(level)
+    if (known) return known
+    const row: Row = []
+    this.#rows.set(level, row)
+    return row
+  }
+
+  #lengthen(row: Row) {
+    if (this.#spare.length > 0) return row.push(...this.#spare.splice(-rowStep))
+    this.#count += rowStep
+    if (this.#count > this.sizes.length) this.#grow()
+    for (let next = 1; next <= rowStep; next++) row.push(this.#count - next)
   }
 
   /** A member has this place there from here on, if it has not yet. */

@@ -312,7 +312,7 @@ test('of thousands that are alike but for their prices, each is found in its tur
       expect(gpu!.priceMicrosPerHour).toBeLessThanOrEqual((cheapest + 1_000) * (1 + nearEqualShare) - 1_000)
     }
     expect(left.delete(gpu!)).toBe(true)
-    index.setFree(gpu!, 0)
+    index.setFree(gpu!.number, 0)
   }
   expect(search.choose(wanted(), { nowMs, random })).toBeNull()
   expect(search.dearestFitting(wanted(), nowMs)).toBe(Math.max(...gpus.map((gpu) => gpu.priceMicrosPerHour)))

@@ -1,13 +1,14 @@
 import { priceOfShare, priceTogether, wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { milliOn, priceOn } from './expected-cost.ts'
-import { type DrawnRoom, type FittingProfile, Fittings } from './fitting.ts'
+import { type FittingProfile, Fittings } from './fitting.ts'
 import type { GpuIndex } from './gpu-index.ts'
 import type { Profile } from './gpu-profile.ts'
 import { LaneSearch } from './lane-search.ts'
 import { type Asked, cheapestOn, willDo } from './machine-choice.ts'
 import { judgeFit, type Wanted } from './matching.ts'
 import { isLargeEnough } from './rankers.ts'
+import type { DrawnRoom } from './room-penalty.ts'
 
 /** What a task gets: one GPU or part of it, or several GPUs of one machine. */
 export type Choice = { readonly gpus: readonly MarketGpu[]; readonly milliEach: number }
@@ -59,7 +60,8 @@ export class GpuSearch {
       const member = draw === draws ? this.#lanes.drawCheapest() : this.#lanes.draw((first + draw / draws) % 1)
       if (member < 0) continue
       const drawn = fitting.owners[this.#lanes.lane]!
-      const penalty = fitting.penalty(drawn, this.#roomOf(member, drawn, wanted), this.#fittings.value)
+      const taking = { gpus: wanted.gpus, milliEach: drawn.milliEach }
+      const penalty = this.#fittings.penalties.of(taking, this.#roomOf(member, drawn, wanted))
       if (penalty >= least) continue
       best = member
       owner = drawn
@@ -69,11 +71,14 @@ export class GpuSearch {
     return this.#choiceOf(gpus, owner!.milliEach)
   }
 
-  #roomOf(member: number, { milliEach }: FittingProfile, { gpus }: Wanted): DrawnRoom {
+  #roomOf(member: number, { profile, milliEach }: FittingProfile, { gpus }: Wanted): DrawnRoom {
     const { free, machine, wholeOnMachine, isShared } = this.#index.table
-    if (gpus > 1) return { free: wholeOnMachine[member]!, isShared: isShared[this.#index.machine(member).gpus[0]!]! }
+    if (gpus > 1) {
+      const [first] = this.#index.machine(member).gpus
+      return { profile, free: wholeOnMachine[member]!, isShared: isShared[first!]! }
+    }
     const isPart = milliEach < wholeMilli
-    return { free: isPart ? free[member]! : wholeOnMachine[machine[member]!]!, isShared: isShared[member]! }
+    return { profile, free: isPart ? free[member]! : wholeOnMachine[machine[member]!]!, isShared: isShared[member]! }
   }
 
   #choiceOf(gpus: readonly number[], milliEach: number): Choice {

@@ -37,8 +37,6 @@ export class Machine {
   gpus: number[] = []
   /** Its place, or its last one, among those that have so many whole GPUs. */
   readonly places: number[] = []
-  /** What it has free has changed, and its places not yet. */
-  isUnsettled = false
 
   constructor(number: number, of: { kind: Kind; key: string; isShared: boolean; profile: Profile }) {
     this.number = number
@@ -65,10 +63,23 @@ export class GpuTable {
   /** Its price is not below its owner's minimum. */
   isOffered = new Uint8Array(64)
   machine = new Int32Array(64)
+  /**
+   * In which of its lanes it may be missing, because it has been dropped there: a bit for each lane, by the last five of its number.
+   * Where two share one, it may be missing in either.
+   */
+  missing = new Int32Array(64)
   /** By the machine's number: how many of its GPUs are whole. */
   wholeOnMachine = new Uint16Array(64)
+  /** By the machine's number: how many GPUs it has. */
+  gpusOnMachine = new Uint16Array(64)
+  /** By the machine's number: what it has free has changed, and its places not yet. */
+  isUnsettled = new Uint8Array(64)
   /** By the machine's number: no whole GPU of it has a lower price. */
   priceOnMachine = new Float64Array(64)
+
+  noteDropped(gpu: number, lane: number) {
+    this.missing[gpu]! |= 1 << lane
+  }
 
   /** Makes room for one of this number, be it a GPU or a machine. */
   reach(number: number) {
@@ -80,6 +91,9 @@ export class GpuTable {
     this.isShared = longer(this.isShared)
     this.isOffered = longer(this.isOffered)
     this.machine = longer(this.machine)
+    this.missing = longer(this.missing)
+    this.gpusOnMachine = longer(this.gpusOnMachine)
+    this.isUnsettled = longer(this.isUnsettled)
     this.wholeOnMachine = longer(this.wholeOnMachine)
     this.priceOnMachine = longer(this.priceOnMachine)
   }

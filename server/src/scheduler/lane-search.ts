@@ -103,10 +103,9 @@ export class LaneSearch {
 
   /** False: nothing in the lane will do, for its price or for what its machine has. Its cost is Infinity then. */
   #mayHave(at: number): boolean {
-    const { lanes, owners, machineSize } = this.#fitting
-    const { milliEach, profile } = owners[at]!
-    const isTooDear = this.#index.lanes.priceFrom[lanes[at]!]! * milliEach > this.#priceMost
-    if (!isTooDear && (machineSize === null || profile.mayBeAsLarge(machineSize))) return true
+    const { lanes, millis, owners, machineSize } = this.#fitting
+    const isTooDear = this.#index.lanes.priceFrom[lanes[at]!]! * millis[at]! > this.#priceMost
+    if (!isTooDear && (machineSize === null || owners[at]!.profile.mayBeAsLarge(machineSize))) return true
     this.#costs[at] = Infinity
     return false
   }
@@ -134,7 +133,7 @@ export class LaneSearch {
     const start = lanes.starts[lane]!
     let gone = 0
     while (gone < lanes.sizes[lane]! && free[memberAt(places[start + gone]!)]! < level) gone++
-    if (gone > 0) lanes.drop(lane, 0, gone)
+    if (gone > 0) this.#drop(lane, 0, gone)
     const end = start + lanes.sizes[lane]!
     let cost = least
     let bound = Infinity
@@ -172,7 +171,7 @@ export class LaneSearch {
       const place = places[start + next]!
       const member = memberAt(place)
       if (free[member]! < level) {
-        lanes.drop(lane, next, 1)
+        this.#drop(lane, next, 1)
         end--
       } else if (this.#costOf(place, at) <= this.#limit) return member
       else next++
@@ -182,7 +181,7 @@ export class LaneSearch {
 
   /** What the task is expected to cost with this member, as its step says; Infinity: it will not do. */
   #costOf(place: number, at: number): number {
-    const { factors, owners, wanted } = this.#fitting
+    const { factors, millis, wanted } = this.#fitting
     const member = memberAt(place)
     const factor = factors[at]!
     if (wanted.gpus > 1) {
@@ -191,10 +190,19 @@ export class LaneSearch {
       return gpus ? costFrom(stepOf(costTogether(gpus, this.#index))) * factor : Infinity
     }
     const { free, price } = this.#index.table
-    const { milliEach } = owners[at]!
+    const milliEach = millis[at]!
     if (free[member]! < milliEach || price[member]! * milliEach > this.#priceMost) return Infinity
     if (!this.#isEachTheSame && !willDo(this.#index.gpu(member), this.#asked)) return Infinity
     return costFrom(stepAt(place)) * factor
+  }
+
+  /** So many, from there on, that have too little free. */
+  #drop(lane: number, at: number, count: number) {
+    const { lanes } = this.#index
+    if (this.#fitting.wanted.gpus === 1)
+      for (let next = 0; next < count; next++)
+        this.#index.table.noteDropped(memberAt(lanes.places[lanes.starts[lane]! + at + next]!), lane)
+    lanes.drop(lane, at, count)
   }
 
   /** What members have free. */

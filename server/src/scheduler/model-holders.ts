@@ -1,4 +1,5 @@
-import type { Lanes } from './gpu-lane.ts'
+import { wholeMilli } from '@orbyte/protocol'
+import type { Lanes, Row } from './gpu-lane.ts'
 import type { Profile } from './gpu-profile.ts'
 
 /** So many models are known, or twice as many as GPUs have. */
@@ -15,6 +16,8 @@ export type WarmLane = {
 /** The GPUs that have a certain model at hand, in memory or on disk, by profile. */
 export class Holders {
   readonly #lanes: Lanes
+  /** By level. */
+  readonly #rows: Readonly<Record<number, Row>> = { 1: [], [wholeMilli]: [] }
   /** In the sequence in which they came. */
   readonly all: WarmLane[] = []
   /** How many GPUs have it, free or busy. */
@@ -27,15 +30,21 @@ export class Holders {
   laneOf(profile: Profile, warmth: 'loaded' | 'cached', level: number): number {
     const known = this.all.find((one) => one.profile === profile && one.warmth === warmth && one.level === level)
     if (known) return known.lane
-    const lane = this.#lanes.create(level)
+    const lane = this.#lanes.create(level, this.#rows[level])
     this.all.push({ profile, warmth, level, lane })
     return lane
   }
 
   /** Those of other profiles are no more. */
   retain(isKept: (profile: Profile) => boolean) {
-    for (const { profile, lane } of this.all) if (!isKept(profile)) this.#lanes.release(lane)
+    for (const { profile, level, lane } of this.all) if (!isKept(profile)) this.#lanes.release(lane, this.#rows[level])
     this.all.splice(0, this.all.length, ...this.all.filter(({ profile }) => isKept(profile)))
+  }
+
+  /** No GPU has it, and it is forgotten. */
+  dissolve() {
+    this.retain(() => false)
+    for (const row of Object.values(this.#rows)) this.#lanes.dissolve(row)
   }
 }
 
@@ -51,7 +60,7 @@ export function createModels(lanes: Lanes) {
       if (byName.size >= most) {
         for (const [each, holders] of byName) {
           if (holders.gpus > 0) continue
-          holders.retain(() => false)
+          holders.dissolve()
           byName.delete(each)
         }
         most = Math.max(modelsMax, 2 * byName.size)
