@@ -251,7 +251,7 @@ export class GpuIndex {
   }
 
   #become(number: number, free: number) {
-    const { free: column, missing, machine: machines, wholeOnMachine, gpusOnMachine, isUnsettled } = this.table
+    const { free: column, missing, machine: machines, wholeOnMachine, gpusOnMachine } = this.table
     const before = column[number]!
     if (free === before) return
     column[number] = free
@@ -259,9 +259,7 @@ export class GpuIndex {
     if (free < wholeMilli && before < wholeMilli) return
     const machine = machines[number]!
     wholeOnMachine[machine]! += free === wholeMilli ? 1 : -1
-    if (isUnsettled[machine] === 1 || gpusOnMachine[machine] === 1 || this.#severals.length === 0) return
-    isUnsettled[machine] = 1
-    this.#unsettled.push(machine)
+    if (free === wholeMilli && gpusOnMachine[machine]! > 1 && this.#severals.length > 0) this.unsettle(machine)
   }
 
   /** Back into the lanes in which it is missing and that it has enough free for. */
@@ -279,7 +277,14 @@ export class GpuIndex {
     missing[number] = still
   }
 
-  /** Brings machines to where they belong now. Not sooner: often several of one machine are taken, or given back, at once. */
+  /** It may have to be elsewhere: at once where it costs less than it did, else once a search has come upon it. */
+  unsettle(machine: number) {
+    if (this.table.isUnsettled[machine] === 1) return
+    this.table.isUnsettled[machine] = 1
+    this.#unsettled.push(machine)
+  }
+
+  /** Brings machines to where they belong now. Not sooner: often several of one machine are given back at once. */
   settle() {
     for (let number = this.#unsettled.pop(); number !== undefined; number = this.#unsettled.pop()) {
       this.table.isUnsettled[number] = 0

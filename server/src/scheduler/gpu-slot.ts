@@ -72,9 +72,9 @@ export class GpuTable {
   wholeOnMachine = new Uint16Array(64)
   /** By the machine's number: how many GPUs it has. */
   gpusOnMachine = new Uint16Array(64)
-  /** By the machine's number: what it has free has changed, and its places not yet. */
+  /** By the machine's number: it may have to be elsewhere among those that have several. */
   isUnsettled = new Uint8Array(64)
-  /** By the machine's number: no whole GPU of it has a lower price. */
+  /** By the machine's number: no whole GPU of it has a lower price. Lower than any has, once the cheapest is taken. */
   priceOnMachine = new Float64Array(64)
 
   noteDropped(gpu: number, lane: number) {

@@ -187,7 +187,10 @@ export class LaneSearch {
     if (wanted.gpus > 1) {
       if (this.#priceOf(member) * wholeMilli > this.#priceMost) return Infinity
       const gpus = cheapestOn(member, this.#index, this.#asked)
-      return gpus ? costFrom(stepOf(costTogether(gpus, this.#index))) * factor : Infinity
+      if (!gpus) return Infinity
+      const step = stepOf(costTogether(gpus, this.#index))
+      if (step !== stepAt(place)) this.#index.unsettle(member)
+      return costFrom(step) * factor
     }
     const { free, price } = this.#index.table
     const milliEach = millis[at]!

@@ -48,13 +48,14 @@ export function surveyGpus(wanted: Wanted, index: GpuIndex, nowMs: number): Surv
   const rankers = concernedRankers(wanted)
   const fitting: FittingClass[] = []
   const rejected = new Map<number, RejectedClass[]>()
+  const among = { wanted, index, nowMs }
   let [fits, free] = [0, 0]
   for (const profile of index.profiles)
     for (const [bits, numbers] of classesOf(profile, { wanted, rankers, index })) {
       if (bits === 0) {
         fitting.push({ factors: factorsOf(wanted, profile.sample), numbers })
         fits += numbers.length
-        for (const number of numbers) if (isFree(number, { wanted, index, nowMs })) free++
+        for (const number of numbers) if (isFree(number, among)) free++
         continue
       }
       const alike = rejected.get(bits)
@@ -69,16 +70,18 @@ export function surveyGpus(wanted: Wanted, index: GpuIndex, nowMs: number): Surv
 type Among = Pick<Survey, 'wanted' | 'index'>
 
 /** Whether it could take the task now, if it fits; where several are wanted, with others of its machine. */
-export function isFree(number: number, { wanted, index, nowMs }: Among & Pick<Survey, 'nowMs'>): boolean {
-  const isFreeAlone = (one: number) => {
-    const milli = wanted.part === null ? wholeMilli : milliOn(wanted, index.gpu(one))
-    if (index.table.free[one]! < milli) return false
-    return wanted.failedGpus.size === 0 || !isPassedOver(wanted, index.gpu(one).id, nowMs)
-  }
-  if (!isFreeAlone(number)) return false
+export function isFree(number: number, among: Among & Pick<Survey, 'nowMs'>): boolean {
+  if (!isFreeAlone(number, among)) return false
+  const { wanted, index } = among
   if (wanted.gpus === 1) return true
-  const together = cheapestWith(number, { wanted, index }, (one) => wouldDo(one, { wanted, index }) && isFreeAlone(one))
+  const together = cheapestWith(number, among, (one) => wouldDo(one, among) && isFreeAlone(one, among))
   return together !== null && priceOfAll(together, index) <= (wanted.maxPriceMicrosPerHour ?? Infinity)
+}
+
+function isFreeAlone(number: number, { wanted, index, nowMs }: Among & Pick<Survey, 'nowMs'>): boolean {
+  const milli = wanted.part === null ? wholeMilli : milliOn(wanted, index.gpu(number))
+  if (index.table.free[number]! < milli) return false
+  return wanted.failedGpus.size === 0 || !isPassedOver(wanted, index.gpu(number).id, nowMs)
 }
 
 /** What an hour of the task would cost there: of several GPUs, of it and the cheapest beside it. */
