@@ -78,10 +78,12 @@ export class Lanes {
   }
 
   #lengthen(row: Row) {
-    if (this.#spare.length > 0) return row.push(...this.#spare.splice(-rowStep))
-    this.#count += rowStep
-    if (this.#count > this.sizes.length) this.#grow()
-    for (let next = 1; next <= rowStep; next++) row.push(this.#count - next)
+    if (this.#spare.length === 0) {
+      this.#count += rowStep
+      if (this.#count > this.sizes.length) this.#grow()
+      for (let next = 1; next <= rowStep; next++) this.#spare.push(this.#count - next)
+    }
+    row.push(...this.#spare.splice(-rowStep))
   }
 
   /** A member has this place there from here on, if it has not yet. */

@@ -2,6 +2,7 @@ import { wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { Lanes } from './gpu-lane.ts'
 import type { Machine } from './gpu-slot.ts'
+import type { Wanted } from './matching.ts'
 
 /**
  * What the ranker chain (rankers.ts) reads of a GPU that is not its price, its record, its machine or what it does now. Whether it
@@ -93,9 +94,14 @@ export class Profile {
     return largest.cores >= cores && largest.ramGb >= ramGb && largest.storageGb >= storageGb
   }
 
-  /** Of those that are there: the highest price that is not above `most`. Null: there is none. */
-  dearestUpTo(most: number, { isShared }: { isShared: boolean }): number | null {
-    const prices = isShared ? this.sharedPrices : this.prices
+  /** Of those that are there and can be had as it is wanted, lowest first. */
+  pricesFor({ part }: Pick<Wanted, 'part'>): readonly number[] {
+    return part === null ? this.prices : this.sharedPrices
+  }
+
+  /** The highest of these that is not above `most`. Null: there is none. */
+  dearestFor(wanted: Pick<Wanted, 'part'>, most: number): number | null {
+    const prices = this.pricesFor(wanted)
     return prices[placeAfter(prices, most) - 1] ?? null
   }
 

@@ -279,6 +279,30 @@ test('a GPU that was asked for by name is the one that is chosen, or none', () =
   expect(search.choose(second, { nowMs, random: () => 0 })).toBeNull()
 })
 
+test('of a machine whose owner lets tasks share one GPU, a part is had of that one, and each is had as a whole', () => {
+  const alone = offer(1, { agentId: agentId(1), priceMicrosPerHour: orb(1) })
+  const shared = offer(2, { agentId: agentId(1), priceMicrosPerHour: orb(3), sharing: true })
+  const { index, search } = searchAmong([alone, shared].map(free))
+  const half = wanted({ key: 'half', part: { milli: 500, vramGb: 0 } })
+  const chosen = (asked: Wanted) => search.choose(asked, { nowMs, random: () => 0 })?.gpus ?? null
+  for (const asked of [half, { ...half, key: 'half with m', model, modelName: 'm' }])
+    expect(chosen(asked)).toEqual([shared])
+  expect(search.dearestFitting({ ...half, maxPriceMicrosPerHour: orb(1) }, nowMs)).toBeNull()
+  expect(chosen(wanted())).toEqual([alone])
+  Object.assign(alone, { sharing: true })
+  Object.assign(shared, { sharing: false })
+  for (const gpu of [alone, shared]) index.put(gpu, { isThere: true, freeMilli: wholeMilli })
+  expect(chosen(half)).toEqual([alone])
+  expect(search.dearestFitting({ ...half, maxPriceMicrosPerHour: orb(1) }, nowMs)).toBe(orb(0.5))
+  index.setFree(alone.number, 500)
+  expect([chosen(half), chosen(wanted())]).toEqual([[alone], [shared]])
+})
+
+test('two GPUs with one number are a mistake', () => {
+  const { index } = searchAmong([free(offer(1, {}))])
+  expect(() => index.put(offer(1, {}), { isThere: true, freeMilli: 0 })).toThrow('has the number of')
+})
+
 test('profiles that no GPU has any more are forgotten, and what takes their place is judged anew', () => {
   const { index, search } = searchAmong([])
   for (let number = 0; number < 2_000; number++) {

@@ -110,7 +110,7 @@ export class GpuSearch {
   ): number | null {
     const most = (wanted.maxPriceMicrosPerHour ?? Infinity) * wholeMilli
     const found = isAnyMachine
-      ? one.profile.dearestUpTo(most / one.milliEach, { isShared: wanted.part !== null })
+      ? one.profile.dearestFor(wanted, most / one.milliEach)
       : this.#dearestOnMachine(one, wanted, nowMs)
     return found === null ? null : priceOfShare(found, one.milliEach)
   }
@@ -158,7 +158,8 @@ export class GpuSearch {
   fitsAnother(wanted: Wanted, nowMs: number): boolean {
     const hasNotFailed = ({ id }: MarketGpu) => !wanted.failedGpus.has(id)
     const most = wanted.maxPriceMicrosPerHour ?? Infinity
-    for (const { profile } of this.#fittings.of(wanted, nowMs).profiles)
+    for (const { profile } of this.#fittings.of(wanted, nowMs).profiles) {
+      if (profile.pricesFor(wanted).length === 0) continue
       if (wanted.gpus > 1) {
         for (const machine of this.#machinesOf(profile)) {
           const cheapest = this.#pricesOn(machine, wanted, hasNotFailed).slice(0, wanted.gpus)
@@ -169,6 +170,7 @@ export class GpuSearch {
           const gpu = this.#index.gpu(number)
           if (hasNotFailed(gpu) && judgeFit(wanted, gpu, nowMs).rejection === null) return true
         }
+    }
     return false
   }
 

@@ -17,9 +17,9 @@ export function* machinesFor(index: GpuIndex, wanted: Wanted, nowMs: number): Ge
   for (const { members, sample } of index.profiles) {
     if (!canRun(wanted, sample)) continue
     for (const number of members) {
-      const { gpus } = index.machineOf(number)
+      const { gpus, isShared } = index.machineOf(number)
       // Each machine once.
-      if (gpus[0] !== number || gpus.length < wanted.gpus) continue
+      if (gpus[0] !== number || gpus.length < wanted.gpus || (wanted.part !== null && !isShared)) continue
       const able = gpus.map((gpu) => index.gpu(gpu)).filter((gpu) => couldTake(gpu, wanted, { index, nowMs }))
       if (able.length >= wanted.gpus) yield able
     }
@@ -43,6 +43,5 @@ export function couldRunOn(
 /** Once it is free, if it is of the right kind. One that takes nothing new will not be free. */
 function couldTake(gpu: MarketGpu, wanted: Wanted, { index, nowMs }: At): boolean {
   if (!index.table.isThere[gpu.number] || gpu.maintenance || gpu.paused) return false
-  if (wanted.part !== null && !gpu.sharing) return false
   return !isPassedOver(wanted, gpu.id, nowMs) && isLargeEnough(wanted, gpu)
 }

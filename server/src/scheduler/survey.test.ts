@@ -18,6 +18,7 @@ const anyGpu = fc.record({
   failed: fc.nat(3),
   models: fc.constantFrom<string[]>([], ['m']),
   offers: fc.boolean(),
+  sharing: fc.boolean(),
 })
 type Any = typeof anyGpu extends fc.Arbitrary<infer T> ? T : never
 const gpuOf = ({ price, busy, failed, models, offers, ...fields }: Any, index: number): MarketGpu =>
@@ -38,14 +39,15 @@ const anyWanted = fc
     region: fc.constantFrom(undefined, 'eu'),
     max: fc.constantFrom(null, 4_000),
     model: fc.constantFrom(null, 'm', 'other'),
+    part: fc.constantFrom(null, null, { milli: 500, vramGb: 2 }),
   })
-  .map(({ gpu, vram, region, max, model }): Wanted => {
+  .map(({ gpu, vram, region, max, model, part }): Wanted => {
     const requirements = {
       ...(gpu && { gpu_id: gpuId(gpu) }),
       ...(vram && { min_vram_gb: vram }),
       ...(region && { region }),
     }
-    return wanted({ requirements, modelName: model, maxPriceMicrosPerHour: max === null ? null : micros(max) })
+    return wanted({ requirements, part, modelName: model, maxPriceMicrosPerHour: max === null ? null : micros(max) })
   })
 
 test('a survey by profiles says of every GPU what the ranker chain says of it', () => {
