@@ -2,6 +2,7 @@ import { wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { Numbered } from '../gpus/numbered.ts'
 import { hourCost } from './expected-cost.ts'
+import { Lists } from './flat-lists.ts'
 import { Lanes, placeOf, stepOf } from './gpu-lane.ts'
 import { createProfiles, hasFields, type Profile, type ProfileFields, profileFieldsOf } from './gpu-profile.ts'
 import { GpuTable, Machine, machineKeyOf, Slot } from './gpu-slot.ts'
@@ -35,6 +36,8 @@ const emptiedMax = 100
 export class GpuIndex {
   readonly lanes = new Lanes()
   readonly table = new GpuTable()
+  /** By their numbers: the lanes in which each is found when enough of it is free. */
+  readonly #lanesOfGpus = new Lists()
   readonly #profiles = createProfiles(this.lanes)
   readonly #models = createModels(this.lanes)
   readonly #byId = new Map<string, MarketGpu>()
@@ -115,8 +118,8 @@ export class GpuIndex {
       if (!hasModels) this.#setModels(slot)
       table.cost[number] = cost
       table.price[number] = price
-      slot.step = stepOf(cost)
-      slot.lanes = this.#lanesOf(slot)
+      table.place[number] = placeOf(stepOf(cost), number)
+      this.#lanesOfGpus.set(number, this.#lanesOf(slot))
       slot.machine.gpus.sort((a, b) => table.cost[a]! - table.cost[b]!)
     }
     if (slot.specs !== gpu.specs || !isPlaced) noteSpecs(slot)
@@ -236,10 +239,13 @@ export class GpuIndex {
   /** Out of all that others would find it by. */
   #unseat(slot: Slot) {
     this.#setThere(slot, false)
-    this.#become(slot.gpu.number, 0)
-    for (const lane of slot.lanes) this.lanes.remove(lane, placeOf(slot.step, slot.gpu.number))
-    slot.lanes = []
-    this.table.missing[slot.gpu.number] = inAllLanes
+    const { number } = slot.gpu
+    this.#become(number, 0)
+    const { values, starts, lengths } = this.#lanesOfGpus
+    for (let at = 0; at < lengths[number]!; at++)
+      this.lanes.remove(values[starts[number]! + at]!, this.table.place[number]!)
+    this.#lanesOfGpus.set(number, [])
+    this.table.missing[number] = inAllLanes
   }
 
   #setThere({ gpu: { number }, machine }: Slot, isThere: boolean) {
@@ -264,15 +270,17 @@ export class GpuIndex {
 
   /** Back into the lanes in which it is missing and that it has enough free for. */
   #findAgain(number: number) {
-    const { free, missing, price } = this.table
-    const { step, lanes } = this.#slots[number]!
+    const { free, missing, price, place } = this.table
+    const { values, starts, lengths } = this.#lanesOfGpus
     const before = missing[number]!
+    const end = starts[number]! + lengths[number]!
     let still = 0
-    for (const lane of lanes) {
+    for (let at = starts[number]!; at < end; at++) {
+      const lane = values[at]!
       const bit = 1 << lane
       if ((before & bit) === 0) continue
       if (this.lanes.levels[lane]! > free[number]!) still |= bit
-      else this.lanes.add(lane, placeOf(step, number), price[number]!)
+      else this.lanes.add(lane, place[number]!, price[number]!)
     }
     missing[number] = still
   }

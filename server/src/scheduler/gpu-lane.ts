@@ -1,3 +1,5 @@
+import { longer, Space } from './flat-lists.ts'
+
 /*
  * Members in the sequence of their cost, coarsely: costs that are within a step of each other count as equal. A member that has
  * less free than its lane asks for stays where it is until a search comes upon it. So taking a GPU touches no lane, and giving it
@@ -47,9 +49,7 @@ export class Lanes {
   #capacities = new Int32Array(64)
   /** Of each lane together, lowest first. */
   places = new Float64Array(1_024)
-  #end = 0
-  /** Where there is room in `places`, by how much. */
-  readonly #room = new Map<number, number[]>()
+  readonly #space = new Space()
 
   create(level: number, row: Row = this.#rowOf(level)): number {
     if (row.length === 0) this.#lengthen(row)
@@ -140,17 +140,13 @@ export class Lanes {
   #widen(lane: number) {
     const before = this.#capacities[lane]!
     const capacity = Math.max(capacityMin, 2 * before)
-    const start = this.#room.get(capacity)?.pop() ?? this.#end
-    if (start === this.#end) this.#end += capacity
-    if (this.#end > this.places.length) this.places = longer(this.places)
+    const start = this.#space.take(capacity)
+    if (this.#space.end > this.places.length) this.places = longer(this.places)
     const from = this.starts[lane]!
     this.places.copyWithin(start, from, from + this.sizes[lane]!)
     this.starts[lane] = start
     this.#capacities[lane] = capacity
-    if (before === 0) return
-    const left = this.#room.get(before)
-    if (left) left.push(from)
-    else this.#room.set(before, [from])
+    if (before > 0) this.#space.leave(from, before)
   }
 
   #grow() {
@@ -162,13 +158,4 @@ export class Lanes {
     this.sizes = longer(this.sizes)
     this.#capacities = longer(this.#capacities)
   }
-}
-
-type Column = Uint8Array | Uint16Array | Int32Array | Float64Array
-
-/** The same, with room for twice as many. */
-export function longer<T extends Column>(column: T): T {
-  const grown = new (column.constructor as new (length: number) => T)(2 * column.length)
-  grown.set(column)
-  return grown
 }

@@ -1,5 +1,5 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { longer } from './gpu-lane.ts'
+import { longer } from './flat-lists.ts'
 import type { Kind, Profile, ProfileFields } from './gpu-profile.ts'
 import type { Holders } from './model-holders.ts'
 
@@ -7,10 +7,6 @@ import type { Holders } from './model-holders.ts'
 export class Slot {
   readonly gpu: MarketGpu
   machine: Machine
-  /** Of its cost. */
-  step = 0
-  /** The lanes in which it is found when enough of it is free. */
-  lanes: number[] = []
   /** Its place among the members of its profile. */
   at = 0
   fields: ProfileFields
@@ -63,6 +59,8 @@ export class GpuTable {
   /** Its price is not below its owner's minimum. */
   isOffered = new Uint8Array(64)
   machine = new Int32Array(64)
+  /** Its place in all of its lanes (`placeOf`). */
+  place = new Float64Array(64)
   /**
    * In which of its lanes it may be missing, because it has been dropped there: a bit for each lane, by the last five of its number.
    * Where two share one, it may be missing in either.
@@ -91,6 +89,7 @@ export class GpuTable {
     this.isShared = longer(this.isShared)
     this.isOffered = longer(this.isOffered)
     this.machine = longer(this.machine)
+    this.place = longer(this.place)
     this.missing = longer(this.missing)
     this.gpusOnMachine = longer(this.gpusOnMachine)
     this.isUnsettled = longer(this.isUnsettled)
