@@ -19,6 +19,7 @@ const anyGpu = fc.record({
   price: fc.oneof(fc.constantFrom(100_000, 101_000, 130_000), fc.integer({ min: 1, max: 300_000 })),
   completed: fc.nat(20),
   failed: fc.nat(5),
+  auditsFailed: fc.constantFrom(0, 0, 9),
   models: fc.constantFrom<'none' | 'cached' | 'loaded'>('none', 'cached', 'loaded'),
   isShared: fc.boolean(),
   canDoAll: fc.constantFrom(true, true, false),
@@ -41,6 +42,7 @@ function placed(any: Any, number: number): Placed {
     priceMicrosPerHour: micros(any.price),
     tasksCompleted: any.completed,
     tasksFailed: any.failed,
+    auditsFailed: any.auditsFailed,
     ownModels: ['m'],
     loadedModels: any.models === 'loaded' ? ['m', 'other'] : [],
     cachedModels: any.models === 'none' ? [] : ['m'],
@@ -192,6 +194,43 @@ test('that holds after any sequence of changes: taken, given back, changed, remo
   )
 })
 
+/** Of one profile, so that they lie in the same lanes. */
+const alike = { model: 'A100', vramGb: 80, region: null, canDoAll: true, minPrice: null } as const
+
+test('that holds while a few kinds of tasks take what is chosen and give it back, again and again', () => {
+  const anyTurn = fc.record({ kind: fc.nat(1), isTaken: fc.boolean(), back: fc.nat(3) })
+  const kinds = fc.tuple(anyWanted, anyWanted)
+  fc.assert(
+    fc.property(
+      fc.array(anyGpu, { maxLength: 8 }),
+      kinds,
+      fc.array(anyTurn, { maxLength: 40 }),
+      (hardware, asked, turns) => {
+        const gpus = hardware.map((any, number) => placed({ ...any, ...alike }, number))
+        const { index, search } = searchAmong(gpus)
+        const now = new Map(gpus.map((each) => [each.gpu, each]))
+        const taken: Choice[] = []
+        const change = (choice: Choice, milli: number) => {
+          for (const gpu of choice.gpus) {
+            const freeMilli = now.get(gpu)!.freeMilli + milli
+            now.set(gpu, { ...now.get(gpu)!, freeMilli })
+            index.setFree(gpu.number, freeMilli)
+          }
+        }
+        for (const { kind, isTaken, back } of turns) {
+          const choice = search.choose(asked[kind]!, { nowMs, random: () => 0 })
+          expectBest(choice, [...now.values()], asked[kind]!)
+          if (choice && isTaken) {
+            change(choice, -choice.milliEach)
+            taken.push(choice)
+          } else for (const given of taken.splice(back, 1)) change(given, given.milliEach)
+        }
+      },
+    ),
+    { numRuns: 2_000 },
+  )
+})
+
 const best = (...gpus: MarketGpu[]) =>
   searchAmong(gpus.map(free)).search.choose(wanted({ modelName: 'm' }), { nowMs, random: () => 0 })!.gpus[0]
 const free = (gpu: MarketGpu): Placed => ({ gpu, freeMilli: wholeMilli, isShared: false })
@@ -277,6 +316,19 @@ test('a GPU that was asked for by name is the one that is chosen, or none', () =
   expect(search.choose(second, { nowMs, random: () => 0 })!.gpus).toEqual([gpus[1]])
   index.put(gpus[1]!, { isThere: true, freeMilli: 0 })
   expect(search.choose(second, { nowMs, random: () => 0 })).toBeNull()
+})
+
+test('one that was taken while others were too dear is found again when it is given back', () => {
+  const dear = offer(1, { agentId: agentId(1), priceMicrosPerHour: orb(2) })
+  const bad = offer(2, { agentId: agentId(2), priceMicrosPerHour: orb(1), auditsFailed: 9 })
+  const { index, search } = searchAmong([dear, bad].map(free))
+  const asked = wanted({ maxPriceMicrosPerHour: orb(1) })
+  const chosen = () => search.choose(asked, { nowMs, random: () => 0 })?.gpus ?? null
+  expect(chosen()).toEqual([bad])
+  index.setFree(bad.number, 0)
+  expect(chosen()).toBeNull()
+  index.setFree(bad.number, wholeMilli)
+  expect(chosen()).toEqual([bad])
 })
 
 test('of a machine whose owner lets tasks share one GPU, a part is had of that one, and each is had as a whole', () => {

@@ -73,10 +73,8 @@ export class GpuSearch {
 
   #roomOf(member: number, { profile, milliEach }: FittingProfile, { gpus }: Wanted): DrawnRoom {
     const { free, machine, wholeOnMachine, isShared } = this.#index.table
-    if (gpus > 1) {
-      const [first] = this.#index.machine(member).gpus
-      return { profile, free: wholeOnMachine[member]!, isShared: isShared[first!]! }
-    }
+    if (gpus > 1)
+      return { profile, free: wholeOnMachine[member]!, isShared: this.#index.machine(member).isShared ? 1 : 0 }
     const isPart = milliEach < wholeMilli
     return { profile, free: isPart ? free[member]! : wholeOnMachine[machine[member]!]!, isShared: isShared[member]! }
   }

@@ -62,8 +62,8 @@ export class GpuTable {
   /** Its place in all of its lanes (`placeOf`). */
   place = new Float64Array(64)
   /**
-   * In which of its lanes it may be missing, because it has been dropped there: a bit for each lane, by the last five of its number.
-   * Where two share one, it may be missing in either.
+   * Which of its lanes may have to be told when it has more free, because it was dropped there, or its price does not count there: a
+   * bit for each lane, by the last five of its number. Where two share one, it may be either.
    */
   missing = new Int32Array(64)
   /** By the machine's number: how many of its GPUs are whole. */
@@ -74,10 +74,6 @@ export class GpuTable {
   isUnsettled = new Uint8Array(64)
   /** By the machine's number: no whole GPU of it has a lower price. Lower than any has, once the cheapest is taken. */
   priceOnMachine = new Float64Array(64)
-
-  noteDropped(gpu: number, lane: number) {
-    this.missing[gpu]! |= 1 << lane
-  }
 
   /** Makes room for one of this number, be it a GPU or a machine. */
   reach(number: number) {

@@ -146,6 +146,7 @@ export class LaneSearch {
       cost = Math.min(cost, this.#costOf(place, at))
       const member = memberAt(place)
       if (free[member]! >= level) priceFrom = Math.min(priceFrom, this.#priceOf(member))
+      else this.#note(member, lane)
     }
     // All of it was seen: this is from what price on there is anything.
     if (next === end) {
@@ -202,10 +203,14 @@ export class LaneSearch {
   /** So many, from there on, that have too little free. */
   #drop(lane: number, at: number, count: number) {
     const { lanes } = this.#index
-    if (this.#fitting.wanted.gpus === 1)
-      for (let next = 0; next < count; next++)
-        this.#index.table.noteDropped(memberAt(lanes.places[lanes.starts[lane]! + at + next]!), lane)
+    const first = lanes.starts[lane]! + at
+    for (let next = 0; next < count; next++) this.#note(memberAt(lanes.places[first + next]!), lane)
     lanes.drop(lane, at, count)
+  }
+
+  /** What the lane says of its members no longer counts this one. Machines tell by themselves when they have more free. */
+  #note(member: number, lane: number) {
+    if (this.#fitting.wanted.gpus === 1) this.#index.table.missing[member]! |= 1 << lane
   }
 
   /** What members have free. */
