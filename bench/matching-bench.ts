@@ -1,12 +1,13 @@
 import { micros, wholeMilli } from '@orbyte/protocol'
+import type { MarketGpu } from '@orbyte/server/gpus/gpu-registry.ts'
 import { GpuIndex } from '@orbyte/server/scheduler/gpu-index.ts'
-import { type Choice, GpuSearch } from '@orbyte/server/scheduler/gpu-search.ts'
+import { GpuSearch } from '@orbyte/server/scheduler/gpu-search.ts'
 import type { Wanted } from '@orbyte/server/scheduler/matching.ts'
 import { relaxationsOf } from '@orbyte/server/scheduler/relaxations.ts'
 import { bestOf, rejectionCounts, surveyGpus } from '@orbyte/server/scheduler/survey.ts'
 import { type SeededRandom, seededRandom } from '../simulation/seeded-random.ts'
 import { type Figure, median, percentile, say, table } from './figures.ts'
-import { anyWanted, type Kind, type MarketEntry, marketOf } from './matching-market.ts'
+import { anyWanted, type Kind, marketOf } from './matching-market.ts'
 
 const sizes = [1_000, 10_000, 100_000]
 /** So much of the market is in use while it is measured. */
@@ -129,18 +130,21 @@ function measureExplaining({ index }: UsedMarket, wanted: readonly Wanted[]): nu
   return percentile(ms, 0.99)
 }
 
+/** GPUs by their numbers, and what was taken of each. */
+type Taken = { readonly gpus: readonly number[]; readonly milliEach: number }
+
 /** What is chosen is taken; what was taken first is given back, so that about as much stays in use. */
 class UsedMarket {
   readonly index = new GpuIndex()
   readonly search = new GpuSearch(this.index)
   readonly #gpus: number
-  #taken: Choice[] = []
+  #taken: Taken[] = []
   #given = 0
   used = 0
 
-  constructor(entries: readonly MarketEntry[]) {
-    this.#gpus = entries.length
-    for (const { gpu, isShared } of entries) this.index.put(gpu, { isThere: true, isShared, freeMilli: wholeMilli })
+  constructor(gpus: readonly MarketGpu[]) {
+    this.#gpus = gpus.length
+    for (const gpu of gpus) this.index.put(gpu, { isThere: true, freeMilli: wholeMilli })
   }
 
   usedShare(): number {
@@ -152,8 +156,9 @@ class UsedMarket {
     this.search.arrived(wanted)
     const choice = this.search.choose(wanted, { nowMs: performance.now(), random: random.unit })
     if (choice) {
-      this.#change(choice, -choice.milliEach)
-      this.#taken.push(choice)
+      const taken = { gpus: choice.gpus.map(({ number }) => number), milliEach: choice.milliEach }
+      this.#change(taken, -taken.milliEach)
+      this.#taken.push(taken)
     }
     while (this.used > usedMost) {
       const oldest = this.#taken[this.#given++]!
@@ -166,9 +171,9 @@ class UsedMarket {
     return choice !== null
   }
 
-  #change({ gpus }: Choice, milli: number) {
-    for (const { id } of gpus) {
-      this.index.setFree(id, this.index.freeMilli(this.index.slotOf(id)!) + milli)
+  #change({ gpus }: Taken, milli: number) {
+    for (const gpu of gpus) {
+      this.index.setFree(gpu, this.index.table.free[gpu]! + milli)
       this.used -= milli / wholeMilli
     }
   }

@@ -1,6 +1,6 @@
 import { makeId, micros, type TaskType } from '@orbyte/protocol'
-import { marketGpu } from '@orbyte/server/gpus/fixture-gpus.ts'
-import type { MarketGpu } from '@orbyte/server/gpus/gpu-registry.ts'
+import { gpuRecord, reportedDevice } from '@orbyte/server/gpus/fixture-gpus.ts'
+import { type ConnectedDevice, GpuRegistry, type MarketGpu } from '@orbyte/server/gpus/gpu-registry.ts'
 import { type Wanted, wantedOf } from '@orbyte/server/scheduler/matching.ts'
 import type { SeededRandom } from '../simulation/seeded-random.ts'
 
@@ -30,10 +30,10 @@ const makes = [
   ['AMD Radeon RX 7900 XTX', 24, 0.22, 4],
 ] as const
 const regions = ['eu-north', 'eu-west', 'us-east', 'us-west', 'asia-east', null]
-const software: { taskTypes: TaskType[]; modelFormats: string[] }[] = [
-  { taskTypes: ['text_generation', 'embedding'], modelFormats: ['gguf', 'wordvec'] },
-  { taskTypes: ['text_generation', 'embedding', 'image_generation'], modelFormats: ['gguf', 'wordvec', 'onnx'] },
-  { taskTypes: ['text_generation', 'image_generation'], modelFormats: ['gguf', 'onnx'] },
+const software: { task_types: TaskType[]; model_formats: string[] }[] = [
+  { task_types: ['text_generation', 'embedding'], model_formats: ['gguf', 'wordvec'] },
+  { task_types: ['text_generation', 'embedding', 'image_generation'], model_formats: ['gguf', 'wordvec', 'onnx'] },
+  { task_types: ['text_generation', 'image_generation'], model_formats: ['gguf', 'onnx'] },
 ]
 const gpusPerMachine = [1, 1, 1, 1, 2, 2, 4, 8]
 const modelNames = Array.from({ length: 50 }, (_, number) => `model-${number}`)
@@ -41,39 +41,36 @@ const modelNames = Array.from({ length: 50 }, (_, number) => `model-${number}`)
 /** Few models are had by many, many by few. */
 const anyModel = (random: SeededRandom) => modelNames[Math.floor(modelNames.length * random.unit() ** 3)]!
 
-export type MarketEntry = { readonly gpu: MarketGpu; readonly isShared: boolean }
-
-export function marketOf(count: number, random: SeededRandom): MarketEntry[] {
-  const entries: MarketEntry[] = []
+/** In a registry, so that they are the objects that the market has. */
+export function marketOf(count: number, random: SeededRandom): MarketGpu[] {
+  const registry = new GpuRegistry({ now: () => 0 })
   const common = makes.flatMap((make) => Array<typeof make>(make[3]).fill(make))
-  for (let machine = 0; entries.length < count; machine++) {
+  for (let [machine, gpus] = [0, 0]; gpus < count; machine++) {
     const [model, vramGb, typicalPrice] = random.pick(common)!
-    const isShared = random.chance(0.3)
-    const machineFields = {
-      agentId: idOf('agent', machine),
+    const sharing = random.chance(0.3)
+    const agentId = idOf('agent', machine)
+    const ofMachine = {
+      agentId,
       ownerId: idOf('user', Math.floor(machine / 3)),
       model,
       vramGb,
-      sharing: isShared,
+      sharing,
       region: random.pick(regions)!,
-      ...random.pick(software)!,
-      ownModels: [],
-      priceMicrosPerHour: micros(Math.round(typicalPrice * 1_000_000 * (0.7 + 0.8 * random.unit()))),
     }
-    for (let left = random.pick(gpusPerMachine)!; left > 0 && entries.length < count; left--) {
-      const loadedModels = random.chance(0.6) ? [anyModel(random)] : []
-      const gpu = marketGpu({
-        ...machineFields,
-        id: idOf('gpu', entries.length),
-        tasksCompleted: random.integer(0, 200),
-        tasksFailed: random.integer(0, 5),
-        loadedModels,
-        cachedModels: [...new Set([...loadedModels, anyModel(random), anyModel(random)])],
-      })
-      entries.push({ gpu, isShared })
+    const able = random.pick(software)!
+    const price = micros(Math.round(typicalPrice * 1_000_000 * (0.7 + 0.8 * random.unit())))
+    const devices: ConnectedDevice[] = []
+    for (let left = random.pick(gpusPerMachine)!; left > 0 && gpus < count; left--) {
+      const gpuId = idOf('gpu', gpus++)
+      const loaded = random.chance(0.6) ? [anyModel(random)] : []
+      const counts = { tasksCompleted: random.integer(0, 200), tasksFailed: random.integer(0, 5) }
+      registry.put(gpuRecord({ ...ofMachine, id: gpuId, priceMicrosPerHour: price, ...counts }))
+      const cached = [...new Set([...loaded, anyModel(random), anyModel(random)])]
+      devices.push({ gpuId, device: reportedDevice({ ...able, loaded_models: loaded, cached_models: cached }) })
     }
+    registry.connect(agentId, devices)
   }
-  return entries
+  return registry.all()
 }
 
 export type Kind = 'one' | 'warm' | 'part' | 'several'

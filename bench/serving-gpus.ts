@@ -1,5 +1,5 @@
 import { micros, type Model, wholeMilli } from '@orbyte/protocol'
-import { agentId, gpuId, marketGpu } from '@orbyte/server/gpus/fixture-gpus.ts'
+import { agentId, marketGpu, numbered } from '@orbyte/server/gpus/fixture-gpus.ts'
 import type { MarketGpu } from '@orbyte/server/gpus/gpu-registry.ts'
 import { GpuIndex } from '@orbyte/server/scheduler/gpu-index.ts'
 import { GpuSearch } from '@orbyte/server/scheduler/gpu-search.ts'
@@ -37,7 +37,7 @@ export function createServingGpus({ isWarmthKnown, seed }: { isWarmthKnown: bool
     .flatMap((make) => Array<typeof make>(make[3]).fill(make))
     .map(([model, , price], number) => {
       const priceMicrosPerHour = micros(Math.round(price * (0.9 + 0.2 * random.unit()) * 1_000_000))
-      const fields = { id: gpuId(number), agentId: agentId(number), taskTypes: ['image_generation' as const] }
+      const fields = { ...numbered(number), agentId: agentId(number), taskTypes: ['image_generation' as const] }
       return marketGpu({ ...fields, model, priceMicrosPerHour, modelFormats: ['onnx'] })
     })
   for (const gpu of gpus) giveBack(gpu)
@@ -74,12 +74,12 @@ export function createServingGpus({ isWarmthKnown, seed }: { isWarmthKnown: bool
     loadTimes.add(model, isHeld ? 'loaded' : 'absent', seconds * 1_000)
     const others = gpu.loadedModels.filter((each) => each !== model)
     Object.assign(gpu, { loadedModels: [...others.slice(1 - modelsHeld), model] })
-    index.put(gpu, { isThere: true, freeMilli: 0, isShared: false })
+    index.put(gpu, { isThere: true, freeMilli: 0 })
     return seconds
   }
 
   function giveBack(gpu: MarketGpu) {
-    index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
+    index.put(gpu, { isThere: true, freeMilli: wholeMilli })
   }
 
   function loadSecondsOf(model: string): number {

@@ -83,10 +83,14 @@ export function gpuRecord(fields: Partial<GpuRecord> = {}): GpuRecord {
   }
 }
 
+/** By what those are told apart that are in no registry. */
+export const numbered = (number: number) => ({ id: gpuId(number), number })
+
 /** One that could take a task now, unless `fields` say otherwise. */
 export function marketGpu(fields: Partial<MarketGpu> = {}): MarketGpu {
   return {
     ...gpuRecord(fields),
+    number: 1,
     paused: false,
     connected: true,
     liveness: 'alive',

@@ -164,3 +164,16 @@ test('what the disk says of when a GPU was last heard does not take time back', 
     connected: true,
   })
 })
+
+test('GPUs are numbered without gaps: a number is kept as long as the GPU is in, and then given to the next', () => {
+  const { registry } = registryWith(...[1, 2, 3].map((number) => gpuRecord({ id: gpuId(number) })))
+  const numbers = () => registry.all().map(({ number }) => number)
+  expect(numbers()).toEqual([0, 1, 2])
+  const second = registry.get(gpuId(2))!
+  registry.put(gpuRecord({ id: gpuId(1), region: 'eu' }))
+  registry.remove(second.id)
+  expect(registry.has(second)).toBe(false)
+  registry.put(gpuRecord({ id: gpuId(4) }))
+  expect(numbers()).toEqual([0, 2, 1])
+  expect([registry.has(registry.get(gpuId(4))!), registry.has(second)]).toEqual([true, false])
+})

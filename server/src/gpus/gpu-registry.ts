@@ -1,9 +1,12 @@
 import { type Liveness, type ReportedDevice, type TaskType, type Telemetry, wholeMilli } from '@orbyte/protocol'
 import { type Clock, isoFromMs } from '../context.ts'
 import type { GpuRecord } from './gpu-store.ts'
+import { Numbered } from './numbered.ts'
 
 /** A GPU as the market sees it: what is on disk, and what only memory knows. The same object for as long as the GPU exists. */
 export type MarketGpu = GpuRecord & {
+  /** No other has it, as long as this one is in. They are dense: what is known of GPUs elsewhere can be arrays. */
+  readonly number: number
   /** The owner has told the agent to take nothing now. */
   readonly paused: boolean
   readonly connected: boolean
@@ -45,6 +48,7 @@ export type TelemetrySample = { readonly gpuId: string; readonly telemetry: Tele
 export class GpuRegistry {
   readonly #clock: Pick<Clock, 'now'>
   readonly #gpus = new Map<string, LiveGpu>()
+  readonly #byNumber = new Numbered<LiveGpu>()
   readonly #byAgent = new Map<string, Set<LiveGpu>>()
   readonly #byOwner = new Map<string, Set<LiveGpu>>()
   readonly #suspendedOwners = new Set<string>()
@@ -61,6 +65,11 @@ export class GpuRegistry {
 
   get(gpuId: string): MarketGpu | undefined {
     return this.#gpus.get(gpuId)
+  }
+
+  /** False: it has been removed. */
+  has(gpu: MarketGpu): boolean {
+    return this.#byNumber.get(gpu.number) === gpu
   }
 
   all(): MarketGpu[] {
@@ -153,7 +162,7 @@ export class GpuRegistry {
   /** Takes over what is now on disk. For `afterCommit` and the start. */
   put(record: GpuRecord) {
     const known = this.#gpus.get(record.id)
-    const gpu = known ?? neverReported(record)
+    const gpu = known ?? this.#byNumber.add((number) => neverReported(record, number))
     if (known) {
       this.#unlink(known)
       // What the disk says of when it was last heard is a minute old at times.
@@ -202,6 +211,7 @@ export class GpuRegistry {
     const gpu = this.#gpus.get(gpuId)
     if (!gpu) return
     this.#gpus.delete(gpuId)
+    this.#byNumber.release(gpu.number)
     this.#unlink(gpu)
     gpu.connected = false
     this.#changed(gpu)
@@ -233,8 +243,9 @@ export class GpuRegistry {
 }
 
 /** One by one, so that all GPUs are of one shape: else each would have a shape of its own, of a kilobyte, and be slower to read. */
-function neverReported(record: GpuRecord): LiveGpu {
+function neverReported(record: GpuRecord, number: number): LiveGpu {
   return {
+    number,
     id: record.id,
     ownerId: record.ownerId,
     agentId: record.agentId,

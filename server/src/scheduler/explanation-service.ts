@@ -161,7 +161,7 @@ export function createExplanationService(context: Context, { gpus, scheduler }: 
       const rejected = surveyed.rejected.flatMap(({ first, classes }) => {
         const alike = classes.flatMap(({ numbers }) => numbers.slice(0, limit))
         return alike.map((number) => {
-          const offer = viewOffer(surveyed.index.slot(number).gpu, priceAt(number, surveyed))
+          const offer = viewOffer(surveyed.index.gpu(number), priceAt(number, surveyed))
           return { ...offer, fits: false, rejection: first }
         })
       })

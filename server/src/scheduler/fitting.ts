@@ -1,10 +1,11 @@
 import { wholeMilli } from '@orbyte/protocol'
 import { costFactor, milliOn, type Warmth } from './expected-cost.ts'
-import { type GpuIndex, undivided } from './gpu-index.ts'
+import type { GpuIndex } from './gpu-index.ts'
 import type { MachineSize, Profile } from './gpu-profile.ts'
 import { canRun, type Wanted } from './matching.ts'
 import type { Holders } from './model-holders.ts'
-import { createRoomValue, milliOf, type Room, type RoomValue, type Shape } from './packing.ts'
+import { createRoomValue } from './packing.ts'
+import { kindOf, RoomPenalties } from './room-penalty.ts'
 import { createTaskMix } from './task-mix.ts'
 
 /** A profile that fits what is wanted, and what the task takes of each GPU, in thousandths. */
@@ -20,12 +21,12 @@ export class Fitting {
   readonly lanes: number[] = []
   /** Of each lane: what to multiply an hour's cost by, for what the task is expected to cost there. */
   readonly factors: number[] = []
+  /** Of each lane: what the task takes of a GPU there. */
+  readonly millis: number[] = []
   /** Of each lane: whose GPUs are in it. */
   readonly owners: FittingProfile[] = []
   readonly #holders: Holders | null
   readonly #byProfile = new Map<Profile, FittingProfile>()
-  /** By profile number and what is free before. */
-  readonly #penalties = new Map<number, number>()
   #profilesSeen = 0
   #warmSeen = 0
 
@@ -36,11 +37,6 @@ export class Fitting {
     // A model that is spread over several GPUs is loaded anew.
     this.#holders = wanted.modelName === null || wanted.gpus > 1 ? null : index.holdersOf(wanted.modelName)
     if (wanted.gpus > 1) index.seatMachines(wanted.gpus)
-  }
-
-  /** Most that a GPU may have free: of one that is had as a whole, no part is. */
-  get freeMost(): number {
-    return this.wanted.part === null ? undivided : wholeMilli
   }
 
   /** Profiles and lanes that have come since. */
@@ -55,12 +51,18 @@ export class Fitting {
     }
     if (!this.#holders) return
     for (; this.#warmSeen < this.#holders.all.length; this.#warmSeen++) {
-      const { profile, lane, warmth } = this.#holders.all[this.#warmSeen]!
+      const { profile, lane, warmth, level } = this.#holders.all[this.#warmSeen]!
+      if (level !== this.#warmLevel) continue
       const fitting = this.#byProfile.get(profile)
       // An engine that is warm is nobody's who has a share: see `warmthOn`.
       const isOwn = warmth === 'loaded' && this.wanted.part !== null
       if (fitting) this.#add(lane, fitting, isOwn ? 'cached' : warmth)
     }
+  }
+
+  /** Of lanes of those that have the model at hand. */
+  get #warmLevel(): number {
+    return this.wanted.part === null ? wholeMilli : 1
   }
 
   #mainLane({ profile, milliEach }: FittingProfile): number {
@@ -71,30 +73,9 @@ export class Fitting {
   #add(lane: number, fitting: FittingProfile, warmth: Warmth) {
     this.lanes.push(lane)
     this.factors.push(costFactor(this.wanted, fitting.profile.sample, warmth))
+    this.millis.push(fitting.milliEach)
     this.owners.push(fitting)
   }
-
-  /** From 0 to 1: how much worse off the market is if the task takes this of what is `free`, than if one takes it that needs it. */
-  penalty({ profile, milliEach }: FittingProfile, free: number, value: RoomValue): number {
-    const key = profile.number * 2 * wholeMilli + free
-    const known = this.#penalties.get(key)
-    if (known !== undefined) return known
-    const shape = { gpus: this.wanted.gpus, milliEach, cpuMilli: 0, ramMib: 0 }
-    const [before, after] = roomsOf(shape, free)
-    const kind = String(profile.number)
-    const lossPerMilli = (value(kind, before) - value(kind, after)) / milliOf(shape)
-    const penalty = lossPerMilli / (1 + lossPerMilli)
-    this.#penalties.set(key, penalty)
-    return penalty
-  }
-}
-
-/** A machine on which so many GPUs, or so much of one, are free, and what is left with the task on it. */
-function roomsOf({ gpus, milliEach }: Shape, free: number): [Room, Room] {
-  const room = (freeMilli: number[]): Room => ({ freeMilli, cpuMilli: 0, ramMib: 0 })
-  if (milliEach < wholeMilli) return [room([free]), room([free - milliEach])]
-  const whole = Array<number>(free).fill(wholeMilli)
-  return [room(whole), room([...whole.slice(gpus), ...Array<number>(gpus).fill(0)])]
 }
 
 /** How often what was learnt of the mix, of how long tasks take and of what is free is taken into account. */
@@ -111,7 +92,7 @@ export class Fittings {
   readonly #mix = createTaskMix<Wanted>({ tasksRemembered, kindsMax })
   #renewedAtMs = -Infinity
   #numbering = 0
-  value: RoomValue = () => 0
+  penalties = new RoomPenalties(() => 0)
 
   constructor(index: GpuIndex) {
     this.#index = index
@@ -146,10 +127,22 @@ export class Fittings {
     const mix = this.#mix.all().map(({ asked, weight }) => {
       const { profiles } = this.#of(asked)
       const shape = { gpus: asked.gpus, milliEach: profiles[0]?.milliEach ?? wholeMilli, cpuMilli: 0, ramMib: 0 }
-      return { shape, weight, runsOn: new Set(profiles.map(({ profile }) => String(profile.number))) }
+      const kinds = asked.part === null ? [0, 1] : [1]
+      const runsOn = new Set(profiles.flatMap(({ profile }) => kinds.map((isShared) => kindOf(profile, isShared))))
+      return { shape, weight, runsOn }
     })
-    const free = this.#index.profiles.map((profile) => [String(profile.number), this.#index.freeIn(profile)] as const)
-    this.value = createRoomValue(mix, new Map(free))
+    this.penalties = new RoomPenalties(createRoomValue(mix, this.#freeMilliByKind()))
+  }
+
+  #freeMilliByKind(): Map<string, number> {
+    const { free, isShared } = this.#index.table
+    const byKind = new Map<string, number>()
+    for (const profile of this.#index.profiles) {
+      const sums: [number, number] = [0, 0]
+      for (const number of profile.members) sums[isShared[number] as 0 | 1] += free[number]!
+      for (const kind of [0, 1] as const) byKind.set(kindOf(profile, kind), sums[kind])
+    }
+    return byKind
   }
 }
 

@@ -9,7 +9,7 @@ export function indexOf(gpus: readonly MarketGpu[], nowMs: number): GpuIndex {
   for (const gpu of gpus) {
     const isThere = ['available', 'in_use'].includes(gpuStatus(gpu))
     const freeMilli = gpu.coolDownUntilMs <= nowMs ? wholeMilli - gpu.takenMilli : 0
-    index.put(gpu, { isThere, freeMilli: isThere ? freeMilli : 0, isShared: gpu.sharing })
+    index.put(gpu, { isThere, freeMilli: isThere ? freeMilli : 0 })
   }
   return index
 }

@@ -1,5 +1,5 @@
 import { micros, wholeMilli } from '@orbyte/protocol'
-import { agentId, gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
+import { agentId, gpuId, marketGpu, numbered } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { ActiveAttempt } from './attempt-book.ts'
 import { createExpectedEnds } from './expected-ends.ts'
@@ -61,12 +61,12 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
   function refresh(gpu: MarketGpu) {
     const openMilli = Math.min(freeMilli(gpu), limits.get(gpu)?.() ?? wholeMilli)
     const isThere = gpu.connected && !gpu.maintenance
-    index.put(gpu, { isThere, freeMilli: isThere ? openMilli : 0, isShared: gpu.sharing })
+    index.put(gpu, { isThere, freeMilli: isThere ? openMilli : 0 })
   }
 
   for (const [machine, { gpus: count, isShared }] of machines.entries())
     for (let at = 0; at < count; at++) {
-      const gpu = marketGpu({ id: gpuId(gpus.length + 1), agentId: agentId(machine), vramGb: 100, sharing: isShared })
+      const gpu = marketGpu({ ...numbered(gpus.length + 1), agentId: agentId(machine), vramGb: 100, sharing: isShared })
       gpus.push(gpu)
       refresh(gpu)
     }
@@ -88,7 +88,7 @@ export function roomyMarket({ machines, keptRoomsMax = 4, keepRoomAfterMs = 5_00
 
   const free = {
     find(wanted: Wanted, lent: readonly MarketGpu[] = []) {
-      for (const gpu of lent) index.setFree(gpu.id, freeMilli(gpu))
+      for (const gpu of lent) index.setFree(gpu.number, freeMilli(gpu))
       choice = search.choose(wanted, { nowMs, random: () => 0 })
       for (const gpu of lent) refresh(gpu)
       return choice && { choice, isWarm: true }

@@ -73,6 +73,21 @@ test('what is held, asked, in maintenance, cooling down or removed is not found;
   expect(find()).toBeNull()
 })
 
+test('a GPU that was lent and is gone changes nothing for the one that has its number now', () => {
+  const { registry, connected, free } = freeGpusOf([100])
+  const gone = registry.get(gpuId(0))!
+  registry.remove(gone.id)
+  registry.put(gpuRecord({ id: gpuId(1), agentId: agentId(1) }))
+  connected.add(agentId(1))
+  registry.connect(agentId(1), [{ gpuId: gpuId(1), device: reportedDevice() }])
+  const next = registry.get(gpuId(1))!
+  expect(next.number).toBe(gone.number)
+  registry.reserve(attemptId(1), whole(next.id))
+  expect(free.find(wanted(), [gone])).toBeNull()
+  registry.release(attemptId(1), whole(next.id))
+  expect(free.find(wanted(), [gone])?.choice.gpus).toEqual([next])
+})
+
 test('a GPU that has failed the task is asked again once its time has come, where no other could run it, free or busy', () => {
   const { clock, registry, find } = freeGpusOf([100, 200])
   const failedGpus = new Map([[gpuId(0), clock.now() + 1_000]])

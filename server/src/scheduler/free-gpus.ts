@@ -34,16 +34,16 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
 
   /** Takes in the GPU as it is now. */
   function refresh(gpu: MarketGpu) {
-    if (registry.get(gpu.id) !== gpu) {
+    if (!registry.has(gpu)) {
       notLetIn.delete(gpu)
       shared.delete(gpu)
-      return index.remove(gpu.id)
+      return index.remove(gpu)
     }
     const status = gpuStatus(gpu)
     const isThere = status === 'available' || status === 'in_use'
     if (gpu.sharing) shared.add(gpu)
     else shared.delete(gpu)
-    index.put(gpu, { isThere, freeMilli: openMilli(gpu), isShared: gpu.sharing })
+    index.put(gpu, { isThere, freeMilli: openMilli(gpu) })
   }
 
   /** What anybody may have of it. */
@@ -90,9 +90,10 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
    * or refused it is asked again once its time has come, where no other GPU could run it.
    */
   function find(wanted: Wanted, lent: readonly MarketGpu[] = []): Found | null {
-    for (const gpu of lent) index.setFree(gpu.id, freeMilliOf(gpu))
+    const there = lent.filter((gpu) => registry.has(gpu))
+    for (const gpu of there) index.setFree(gpu.number, freeMilliOf(gpu))
     const choice = choose(wanted) ?? chooseAgain(wanted)
-    for (const gpu of lent) index.setFree(gpu.id, openMilli(gpu))
+    for (const gpu of there) index.setFree(gpu.number, openMilli(gpu))
     return choice && { choice, isWarm: warmthOn(wanted, choice.gpus[0]!) === 'loaded' }
   }
 
@@ -125,7 +126,7 @@ export function createFreeGpus(context: Context, { registry, agents, book }: Par
     /** Whether it has been asked has changed, and nothing else. */
     askedChanged(gpuId: string) {
       const gpu = registry.get(gpuId)
-      if (gpu) index.setFree(gpuId, openMilli(gpu))
+      if (gpu) index.setFree(gpu.number, openMilli(gpu))
     },
     /** From now on nobody finds more of it than `mostMilli` says, but whom it is lent to. Null: there is no such limit. */
     limit(gpu: MarketGpu, mostMilli: (() => number) | null) {

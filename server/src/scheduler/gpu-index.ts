@@ -1,9 +1,11 @@
 import { wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { Numbered } from '../gpus/numbered.ts'
 import { hourCost } from './expected-cost.ts'
+import { Lists } from './flat-lists.ts'
 import { Lanes, placeOf, stepOf } from './gpu-lane.ts'
 import { createProfiles, hasFields, type Profile, type ProfileFields, profileFieldsOf } from './gpu-profile.ts'
-import { GpuTable, Machine, Numbered, Slot } from './gpu-slot.ts'
+import { GpuTable, Machine, machineKeyOf, Slot } from './gpu-slot.ts'
 import { createModels, type Holders } from './model-holders.ts'
 import { isBelowOwnMinimum } from './rankers.ts'
 
@@ -13,22 +15,20 @@ export type Availability = {
   readonly isThere: boolean
   /** Thousandths that are free; 0: none, or it cannot be asked. */
   readonly freeMilli: number
-  /** Its owner lets tasks share it. */
-  readonly isShared: boolean
 }
+
+/** What is missing in any lane that it belongs in (`GpuTable.missing`). */
+const inAllLanes = -1
 
 /** So many profiles may be without a GPU. */
 const emptiedMax = 100
-
-/** What a GPU has free that is had as a whole or not at all. */
-export const undivided = wholeMilli + 1
 
 /**
  * The GPUs of the market, kept so that the best free one for a task is found without looking at all of them (gpu-search.ts).
  *
  * GPUs that fit the same tasks are of one profile: whether a task fits is decided once for all of them. In a lane they lie by what
- * they cost, cheapest first. A GPU lies in several: with the whole ones, with those of which parts can be had, and with those
- * that have a certain model at hand; its machine with those that have two, three, … free.
+ * they cost, cheapest first. A GPU lies in several: with the whole ones, with those of which parts can be had, and with those of
+ * either that have a certain model at hand; its machine with those that have two, three, … free.
  *
  * What is free always lies where it belongs. What is not may lie there still: whoever searches sees in the table that it is not,
  * and drops it.
@@ -36,15 +36,19 @@ export const undivided = wholeMilli + 1
 export class GpuIndex {
   readonly lanes = new Lanes()
   readonly table = new GpuTable()
+  /** By their numbers: the lanes in which each is found when enough of it is free. */
+  readonly #lanesOfGpus = new Lists()
   readonly #profiles = createProfiles(this.lanes)
   readonly #models = createModels(this.lanes)
-  readonly #byId = new Map<string, Slot>()
-  readonly #slots = new Numbered<Slot>()
+  readonly #byId = new Map<string, MarketGpu>()
+  /** By number, as is the next. */
+  readonly #gpus: (MarketGpu | undefined)[] = []
+  readonly #slots: (Slot | undefined)[] = []
   readonly #machines = new Numbered<Machine>()
   /** How many GPUs of one machine tasks have asked for, lowest first. */
   readonly #severals: number[] = []
   /** Machines that may have to be elsewhere among those that have several. */
-  readonly #unsettled: Machine[] = []
+  readonly #unsettled: number[] = []
   /** How often the last GPU of a profile has left it, since those without any were forgotten. */
   #emptied = 0
   /** Another once a lane is for other GPUs than before. */
@@ -58,29 +62,28 @@ export class GpuIndex {
     return this.#byId.size
   }
 
-  slotOf(gpuId: string): Slot | undefined {
+  get(gpuId: string): MarketGpu | undefined {
     return this.#byId.get(gpuId)
   }
 
-  slot(number: number): Slot {
-    return this.#slots.get(number)
+  has(gpu: MarketGpu): boolean {
+    return this.#gpus[gpu.number] === gpu
+  }
+
+  gpu(number: number): MarketGpu {
+    return this.#gpus[number]!
   }
 
   machine(number: number): Machine {
-    return this.#machines.get(number)
+    return this.#machines.get(number)!
   }
 
-  freeMilli({ number }: Slot): number {
-    return Math.min(wholeMilli, this.table.free[number]!)
-  }
-
-  /** Thousandths of all GPUs of the profile together. */
-  freeIn({ members }: Profile): number {
-    return members.reduce((sum, number) => sum + Math.min(wholeMilli, this.table.free[number]!), 0)
+  machineOf(gpu: number): Machine {
+    return this.machine(this.table.machine[gpu]!)
   }
 
   isWhole(number: number): boolean {
-    return this.table.free[number]! >= wholeMilli
+    return this.table.free[number] === wholeMilli
   }
 
   holdersOf(model: string): Holders {
@@ -96,57 +99,62 @@ export class GpuIndex {
   }
 
   /** Takes in the GPU as it is now. Cheap where nothing has changed that counts. */
-  put(gpu: MarketGpu, { isThere, freeMilli, isShared }: Availability) {
-    if (this.#byId.get(gpu.id)?.gpu !== gpu) this.remove(gpu.id)
-    const slot = this.#byId.get(gpu.id) ?? this.#create(gpu)
+  put(gpu: MarketGpu, { isThere, freeMilli }: Availability) {
+    const { number } = gpu
+    const known = this.#slots[number]
+    if (known && known.gpu !== gpu) throw new Error(`${gpu.id} has the number of ${known.gpu.id}`)
+    const slot = known ?? this.#create(gpu)
     const { table } = this
-    const { number } = slot
-    slot.isOffered = !isBelowOwnMinimum(gpu)
-    const isListed = slot.isOffered && isThere
+    const isOffered = !isBelowOwnMinimum(gpu)
+    table.isOffered[number] = isOffered ? 1 : 0
     const cost = hourCost(gpu)
     const price = gpu.priceMicrosPerHour
-    const isPlaced = hasFields(gpu, slot.fields) && slot.machine.agentId === gpu.agentId
+    const isPlaced = hasFields(gpu, slot.fields) && slot.machine.key === machineKeyOf(gpu)
     const hasModels = slot.models.loaded === gpu.loadedModels && slot.models.cached === gpu.cachedModels
     const isPriced = table.cost[number] === cost && table.price[number] === price
-    if (!isPlaced || !hasModels || !isPriced || slot.isShared !== isShared) {
+    if (!isPlaced || !hasModels || !isPriced) {
       this.#unseat(slot)
       if (!isPlaced) this.#place(slot)
       if (!hasModels) this.#setModels(slot)
       table.cost[number] = cost
       table.price[number] = price
-      slot.isShared = isShared
-      slot.step = stepOf(cost)
-      slot.lanes = this.#lanesOf(slot)
+      table.place[number] = placeOf(stepOf(cost), number)
+      this.#lanesOfGpus.set(number, this.#lanesOf(slot))
       slot.machine.gpus.sort((a, b) => table.cost[a]! - table.cost[b]!)
     }
     if (slot.specs !== gpu.specs || !isPlaced) noteSpecs(slot)
-    this.#setThere(slot, isListed)
-    this.#setFree(slot, freeMilli)
+    this.#setThere(slot, isOffered && isThere)
+    this.setFree(number, freeMilli)
   }
 
-  /** Like `put` where nothing else has changed. Does nothing if it is not in. */
-  setFree(gpuId: string, freeMilli: number) {
-    const slot = this.#byId.get(gpuId)
-    if (slot) this.#setFree(slot, freeMilli)
+  /** Like `put` where nothing else has changed. */
+  setFree(number: number, freeMilli: number) {
+    const { isOffered, isShared } = this.table
+    const isHad = isOffered[number] === 1 && (isShared[number] === 1 || freeMilli === wholeMilli)
+    this.#become(number, isHad ? freeMilli : 0)
   }
 
-  remove(gpuId: string) {
-    const slot = this.#byId.get(gpuId)
-    if (!slot) return
+  remove(gpu: MarketGpu) {
+    if (!this.has(gpu)) return
+    const slot = this.#slots[gpu.number]!
     this.#unseat(slot)
     this.#takeOut(slot)
     for (const holders of slot.holders) holders.gpus--
-    this.#byId.delete(gpuId)
-    this.#slots.release(slot.number)
+    this.#byId.delete(gpu.id)
+    this.#gpus[gpu.number] = undefined
+    this.#slots[gpu.number] = undefined
   }
 
   #create(gpu: MarketGpu): Slot {
     const fields = profileFieldsOf(gpu)
-    const slot = this.#slots.add((number) => new Slot(number, gpu, { fields, machine: this.#machineFor(gpu, fields) }))
-    this.#byId.set(gpu.id, slot)
+    const slot = new Slot(gpu, { fields, machine: this.#machineFor(gpu, fields) })
+    this.#byId.set(gpu.id, gpu)
+    this.#gpus[gpu.number] = gpu
+    this.#slots[gpu.number] = slot
     this.#putIn(slot)
     // Not yet known: it has no place in a lane.
-    this.table.cost[slot.number] = -1
+    this.table.cost[gpu.number] = -1
+    this.table.missing[gpu.number] = inAllLanes
     return slot
   }
 
@@ -160,21 +168,24 @@ export class GpuIndex {
 
   #machineFor(gpu: MarketGpu, fields: ProfileFields): Machine {
     const kind = this.#profiles.kindOf(fields)
-    const { agentId, id } = gpu
-    const known = kind.machines.get(agentId ?? id)
+    const key = machineKeyOf(gpu)
+    const known = kind.machines.get(key)
     if (known) return known
     const profile = this.#profiles.withRoom(kind, gpu)
-    const machine = this.#machines.add((number) => new Machine(number, { kind, agentId, profile }))
-    kind.machines.set(agentId ?? id, machine)
+    const machine = this.#machines.add((number) => new Machine(number, { kind, key, isShared: gpu.sharing, profile }))
+    kind.machines.set(key, machine)
     return machine
   }
 
   #putIn(slot: Slot) {
-    const { number, machine } = slot
+    const { machine } = slot
+    const { number } = slot.gpu
     const { profile } = machine
     this.table.reach(Math.max(number, machine.number))
     this.table.machine[number] = machine.number
+    this.table.isShared[number] = machine.isShared ? 1 : 0
     machine.gpus = machine.gpus.concat(number)
+    this.table.gpusOnMachine[machine.number] = machine.gpus.length
     if (profile.members.length === 0) profile.largest = { cores: 0, ramGb: 0, storageGb: 0 }
     slot.at = profile.members.push(number) - 1
     if (this.#emptied > emptiedMax && this.#emptied > this.profiles.length / 2) this.#forgetProfiles()
@@ -188,18 +199,19 @@ export class GpuIndex {
     this.numbering++
   }
 
-  #takeOut({ number, machine, at, gpu: { id } }: Slot) {
+  #takeOut({ gpu: { number }, machine, at }: Slot) {
     const { profile, places } = machine
     machine.gpus = machine.gpus.filter((gpu) => gpu !== number)
+    this.table.gpusOnMachine[machine.number] = machine.gpus.length
     const last = profile.members.pop()!
     if (last !== number) {
       profile.members[at] = last
-      this.slot(last).at = at
+      this.#slots[last]!.at = at
     }
     if (profile.members.length === 0) this.#emptied++
     if (machine.gpus.length > 0) return
     for (const several of this.#severals) this.lanes.remove(profile.several(several), places[several] ?? -1)
-    machine.kind.machines.delete(machine.agentId ?? id)
+    machine.kind.machines.delete(machine.key)
     this.#machines.release(machine.number)
   }
 
@@ -215,55 +227,77 @@ export class GpuIndex {
   }
 
   /** All in which it is found when enough of it is free. */
-  #lanesOf({ machine: { profile }, isShared, models: { loaded, cached } }: Slot): number[] {
-    const warm = (name: string) => this.holdersOf(name).laneOf(profile, loaded.includes(name) ? 'loaded' : 'cached')
-    return [profile.whole, ...(isShared ? profile.parts : []), ...[...new Set([...loaded, ...cached])].map(warm)]
+  #lanesOf({ machine: { profile, isShared }, models: { loaded, cached } }: Slot): number[] {
+    const warm = [...new Set([...loaded, ...cached])].flatMap((name) => {
+      const warmth = loaded.includes(name) ? 'loaded' : 'cached'
+      const levels = isShared ? [wholeMilli, 1] : [wholeMilli]
+      return levels.map((level) => this.holdersOf(name).laneOf(profile, warmth, level))
+    })
+    return [profile.whole, ...(isShared ? profile.parts : []), ...warm]
   }
 
   /** Out of all that others would find it by. */
   #unseat(slot: Slot) {
     this.#setThere(slot, false)
-    this.#become(slot, 0)
-    for (const lane of slot.lanes) this.lanes.remove(lane, placeOf(slot.step, slot.number))
-    slot.lanes = []
+    const { number } = slot.gpu
+    this.#become(number, 0)
+    const { values, starts, lengths } = this.#lanesOfGpus
+    for (let at = 0; at < lengths[number]!; at++)
+      this.lanes.remove(values[starts[number]! + at]!, this.table.place[number]!)
+    this.#lanesOfGpus.set(number, [])
+    this.table.missing[number] = inAllLanes
   }
 
-  #setThere({ number, machine: { profile } }: Slot, isThere: boolean) {
+  #setThere({ gpu: { number }, machine }: Slot, isThere: boolean) {
     const { isThere: column, price } = this.table
     if ((column[number] === 1) === isThere) return
     column[number] = isThere ? 1 : 0
-    if (isThere) profile.list(price[number]!)
-    else profile.unlist(price[number]!)
+    if (isThere) machine.profile.list(price[number]!, machine)
+    else machine.profile.unlist(price[number]!, machine)
   }
 
-  #setFree(slot: Slot, freeMilli: number) {
-    const whole = freeMilli === wholeMilli ? undivided : 0
-    this.#become(slot, !slot.isOffered ? 0 : slot.isShared ? freeMilli : whole)
-  }
-
-  #become({ number, step, lanes, machine }: Slot, free: number) {
-    const { free: column, price, wholeOnMachine } = this.table
+  #become(number: number, free: number) {
+    const { free: column, missing, machine: machines, wholeOnMachine, gpusOnMachine } = this.table
     const before = column[number]!
     if (free === before) return
     column[number] = free
-    if (free > before) {
-      const { levels } = this.lanes
-      for (const lane of lanes)
-        if (levels[lane]! > before && levels[lane]! <= free) this.lanes.add(lane, placeOf(step, number), price[number]!)
+    if (free > before && missing[number] !== 0) this.#findAgain(number)
+    if (free < wholeMilli && before < wholeMilli) return
+    const machine = machines[number]!
+    wholeOnMachine[machine]! += free === wholeMilli ? 1 : -1
+    if (free === wholeMilli && gpusOnMachine[machine]! > 1 && this.#severals.length > 0) this.unsettle(machine)
+  }
+
+  /** Back into the lanes in which it is missing and that it has enough free for. */
+  #findAgain(number: number) {
+    const { free, missing, price, place } = this.table
+    const { values, starts, lengths } = this.#lanesOfGpus
+    const before = missing[number]!
+    const end = starts[number]! + lengths[number]!
+    let still = 0
+    for (let at = starts[number]!; at < end; at++) {
+      const lane = values[at]!
+      const bit = 1 << lane
+      if ((before & bit) === 0) continue
+      if (this.lanes.levels[lane]! > free[number]!) still |= bit
+      else this.lanes.add(lane, place[number]!, price[number]!)
     }
-    if (free >= wholeMilli === before >= wholeMilli) return
-    wholeOnMachine[machine.number]! += free >= wholeMilli ? 1 : -1
-    if (machine.isUnsettled || machine.gpus.length === 1 || this.#severals.length === 0) return
-    machine.isUnsettled = true
+    missing[number] = still
+  }
+
+  /** It may have to be elsewhere: at once where it costs less than it did, else once a search has come upon it. */
+  unsettle(machine: number) {
+    if (this.table.isUnsettled[machine] === 1) return
+    this.table.isUnsettled[machine] = 1
     this.#unsettled.push(machine)
   }
 
-  /** Brings machines to where they belong now. Not sooner: often several of one machine are taken, or given back, at once. */
+  /** Brings machines to where they belong now. Not sooner: often several of one machine are given back at once. */
   settle() {
-    for (let machine = this.#unsettled.pop(); machine; machine = this.#unsettled.pop()) {
-      machine.isUnsettled = false
-      // One that has lost its last GPU meanwhile has given its number away.
-      if (machine.gpus.length > 0) this.#seat(machine)
+    for (let number = this.#unsettled.pop(); number !== undefined; number = this.#unsettled.pop()) {
+      this.table.isUnsettled[number] = 0
+      const machine = this.#machines.get(number)
+      if (machine) this.#seat(machine)
     }
   }
 

@@ -1,3 +1,5 @@
+import { longer, Space } from './flat-lists.ts'
+
 /*
  * Members in the sequence of their cost, coarsely: costs that are within a step of each other count as equal. A member that has
  * less free than its lane asks for stays where it is until a search comes upon it. So taking a GPU touches no lane, and giving it
@@ -23,8 +25,16 @@ export const memberAt = (place: number): number => place >>> 0
 
 const capacityMin = 4
 
+/** Lanes that one search reads: their numbers are neighbours, and so they are in memory. These are the numbers for its next ones. */
+export type Row = number[]
+/** So many numbers are set aside for a row at a time: two lines of memory of what each lane costs at least. */
+const rowStep = 16
+
 /** All lanes, by number. They lie in a few arrays: a search reads hundreds, and in objects each would be a detour of its own. */
 export class Lanes {
+  /** Those of profiles, by level. */
+  readonly #rows = new Map<number, Row>()
+  /** Of rows that are no more. */
   readonly #spare: number[] = []
   #count = 0
   /** What a member has to have free to be found in the lane: thousandths of a GPU, or whole GPUs of a machine. */
@@ -39,21 +49,41 @@ export class Lanes {
   #capacities = new Int32Array(64)
   /** Of each lane together, lowest first. */
   places = new Float64Array(1_024)
-  #end = 0
-  /** Where there is room in `places`, by how much. */
-  readonly #room = new Map<number, number[]>()
+  readonly #space = new Space()
 
-  create(level: number): number {
-    const lane = this.#spare.pop() ?? this.#count++
-    if (lane === this.sizes.length) this.#grow()
+  create(level: number, row: Row = this.#rowOf(level)): number {
+    if (row.length === 0) this.#lengthen(row)
+    const lane = row.pop()!
     this.levels[lane] = level
     return lane
   }
 
   /** Its number is for others. Whoever remembers it has to be told (`GpuIndex.numbering`). */
-  release(lane: number) {
+  release(lane: number, row: Row = this.#rowOf(this.levels[lane]!)) {
     this.drop(lane, 0, this.sizes[lane]!)
-    this.#spare.push(lane)
+    row.push(lane)
+  }
+
+  /** It has no lanes any more, and will have none. */
+  dissolve(row: Row) {
+    this.#spare.push(...row.splice(0))
+  }
+
+  #rowOf(level: number): Row {
+    const known = this.#rows.get(level)
+    if (known) return known
+    const row: Row = []
+    this.#rows.set(level, row)
+    return row
+  }
+
+  #lengthen(row: Row) {
+    if (this.#spare.length === 0) {
+      this.#count += rowStep
+      if (this.#count > this.sizes.length) this.#grow()
+      for (let next = 1; next <= rowStep; next++) this.#spare.push(this.#count - next)
+    }
+    row.push(...this.#spare.splice(-rowStep))
   }
 
   /** A member has this place there from here on, if it has not yet. */
@@ -110,17 +140,13 @@ export class Lanes {
   #widen(lane: number) {
     const before = this.#capacities[lane]!
     const capacity = Math.max(capacityMin, 2 * before)
-    const start = this.#room.get(capacity)?.pop() ?? this.#end
-    if (start === this.#end) this.#end += capacity
-    if (this.#end > this.places.length) this.places = longer(this.places)
+    const start = this.#space.take(capacity)
+    if (this.#space.end > this.places.length) this.places = longer(this.places)
     const from = this.starts[lane]!
     this.places.copyWithin(start, from, from + this.sizes[lane]!)
     this.starts[lane] = start
     this.#capacities[lane] = capacity
-    if (before === 0) return
-    const left = this.#room.get(before)
-    if (left) left.push(from)
-    else this.#room.set(before, [from])
+    if (before > 0) this.#space.leave(from, before)
   }
 
   #grow() {
@@ -132,13 +158,4 @@ export class Lanes {
     this.sizes = longer(this.sizes)
     this.#capacities = longer(this.#capacities)
   }
-}
-
-type Column = Uint8Array | Uint16Array | Int32Array | Float64Array
-
-/** The same, with room for twice as many. */
-export function longer<T extends Column>(column: T): T {
-  const grown = new (column.constructor as new (length: number) => T)(2 * column.length)
-  grown.set(column)
-  return grown
 }

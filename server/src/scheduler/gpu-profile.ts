@@ -2,26 +2,20 @@ import { wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { Lanes } from './gpu-lane.ts'
 import type { Machine } from './gpu-slot.ts'
+import type { Wanted } from './matching.ts'
 
-/** What the ranker chain (rankers.ts) reads of a GPU that is not its price, its record, its machine or what it does now. */
+/**
+ * What the ranker chain (rankers.ts) reads of a GPU that is not its price, its record, its machine or what it does now. Whether it
+ * may be shared is not of it, because that is nothing to those who want all of a GPU: those that may are in lanes of their own.
+ */
 export type ProfileFields = Pick<
   MarketGpu,
-  | 'kind'
-  | 'model'
-  | 'vramGb'
-  | 'region'
-  | 'sharing'
-  | 'taskTypes'
-  | 'modelFormats'
-  | 'several'
-  | 'shares'
-  | 'ownModels'
-  | 'limits'
+  'kind' | 'model' | 'vramGb' | 'region' | 'taskTypes' | 'modelFormats' | 'several' | 'shares' | 'ownModels' | 'limits'
 >
 
 export function profileFieldsOf(gpu: MarketGpu): ProfileFields {
-  const { kind, model, vramGb, region, sharing, taskTypes, modelFormats, several, shares, ownModels, limits } = gpu
-  return { kind, model, vramGb, region, sharing, taskTypes, modelFormats, several, shares, ownModels, limits }
+  const { kind, model, vramGb, region, taskTypes, modelFormats, several, shares, ownModels, limits } = gpu
+  return { kind, model, vramGb, region, taskTypes, modelFormats, several, shares, ownModels, limits }
 }
 
 /** Lists are the same objects until they are reported anew, so this is quick. */
@@ -34,7 +28,6 @@ export function hasFields(gpu: MarketGpu, fields: ProfileFields): boolean {
     gpu.shares === fields.shares &&
     gpu.ownModels === fields.ownModels &&
     gpu.region === fields.region &&
-    gpu.sharing === fields.sharing &&
     gpu.vramGb === fields.vramGb &&
     gpu.model === fields.model &&
     gpu.kind === fields.kind
@@ -61,6 +54,8 @@ export class Profile {
   readonly members: number[] = []
   /** Of those that are there, lowest first. */
   readonly prices: number[] = []
+  /** Of those that may be shared, besides. */
+  readonly sharedPrices: number[] = []
   /** What no machine has had more of. */
   largest: MachineSize = { cores: 0, ramGb: 0, storageGb: 0 }
   readonly whole: number
@@ -99,17 +94,25 @@ export class Profile {
     return largest.cores >= cores && largest.ramGb >= ramGb && largest.storageGb >= storageGb
   }
 
-  /** Of those that are there: the highest price that is not above `most`. Null: there is none. */
-  dearestUpTo(most: number): number | null {
-    return this.prices[placeAfter(this.prices, most) - 1] ?? null
+  /** Of those that are there and can be had as it is wanted, lowest first. */
+  pricesFor({ part }: Pick<Wanted, 'part'>): readonly number[] {
+    return part === null ? this.prices : this.sharedPrices
   }
 
-  list(price: number) {
-    this.prices.splice(placeAfter(this.prices, price), 0, price)
+  /** The highest of these that is not above `most`. Null: there is none. */
+  dearestFor(wanted: Pick<Wanted, 'part'>, most: number): number | null {
+    const prices = this.pricesFor(wanted)
+    return prices[placeAfter(prices, most) - 1] ?? null
   }
 
-  unlist(price: number) {
-    this.prices.splice(placeAfter(this.prices, price) - 1, 1)
+  list(price: number, { isShared }: { isShared: boolean }) {
+    for (const prices of isShared ? [this.prices, this.sharedPrices] : [this.prices])
+      prices.splice(placeAfter(prices, price), 0, price)
+  }
+
+  unlist(price: number, { isShared }: { isShared: boolean }) {
+    for (const prices of isShared ? [this.prices, this.sharedPrices] : [this.prices])
+      prices.splice(placeAfter(prices, price) - 1, 1)
   }
 
   /** No GPU has it any more. */
@@ -129,7 +132,7 @@ function placeAfter(sorted: readonly number[], value: number): number {
   return low
 }
 
-/** GPUs of one kind are of one profile, as long as it has room. `machines`: by the agent's id, or the GPU's where it has none. */
+/** GPUs of one kind are of one profile, as long as it has room. `machines`: by `machineKeyOf`. */
 export type Kind = { readonly profiles: Profile[]; readonly machines: Map<string, Machine> }
 
 export function createProfiles(lanes: Lanes) {

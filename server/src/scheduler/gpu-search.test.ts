@@ -1,202 +1,18 @@
-import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { micros, type Model, wholeMilli } from '@orbyte/protocol'
-import { agentId, gpuId, marketGpu, orb, reportedDevice } from '../gpus/fixture-gpus.ts'
+import { micros, wholeMilli } from '@orbyte/protocol'
+import { agentId, gpuId, marketGpu, numbered, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
+import { model, numbers, type Placed, searchAmong, specsWith } from './fixture-search.ts'
 import { wanted } from './fixture-wanted.ts'
-import { GpuIndex } from './gpu-index.ts'
-import { type Choice, GpuSearch } from './gpu-search.ts'
-import { milliOn, priceOn } from './expected-cost.ts'
-import { judgeNow, nearEqualShare, type Wanted } from './matching.ts'
+import { nearEqualShare, type Wanted } from './matching.ts'
 
 const nowMs = 1_800_000_000_000
 
-const anyGpu = fc.record({
-  agent: fc.integer({ min: 1, max: 5 }),
-  model: fc.constantFrom('RTX 4090', 'A100'),
-  vramGb: fc.constantFrom(8, 24, 80),
-  region: fc.constantFrom(null, 'eu'),
-  price: fc.oneof(fc.constantFrom(100_000, 101_000, 130_000), fc.integer({ min: 1, max: 300_000 })),
-  completed: fc.nat(20),
-  failed: fc.nat(5),
-  models: fc.constantFrom<'none' | 'cached' | 'loaded'>('none', 'cached', 'loaded'),
-  isShared: fc.boolean(),
-  canDoAll: fc.constantFrom(true, true, false),
-  freeMilli: fc.constantFrom(0, 100, 300, 650, 1_000, 1_000, 1_000),
-  minPrice: fc.constantFrom(null, null, null, 120_000),
-  ramGb: fc.constantFrom(16, 64),
-})
-type Any = typeof anyGpu extends fc.Arbitrary<infer T> ? T : never
-type Placed = { readonly gpu: MarketGpu; readonly freeMilli: number; readonly isShared: boolean }
-
-function placed(any: Any, number: number): Placed {
-  const gpu = marketGpu({
-    id: gpuId(number),
-    sharing: any.isShared,
-    ...(!any.canDoAll && { several: unable, shares: unable }),
-    agentId: agentId(any.agent),
-    model: any.model,
-    vramGb: any.vramGb,
-    region: any.region,
-    priceMicrosPerHour: micros(any.price),
-    tasksCompleted: any.completed,
-    tasksFailed: any.failed,
-    ownModels: ['m'],
-    loadedModels: any.models === 'loaded' ? ['m', 'other'] : [],
-    cachedModels: any.models === 'none' ? [] : ['m'],
-    specs: specsWith(any.ramGb),
-    limits: { task_types: null, models: null, min_price_per_hour: any.minPrice === null ? null : micros(any.minPrice) },
-  })
-  return { gpu, isShared: any.isShared, freeMilli: any.isShared || any.freeMilli === 1_000 ? any.freeMilli : 0 }
-}
-
-const bySize = new Map<number, MarketGpu['specs']>()
-/** As in the registry: the same object until it is reported anew. */
-function specsWith(ramGb: number) {
-  const specs = bySize.get(ramGb) ?? { ...reportedDevice().specs, ram_gb: ramGb }
-  bySize.set(ramGb, specs)
-  return specs
-}
-
-const unable = { task_types: [], model_formats: [] }
-/** One that an executor loads. */
-const model = { name: 'm', format: 'gguf', vram_gb: 0.01, task_types: ['text_generation'] } as unknown as Model
-
-const anyWanted = fc
-  .record({
-    minVram: fc.constantFrom(undefined, 10, 24),
-    region: fc.constantFrom(undefined, undefined, 'EU'),
-    minRam: fc.constantFrom(undefined, undefined, undefined, 32),
-    max: fc.constantFrom(null, null, 60_000, 101_000, 250_000),
-    isModelNeeded: fc.constantFrom(false, false, true),
-    failed: fc.array(fc.integer({ min: 1, max: 30 }), { maxLength: 8 }),
-    size: fc.constantFrom<{ gpus: number; part: Wanted['part'] }>(
-      { gpus: 1, part: null },
-      { gpus: 2, part: null },
-      { gpus: 3, part: null },
-      { gpus: 1, part: { milli: 300, vramGb: 2 } },
-      { gpus: 1, part: { milli: 50, vramGb: 20 } },
-      { gpus: 1, part: { milli: 300, vramGb: 8 } },
-    ),
-  })
-  .map(({ minVram, region, minRam, max, isModelNeeded, failed, size }): Wanted => {
-    const requirements = {
-      ...(minVram && { min_vram_gb: minVram }),
-      ...(region && { region }),
-      ...(minRam && { min_ram_gb: minRam }),
-    }
-    return wanted({
-      key: JSON.stringify([requirements, isModelNeeded, size]),
-      requirements,
-      ...size,
-      ...(isModelNeeded && { model, modelName: 'm' }),
-      maxPriceMicrosPerHour: max === null ? null : micros(max),
-      failedGpus: new Map(failed.map((number) => [gpuId(number), nowMs + 1])),
-    })
-  })
-
-/** Every choice that is possible, found by trying all, and what it costs. */
-function allChoices(gpus: readonly Placed[], asked: Wanted) {
-  const { maxPriceMicrosPerHour: max } = asked
-  const free = gpus.filter(({ gpu, freeMilli, isShared }) => {
-    const isFree = asked.part === null ? freeMilli === wholeMilli : isShared && freeMilli >= milliOn(asked, gpu)
-    return isFree && judgeNow(anyPrice(asked), gpu, nowMs).rejection === null
-  })
-  const sets = subsets(
-    free.map(({ gpu }) => gpu),
-    asked.gpus,
-  )
-  return sets.filter((set) => {
-    const of = ({ agentId, model: hardware, vramGb, region, sharing, several }: MarketGpu) => [
-      agentId,
-      hardware,
-      vramGb,
-      region,
-      sharing,
-      several,
-    ]
-    const isOneMachine = new Set(set.map((gpu) => JSON.stringify(of(gpu)))).size === 1
-    return isOneMachine && (max === null || set.reduce((sum, gpu) => sum + priceOn(asked, gpu), 0) <= max)
-  })
-}
-
-const anyPrice = (asked: Wanted): Wanted => ({ ...asked, maxPriceMicrosPerHour: null })
-const costOf = (gpus: readonly MarketGpu[], asked: Wanted) =>
-  gpus.reduce((sum, gpu) => sum - judgeNow(anyPrice(asked), gpu, nowMs).score, 0)
-
-function subsets(gpus: readonly MarketGpu[], size: number): MarketGpu[][] {
-  if (size === 0) return [[]]
-  return gpus.flatMap((gpu, index) => subsets(gpus.slice(index + 1), size - 1).map((rest) => [gpu, ...rest]))
-}
-
-function searchAmong(gpus: readonly Placed[]) {
-  const index = new GpuIndex()
-  for (const { gpu, ...availability } of gpus) index.put(gpu, { isThere: true, ...availability })
-  return { index, search: new GpuSearch(index) }
-}
-
-/** Numbers from 0 to below 1, the same for the same seed. */
-function numbers(seed: number) {
-  let state = seed
-  return () => (state = (state * 16_807 + 11) % 2_147_483_647) / 2_147_483_647
-}
-
-function expectBest(choice: Choice | null, gpus: readonly Placed[], asked: Wanted) {
-  const possible = allChoices(gpus, asked)
-  expect(choice === null).toBe(possible.length === 0)
-  if (!choice) return
-  const ids = (set: readonly MarketGpu[]) => set.map(({ id }) => id).sort()
-  expect(possible.map(ids)).toContainEqual(ids(choice.gpus))
-  const least = Math.min(...possible.map((set) => costOf(set, asked)))
-  expect(costOf(choice.gpus, asked)).toBeLessThanOrEqual(least * (1 + nearEqualShare) + 1e-9)
-}
-
-test('what is chosen fits and is free, and nothing that fits and is free costs less by more than the share', () => {
-  fc.assert(
-    fc.property(fc.array(anyGpu, { maxLength: 16 }), anyWanted, fc.nat(), (hardware, asked, seed) => {
-      const gpus = hardware.map(placed)
-      const { search } = searchAmong(gpus)
-      expectBest(search.choose(asked, { nowMs, random: numbers(seed) }), gpus, asked)
-    }),
-    { numRuns: 2_000 },
-  )
-})
-
-test('that holds after any sequence of changes: taken, given back, changed, removed', () => {
-  const anyChange = fc.record({ number: fc.nat(15), any: anyGpu, isGone: fc.constantFrom(false, false, true) })
-  const turns = fc.array(fc.tuple(fc.array(anyChange, { maxLength: 8 }), anyWanted), { minLength: 1, maxLength: 8 })
-  fc.assert(
-    fc.property(turns, fc.nat(), (given, seed) => {
-      const random = numbers(seed)
-      const { index, search } = searchAmong([])
-      const now = new Map<number, Placed>()
-      for (const [changes, asked] of given) {
-        for (const { number, any, isGone } of changes) {
-          const known = now.get(number)
-          if (isGone) {
-            now.delete(number)
-            index.remove(gpuId(number))
-            continue
-          }
-          const next = placed(any, number)
-          // As the registry does: the same object for as long as the GPU exists.
-          const gpu = known ? Object.assign(known.gpu, next.gpu) : next.gpu
-          now.set(number, { ...next, gpu })
-          index.put(gpu, { isThere: true, ...next })
-        }
-        search.arrived(asked)
-        expectBest(search.choose(asked, { nowMs, random }), [...now.values()], asked)
-      }
-    }),
-    { numRuns: 1_000 },
-  )
-})
-
 const best = (...gpus: MarketGpu[]) =>
   searchAmong(gpus.map(free)).search.choose(wanted({ modelName: 'm' }), { nowMs, random: () => 0 })!.gpus[0]
-const free = (gpu: MarketGpu): Placed => ({ gpu, freeMilli: wholeMilli, isShared: false })
+const free = (gpu: MarketGpu): Placed => ({ gpu, freeMilli: wholeMilli })
 const offer = (number: number, fields: Partial<MarketGpu>) =>
-  marketGpu({ id: gpuId(number), ownModels: ['m'], loadedModels: ['m'], priceMicrosPerHour: orb(1), ...fields })
+  marketGpu({ ...numbered(number), ownModels: ['m'], loadedModels: ['m'], priceMicrosPerHour: orb(1), ...fields })
 
 test('of two that are alike the cheaper is chosen', () => {
   const [cheap, dear] = [offer(1, { priceMicrosPerHour: orb(1) }), offer(2, { priceMicrosPerHour: orb(1.1) })]
@@ -260,13 +76,13 @@ test('where hardly any machine will do, the one that does is found, and none whe
 test('the dearest that fits, free or busy, is what a task may cost at most by default', () => {
   const gpus = [1, 2, 3].map((number) => offer(number, { agentId: agentId(number), priceMicrosPerHour: orb(number) }))
   const { index, search } = searchAmong(gpus.map(free))
-  index.put(gpus[2]!, { isThere: true, freeMilli: 0, isShared: false })
+  index.put(gpus[2]!, { isThere: true, freeMilli: 0 })
   expect(search.dearestFitting(wanted(), nowMs)).toBe(orb(3))
   expect(search.dearestFitting(wanted({ maxPriceMicrosPerHour: orb(2.5) }), nowMs)).toBe(orb(2))
-  index.put(gpus[2]!, { isThere: false, freeMilli: 0, isShared: false })
+  index.put(gpus[2]!, { isThere: false, freeMilli: 0 })
   expect(search.dearestFitting(wanted(), nowMs)).toBe(orb(2))
-  index.remove(gpus[0]!.id)
-  index.remove(gpus[1]!.id)
+  index.remove(gpus[0]!)
+  index.remove(gpus[1]!)
   expect(search.dearestFitting(wanted(), nowMs)).toBeNull()
 })
 
@@ -275,19 +91,56 @@ test('a GPU that was asked for by name is the one that is chosen, or none', () =
   const { index, search } = searchAmong(gpus.map(free))
   const second = wanted({ requirements: { gpu_id: gpuId(2) } })
   expect(search.choose(second, { nowMs, random: () => 0 })!.gpus).toEqual([gpus[1]])
-  index.put(gpus[1]!, { isThere: true, freeMilli: 0, isShared: false })
+  index.put(gpus[1]!, { isThere: true, freeMilli: 0 })
   expect(search.choose(second, { nowMs, random: () => 0 })).toBeNull()
+})
+
+test('one that was taken while others were too dear is found again when it is given back', () => {
+  const dear = offer(1, { agentId: agentId(1), priceMicrosPerHour: orb(2) })
+  const bad = offer(2, { agentId: agentId(2), priceMicrosPerHour: orb(1), auditsFailed: 9 })
+  const { index, search } = searchAmong([dear, bad].map(free))
+  const asked = wanted({ maxPriceMicrosPerHour: orb(1) })
+  const chosen = () => search.choose(asked, { nowMs, random: () => 0 })?.gpus ?? null
+  expect(chosen()).toEqual([bad])
+  index.setFree(bad.number, 0)
+  expect(chosen()).toBeNull()
+  index.setFree(bad.number, wholeMilli)
+  expect(chosen()).toEqual([bad])
+})
+
+test('of a machine whose owner lets tasks share one GPU, a part is had of that one, and each is had as a whole', () => {
+  const alone = offer(1, { agentId: agentId(1), priceMicrosPerHour: orb(1) })
+  const shared = offer(2, { agentId: agentId(1), priceMicrosPerHour: orb(3), sharing: true })
+  const { index, search } = searchAmong([alone, shared].map(free))
+  const half = wanted({ key: 'half', part: { milli: 500, vramGb: 0 } })
+  const chosen = (asked: Wanted) => search.choose(asked, { nowMs, random: () => 0 })?.gpus ?? null
+  for (const asked of [half, { ...half, key: 'half with m', model, modelName: 'm' }])
+    expect(chosen(asked)).toEqual([shared])
+  expect(search.dearestFitting({ ...half, maxPriceMicrosPerHour: orb(1) }, nowMs)).toBeNull()
+  expect(chosen(wanted())).toEqual([alone])
+  Object.assign(alone, { sharing: true })
+  Object.assign(shared, { sharing: false })
+  for (const gpu of [alone, shared]) index.put(gpu, { isThere: true, freeMilli: wholeMilli })
+  expect(chosen(half)).toEqual([alone])
+  expect(search.dearestFitting({ ...half, maxPriceMicrosPerHour: orb(1) }, nowMs)).toBe(orb(0.5))
+  index.setFree(alone.number, 500)
+  expect([chosen(half), chosen(wanted())]).toEqual([[alone], [shared]])
+})
+
+test('two GPUs with one number are a mistake', () => {
+  const { index } = searchAmong([free(offer(1, {}))])
+  expect(() => index.put(offer(1, {}), { isThere: true, freeMilli: 0 })).toThrow('has the number of')
 })
 
 test('profiles that no GPU has any more are forgotten, and what takes their place is judged anew', () => {
   const { index, search } = searchAmong([])
   for (let number = 0; number < 2_000; number++) {
     // Each time another region, as an owner who cannot decide.
-    const gpu = Object.assign(index.slotOf(gpuId(1))?.gpu ?? offer(1, {}), {
+    const gpu = Object.assign(index.get(gpuId(1)) ?? offer(1, {}), {
       region: `r${number}`,
       vramGb: 1 + (number % 7),
     })
-    index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
+    index.put(gpu, { isThere: true, freeMilli: wholeMilli })
     const asked = wanted({ key: `at least ${number % 5}`, requirements: { min_vram_gb: 1 + (number % 5) } })
     const isFound = search.choose(asked, { nowMs, random: () => 0 }) !== null
     expect(isFound).toBe(number % 7 >= number % 5)
@@ -312,7 +165,7 @@ test('of thousands that are alike but for their prices, each is found in its tur
       expect(gpu!.priceMicrosPerHour).toBeLessThanOrEqual((cheapest + 1_000) * (1 + nearEqualShare) - 1_000)
     }
     expect(left.delete(gpu!)).toBe(true)
-    index.setFree(gpu!.id, 0)
+    index.setFree(gpu!.number, 0)
   }
   expect(search.choose(wanted(), { nowMs, random })).toBeNull()
   expect(search.dearestFitting(wanted(), nowMs)).toBe(Math.max(...gpus.map((gpu) => gpu.priceMicrosPerHour)))
@@ -320,26 +173,27 @@ test('of thousands that are alike but for their prices, each is found in its tur
 
 test('a machine that takes the place of one that has gone is found for tasks that want several', () => {
   const machine = (agent: number) => [1, 2].map((number) => offer(10 * agent + number, { agentId: agentId(agent) }))
-  const { index, search } = searchAmong(machine(1).map(free))
+  const first = machine(1)
+  const { index, search } = searchAmong(first.map(free))
   const two = wanted({ key: 'two', gpus: 2, maxPriceMicrosPerHour: orb(9) })
   expect(search.choose(two, { nowMs, random: () => 0 })?.gpus).toHaveLength(2)
-  for (const { id } of machine(1)) index.remove(id)
+  for (const gpu of first) index.remove(gpu)
   const next = machine(2)
-  for (const gpu of next) index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
+  for (const gpu of next) index.put(gpu, { isThere: true, freeMilli: wholeMilli })
   expect(search.choose(two, { nowMs, random: () => 0 })?.gpus).toEqual(next)
 })
 
 test('models that were only asked for are forgotten, those that a GPU has are not', () => {
   const gpu = offer(1, { ownModels: ['m'], loadedModels: ['m'] })
-  const { index, search } = searchAmong([{ gpu, freeMilli: 0, isShared: false }])
+  const { index, search } = searchAmong([{ gpu, freeMilli: 0 }])
   const asking = (modelName: string) => wanted({ key: modelName, modelName })
   expect(search.choose(asking('m'), { nowMs, random: () => 0 })).toBeNull()
   const kept = index.holdersOf('m')
   for (let number = 0; number < 3_000; number++) search.choose(asking(`m${number}`), { nowMs, random: () => 0 })
   expect(index.holdersOf('m')).toBe(kept)
-  index.put(gpu, { isThere: true, freeMilli: wholeMilli, isShared: false })
+  index.put(gpu, { isThere: true, freeMilli: wholeMilli })
   expect(search.choose(asking('m'), { nowMs, random: () => 0 })?.gpus).toEqual([gpu])
-  index.remove(gpu.id)
+  index.remove(gpu)
   for (let number = 0; number < 3_000; number++) search.choose(asking(`n${number}`), { nowMs, random: () => 0 })
   expect(index.holdersOf('m')).not.toBe(kept)
 })

@@ -8,6 +8,7 @@ import { LaneSearch } from './lane-search.ts'
 import { type Asked, cheapestOn, willDo } from './machine-choice.ts'
 import { judgeFit, type Wanted } from './matching.ts'
 import { isLargeEnough } from './rankers.ts'
+import type { DrawnRoom } from './room-penalty.ts'
 
 /** What a task gets: one GPU or part of it, or several GPUs of one machine. */
 export type Choice = { readonly gpus: readonly MarketGpu[]; readonly milliEach: number }
@@ -59,7 +60,8 @@ export class GpuSearch {
       const member = draw === draws ? this.#lanes.drawCheapest() : this.#lanes.draw((first + draw / draws) % 1)
       if (member < 0) continue
       const drawn = fitting.owners[this.#lanes.lane]!
-      const penalty = fitting.penalty(drawn, this.#roomOf(member, drawn, wanted), this.#fittings.value)
+      const taking = { gpus: wanted.gpus, milliEach: drawn.milliEach }
+      const penalty = this.#fittings.penalties.of(taking, this.#roomOf(member, drawn, wanted))
       if (penalty >= least) continue
       best = member
       owner = drawn
@@ -69,22 +71,23 @@ export class GpuSearch {
     return this.#choiceOf(gpus, owner!.milliEach)
   }
 
-  /** What is free where the task would go: of the GPU, if it takes a part; else GPUs of the machine. */
-  #roomOf(member: number, { milliEach }: FittingProfile, { gpus }: Wanted): number {
-    const { free, machine, wholeOnMachine } = this.#index.table
-    if (gpus > 1) return wholeOnMachine[member]!
-    return milliEach < wholeMilli ? free[member]! : wholeOnMachine[machine[member]!]!
+  #roomOf(member: number, { profile, milliEach }: FittingProfile, { gpus }: Wanted): DrawnRoom {
+    const { free, machine, wholeOnMachine, isShared } = this.#index.table
+    if (gpus > 1)
+      return { profile, free: wholeOnMachine[member]!, isShared: this.#index.machine(member).isShared ? 1 : 0 }
+    const isPart = milliEach < wholeMilli
+    return { profile, free: isPart ? free[member]! : wholeOnMachine[machine[member]!]!, isShared: isShared[member]! }
   }
 
   #choiceOf(gpus: readonly number[], milliEach: number): Choice {
-    return { gpus: gpus.map((gpu) => this.#index.slot(gpu).gpu), milliEach }
+    return { gpus: gpus.map((gpu) => this.#index.gpu(gpu)), milliEach }
   }
 
   /** The highest price of what fits, free or busy: of a GPU, of a share, of several of a machine. Null: nothing fits. */
   dearestFitting(wanted: Wanted, nowMs: number): number | null {
     const { gpu_id } = wanted.requirements
     if (gpu_id !== undefined) {
-      const gpu = this.#index.slotOf(gpu_id)?.gpu
+      const gpu = this.#index.get(gpu_id)
       return gpu && judgeFit(wanted, gpu, nowMs).rejection === null ? priceOn(wanted, gpu) : null
     }
     const { profiles, machineSize } = this.#fittings.of(wanted, nowMs)
@@ -105,7 +108,7 @@ export class GpuSearch {
   ): number | null {
     const most = (wanted.maxPriceMicrosPerHour ?? Infinity) * wholeMilli
     const found = isAnyMachine
-      ? one.profile.dearestUpTo(most / one.milliEach)
+      ? one.profile.dearestFor(wanted, most / one.milliEach)
       : this.#dearestOnMachine(one, wanted, nowMs)
     return found === null ? null : priceOfShare(found, one.milliEach)
   }
@@ -133,7 +136,7 @@ export class GpuSearch {
     const { isThere, price } = this.#index.table
     const prices: number[] = []
     for (const number of this.#index.machine(machine).gpus) {
-      const { gpu } = this.#index.slot(number)
+      const gpu = this.#index.gpu(number)
       if (isThere[number] === 1 && isLargeEnough(wanted, gpu) && isMeant(gpu)) prices.push(price[number]!)
     }
     return prices.sort((a, b) => a - b)
@@ -142,7 +145,7 @@ export class GpuSearch {
   #dearestOnMachine({ profile }: FittingProfile, wanted: Wanted, nowMs: number): number | null {
     let dearest: number | null = null
     for (const number of profile.members) {
-      const { gpu } = this.#index.slot(number)
+      const gpu = this.#index.gpu(number)
       if (gpu.priceMicrosPerHour > (dearest ?? -1) && judgeFit(wanted, gpu, nowMs).rejection === null)
         dearest = gpu.priceMicrosPerHour
     }
@@ -153,7 +156,8 @@ export class GpuSearch {
   fitsAnother(wanted: Wanted, nowMs: number): boolean {
     const hasNotFailed = ({ id }: MarketGpu) => !wanted.failedGpus.has(id)
     const most = wanted.maxPriceMicrosPerHour ?? Infinity
-    for (const { profile } of this.#fittings.of(wanted, nowMs).profiles)
+    for (const { profile } of this.#fittings.of(wanted, nowMs).profiles) {
+      if (profile.pricesFor(wanted).length === 0) continue
       if (wanted.gpus > 1) {
         for (const machine of this.#machinesOf(profile)) {
           const cheapest = this.#pricesOn(machine, wanted, hasNotFailed).slice(0, wanted.gpus)
@@ -161,23 +165,25 @@ export class GpuSearch {
         }
       } else
         for (const number of profile.members) {
-          const { gpu } = this.#index.slot(number)
+          const gpu = this.#index.gpu(number)
           if (hasNotFailed(gpu) && judgeFit(wanted, gpu, nowMs).rejection === null) return true
         }
+    }
     return false
   }
 
   #chooseNamed(wanted: Wanted, { nowMs }: At): Choice | null {
-    const slot = this.#index.slotOf(wanted.requirements.gpu_id!)
-    if (!slot) return null
-    const { number, machine, isShared } = slot
+    const gpu = this.#index.get(wanted.requirements.gpu_id!)
+    if (!gpu) return null
+    const { number } = gpu
+    const machine = this.#index.machineOf(number)
     const fits = this.#fittings.of(wanted, nowMs).profiles.some(({ profile }) => profile === machine.profile)
     if (!fits) return null
-    const milliEach = milliOn(wanted, slot.gpu)
+    const milliEach = milliOn(wanted, gpu)
     const { free, price } = this.#index.table
-    const isFree = wanted.part === null ? this.#index.isWhole(number) : isShared && free[number]! >= milliEach
+    const isFree = wanted.part === null ? this.#index.isWhole(number) : machine.isShared && free[number]! >= milliEach
     const max = wanted.maxPriceMicrosPerHour ?? Infinity
     if (!isFree || (price[number]! * milliEach) / wholeMilli > max) return null
-    return willDo(slot.gpu, { wanted, nowMs }) ? this.#choiceOf([number], milliEach) : null
+    return willDo(gpu, { wanted, nowMs }) ? this.#choiceOf([number], milliEach) : null
   }
 }

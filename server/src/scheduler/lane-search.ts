@@ -103,10 +103,9 @@ export class LaneSearch {
 
   /** False: nothing in the lane will do, for its price or for what its machine has. Its cost is Infinity then. */
   #mayHave(at: number): boolean {
-    const { lanes, owners, machineSize } = this.#fitting
-    const { milliEach, profile } = owners[at]!
-    const isTooDear = this.#index.lanes.priceFrom[lanes[at]!]! * milliEach > this.#priceMost
-    if (!isTooDear && (machineSize === null || profile.mayBeAsLarge(machineSize))) return true
+    const { lanes, millis, owners, machineSize } = this.#fitting
+    const isTooDear = this.#index.lanes.priceFrom[lanes[at]!]! * millis[at]! > this.#priceMost
+    if (!isTooDear && (machineSize === null || owners[at]!.profile.mayBeAsLarge(machineSize))) return true
     this.#costs[at] = Infinity
     return false
   }
@@ -134,7 +133,7 @@ export class LaneSearch {
     const start = lanes.starts[lane]!
     let gone = 0
     while (gone < lanes.sizes[lane]! && free[memberAt(places[start + gone]!)]! < level) gone++
-    if (gone > 0) lanes.drop(lane, 0, gone)
+    if (gone > 0) this.#drop(lane, 0, gone)
     const end = start + lanes.sizes[lane]!
     let cost = least
     let bound = Infinity
@@ -147,6 +146,7 @@ export class LaneSearch {
       cost = Math.min(cost, this.#costOf(place, at))
       const member = memberAt(place)
       if (free[member]! >= level) priceFrom = Math.min(priceFrom, this.#priceOf(member))
+      else this.#note(member, lane)
     }
     // All of it was seen: this is from what price on there is anything.
     if (next === end) {
@@ -172,7 +172,7 @@ export class LaneSearch {
       const place = places[start + next]!
       const member = memberAt(place)
       if (free[member]! < level) {
-        lanes.drop(lane, next, 1)
+        this.#drop(lane, next, 1)
         end--
       } else if (this.#costOf(place, at) <= this.#limit) return member
       else next++
@@ -182,20 +182,35 @@ export class LaneSearch {
 
   /** What the task is expected to cost with this member, as its step says; Infinity: it will not do. */
   #costOf(place: number, at: number): number {
-    const { factors, owners, wanted, freeMost } = this.#fitting
+    const { factors, millis, wanted } = this.#fitting
     const member = memberAt(place)
     const factor = factors[at]!
     if (wanted.gpus > 1) {
       if (this.#priceOf(member) * wholeMilli > this.#priceMost) return Infinity
       const gpus = cheapestOn(member, this.#index, this.#asked)
-      return gpus ? costFrom(stepOf(costTogether(gpus, this.#index))) * factor : Infinity
+      if (!gpus) return Infinity
+      const step = stepOf(costTogether(gpus, this.#index))
+      if (step !== stepAt(place)) this.#index.unsettle(member)
+      return costFrom(step) * factor
     }
     const { free, price } = this.#index.table
-    const { milliEach } = owners[at]!
-    if (free[member]! < milliEach || free[member]! > freeMost || price[member]! * milliEach > this.#priceMost)
-      return Infinity
-    if (!this.#isEachTheSame && !willDo(this.#index.slot(member).gpu, this.#asked)) return Infinity
+    const milliEach = millis[at]!
+    if (free[member]! < milliEach || price[member]! * milliEach > this.#priceMost) return Infinity
+    if (!this.#isEachTheSame && !willDo(this.#index.gpu(member), this.#asked)) return Infinity
     return costFrom(stepAt(place)) * factor
+  }
+
+  /** So many, from there on, that have too little free. */
+  #drop(lane: number, at: number, count: number) {
+    const { lanes } = this.#index
+    const first = lanes.starts[lane]! + at
+    for (let next = 0; next < count; next++) this.#note(memberAt(lanes.places[first + next]!), lane)
+    lanes.drop(lane, at, count)
+  }
+
+  /** What the lane says of its members no longer counts this one. Machines tell by themselves when they have more free. */
+  #note(member: number, lane: number) {
+    if (this.#fitting.wanted.gpus === 1) this.#index.table.missing[member]! |= 1 << lane
   }
 
   /** What members have free. */

@@ -25,7 +25,7 @@ export function cheapestOn(machine: number, index: GpuIndex, asked: Asked): numb
   const isPlain = isEachTheSame(asked.wanted)
   const all: number[] = []
   for (const gpu of index.machine(machine).gpus)
-    if (index.isWhole(gpu) && (isPlain || willDo(index.slot(gpu).gpu, asked))) all.push(gpu)
+    if (index.isWhole(gpu) && (isPlain || willDo(index.gpu(gpu), asked))) all.push(gpu)
   if (all.length < gpus) return null
   const cheapest = all.slice(0, gpus)
   if (max === null || priceOfAll(cheapest, index) <= max) return cheapest

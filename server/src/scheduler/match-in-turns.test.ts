@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
-import { gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
+import { gpuId, marketGpu, numbered } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import type { OpenTask } from '../tasks/task-store.ts'
 import { createPatience, type Found, type Match, matchInTurns } from './match-in-turns.ts'
@@ -125,7 +125,7 @@ test('looking once for a group finds the same GPUs for the same tasks as looking
     fc.property(fc.array(anyTask, { maxLength: 40 }), anyGpus, (given, hardware) => {
       const gpus = hardware.map(({ price, vramGb, cooling }, index) => {
         const coolDownUntilMs = cooling ? nowMs + 1 : 0
-        return marketGpu({ id: gpuId(index + 1), priceMicrosPerHour: micros(price), vramGb, coolDownUntilMs })
+        return marketGpu({ ...numbered(index + 1), priceMicrosPerHour: micros(price), vramGb, coolDownUntilMs })
       })
       const tasks = given.map(queuedOf)
       const found = matchAll(tasks, gpus).all.map((match) => match && [match.queued.task.id, match.choice.gpus[0]!.id])
@@ -137,7 +137,7 @@ test('looking once for a group finds the same GPUs for the same tasks as looking
 
 const unmatchable = { renter: 0, priority: 5, minVram: 100, price: 1_000, failed: [] }
 const someGpus = Array.from({ length: 10 }, (_, index) =>
-  marketGpu({ id: gpuId(index + 1), priceMicrosPerHour: micros(900) }),
+  marketGpu({ ...numbered(index + 1), priceMicrosPerHour: micros(900) }),
 )
 
 test('of many tasks that want the same and find nothing, only the first is looked for', () => {
@@ -168,7 +168,7 @@ function modelMarket({ patienceMs, models }: { patienceMs: number; models: reado
   const queue = createTaskQueue({ agePerPriorityMs: 600_000 })
   const patience = createPatience(patienceMs)
   const gpus = models.map((model, index) =>
-    marketGpu({ id: gpuId(index + 1), ownModels: ['a', 'b', 'c'], loadedModels: model === null ? [] : [model] }),
+    marketGpu({ ...numbered(index + 1), ownModels: ['a', 'b', 'c'], loadedModels: model === null ? [] : [model] }),
   )
   const free = new Set(gpus)
   let atMs = nowMs

@@ -1,14 +1,23 @@
-import type { Lanes } from './gpu-lane.ts'
+import { wholeMilli } from '@orbyte/protocol'
+import type { Lanes, Row } from './gpu-lane.ts'
 import type { Profile } from './gpu-profile.ts'
 
 /** So many models are known, or twice as many as GPUs have. */
 const modelsMax = 1_000
 
-export type WarmLane = { readonly profile: Profile; readonly warmth: 'loaded' | 'cached'; readonly lane: number }
+/** `level`: what has to be free, as of all lanes; 1: of those that may be shared. */
+export type WarmLane = {
+  readonly profile: Profile
+  readonly warmth: 'loaded' | 'cached'
+  readonly level: number
+  readonly lane: number
+}
 
 /** The GPUs that have a certain model at hand, in memory or on disk, by profile. */
 export class Holders {
   readonly #lanes: Lanes
+  /** By level. */
+  readonly #rows: Readonly<Record<number, Row>> = { 1: [], [wholeMilli]: [] }
   /** In the sequence in which they came. */
   readonly all: WarmLane[] = []
   /** How many GPUs have it, free or busy. */
@@ -18,18 +27,24 @@ export class Holders {
     this.#lanes = lanes
   }
 
-  laneOf(profile: Profile, warmth: 'loaded' | 'cached'): number {
-    const known = this.all.find((one) => one.profile === profile && one.warmth === warmth)
+  laneOf(profile: Profile, warmth: 'loaded' | 'cached', level: number): number {
+    const known = this.all.find((one) => one.profile === profile && one.warmth === warmth && one.level === level)
     if (known) return known.lane
-    const lane = this.#lanes.create(1)
-    this.all.push({ profile, warmth, lane })
+    const lane = this.#lanes.create(level, this.#rows[level])
+    this.all.push({ profile, warmth, level, lane })
     return lane
   }
 
   /** Those of other profiles are no more. */
   retain(isKept: (profile: Profile) => boolean) {
-    for (const { profile, lane } of this.all) if (!isKept(profile)) this.#lanes.release(lane)
+    for (const { profile, level, lane } of this.all) if (!isKept(profile)) this.#lanes.release(lane, this.#rows[level])
     this.all.splice(0, this.all.length, ...this.all.filter(({ profile }) => isKept(profile)))
+  }
+
+  /** No GPU has it, and it is forgotten. */
+  dissolve() {
+    this.retain(() => false)
+    for (const row of Object.values(this.#rows)) this.#lanes.dissolve(row)
   }
 }
 
@@ -45,7 +60,7 @@ export function createModels(lanes: Lanes) {
       if (byName.size >= most) {
         for (const [each, holders] of byName) {
           if (holders.gpus > 0) continue
-          holders.retain(() => false)
+          holders.dissolve()
           byName.delete(each)
         }
         most = Math.max(modelsMax, 2 * byName.size)

@@ -140,7 +140,7 @@ export const fitRankers: readonly Ranker[] = [
   },
   {
     code: 'sharing_not_allowed',
-    ...ofProfile,
+    ...ofMachine,
     concerns: ({ part }) => part !== null,
     rejects: (_wanted, { sharing }) => !sharing,
     says: () => 'its owner offers it only as a whole',

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros, Requirements, wholeMilli } from '@orbyte/protocol'
-import { agentId, gpuId, heldBy, marketGpu, orb } from '../gpus/fixture-gpus.ts'
+import { agentId, heldBy, marketGpu, numbered, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { indexOf } from './fixture-listed.ts'
 import { GpuSearch } from './gpu-search.ts'
@@ -31,7 +31,7 @@ const anyGpus = fc
     hardware.map(({ agent, price, takenMilli, ...fields }, index) =>
       marketGpu({
         ...fields,
-        id: gpuId(index + 1),
+        ...numbered(index + 1),
         agentId: agentId(agent),
         priceMicrosPerHour: micros(price * 100_001),
         ...(takenMilli > 0 && heldBy('att_1', fields.sharing ? takenMilli : wholeMilli)),
@@ -96,7 +96,7 @@ test('whoever asks for what is offered is placed, on as many more GPUs as it say
       for (const relaxation of relaxationsOf(asked, gpus)) {
         const relaxed = withChange(asked, relaxation)
         const after = survey(relaxed, gpus)
-        const more = fittingNumbers(after).filter((number) => !before.has(after.index.slot(number).gpu.id))
+        const more = fittingNumbers(after).filter((number) => !before.has(after.index.gpu(number).id))
         expect(more).toHaveLength(relaxation.gpus)
         expect(relaxation.gpus).toBeGreaterThan(0)
         expect(more.filter((number) => isFree(number, after))).toHaveLength(relaxation.free)
@@ -110,7 +110,7 @@ test('whoever asks for what is offered is placed, on as many more GPUs as it say
 
 const machine = (agent: number, ...prices: number[]) =>
   prices.map((price, index) =>
-    marketGpu({ id: gpuId(agent * 10 + index), agentId: agentId(agent), vramGb: 24, priceMicrosPerHour: orb(price) }),
+    marketGpu({ ...numbered(agent * 10 + index), agentId: agentId(agent), vramGb: 24, priceMicrosPerHour: orb(price) }),
   )
 const asking = (requirements: Requirements, max: number) =>
   wantedOf({ task_type: 'text_generation', requirements, model: null, max_price_per_hour: orb(max) }, null)

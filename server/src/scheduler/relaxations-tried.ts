@@ -67,7 +67,7 @@ const withFields = (wanted: Wanted, fields: { [Field in keyof Requirements]?: Re
 const withPrice = (wanted: Wanted, price: Micros | null) => askingFor(wanted, wanted.requirements, price)
 /** Of a share of a GPU: what all of it costs. */
 const offersOf = ({ index, ...survey }: Survey) =>
-  fittingNumbers(survey).map((number) => ({ price: index.table.price[number]!, vramGb: index.slot(number).gpu.vramGb }))
+  fittingNumbers(survey).map((number) => ({ price: index.table.price[number]!, vramGb: index.gpu(number).vramGb }))
 
 const drops: Wish[] = Object.values(droppable).map(({ field, says }) => ({
   isGradual: false,

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros, type Model } from '@orbyte/protocol'
-import { gpuId, heldBy, marketGpu, orb } from '../gpus/fixture-gpus.ts'
+import { gpuId, heldBy, marketGpu, numbered, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { indexOf } from './fixture-listed.ts'
 import { wanted } from './fixture-wanted.ts'
@@ -53,7 +53,7 @@ const anyMarket = fc.tuple(anyWanted, anyGpus).map(([{ price, gpu_id, ...require
   gpus: hardware.map(({ price: gpuPrice, busy, ...fields }, index) =>
     marketGpu({
       ...fields,
-      id: gpuId(index + 1),
+      ...numbered(index + 1),
       priceMicrosPerHour: micros(gpuPrice * 100_000),
       ...(busy && heldBy('att_1')),
     }),
@@ -115,11 +115,11 @@ test('as few wishes are given up as it takes, and every other one is kept', () =
 
 test('no smaller rise of the price and no smaller loss of VRAM would do', () => {
   const gpus = [
-    { id: gpuId(1), priceMicrosPerHour: orb(0.54), vramGb: 48 },
-    { id: gpuId(2), priceMicrosPerHour: orb(0.9), vramGb: 48 },
-    { id: gpuId(3), priceMicrosPerHour: orb(3), vramGb: 48 },
-    { id: gpuId(4), priceMicrosPerHour: orb(0.1), vramGb: 22 },
-    { id: gpuId(5), priceMicrosPerHour: orb(0.1), vramGb: 8 },
+    { ...numbered(1), priceMicrosPerHour: orb(0.54), vramGb: 48 },
+    { ...numbered(2), priceMicrosPerHour: orb(0.9), vramGb: 48 },
+    { ...numbered(3), priceMicrosPerHour: orb(3), vramGb: 48 },
+    { ...numbered(4), priceMicrosPerHour: orb(0.1), vramGb: 22 },
+    { ...numbered(5), priceMicrosPerHour: orb(0.1), vramGb: 8 },
   ].map((fields) => marketGpu(fields))
   const asked = wanted({ requirements: { min_vram_gb: 24 }, maxPriceMicrosPerHour: orb(0.5) })
   const found = relaxationsOf(asked, gpus, nowMs)

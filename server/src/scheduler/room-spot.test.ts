@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros, wholeMilli } from '@orbyte/protocol'
-import { gpuId, marketGpu } from '../gpus/fixture-gpus.ts'
+import { marketGpu, numbered } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { wanted } from './fixture-wanted.ts'
 import { milliFreeAt, momentOf, type Occupant, soonestSpot } from './room-spot.ts'
@@ -13,7 +13,7 @@ const held = (milli: number, expectedMs: number, latestMs = expectedMs): Occupan
 /** GPUs of which each is held as is said. */
 function gpusHeld(...all: Occupant[][]) {
   const gpus = all.map((_, at) =>
-    marketGpu({ id: gpuId(at + 1), vramGb: 100, priceMicrosPerHour: micros(100 * (at + 1)) }),
+    marketGpu({ ...numbered(at + 1), vramGb: 100, priceMicrosPerHour: micros(100 * (at + 1)) }),
   )
   return { gpus, at: { nowMs, occupantsOf: (gpu: MarketGpu) => all[gpus.indexOf(gpu)]! } }
 }

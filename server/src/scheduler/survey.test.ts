@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
-import { gpuId, heldBy, marketGpu } from '../gpus/fixture-gpus.ts'
+import { gpuId, heldBy, marketGpu, numbered } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { indexOf } from './fixture-listed.ts'
 import { wanted } from './fixture-wanted.ts'
@@ -18,12 +18,13 @@ const anyGpu = fc.record({
   failed: fc.nat(3),
   models: fc.constantFrom<string[]>([], ['m']),
   offers: fc.boolean(),
+  sharing: fc.boolean(),
 })
 type Any = typeof anyGpu extends fc.Arbitrary<infer T> ? T : never
 const gpuOf = ({ price, busy, failed, models, offers, ...fields }: Any, index: number): MarketGpu =>
   marketGpu({
     ...fields,
-    id: gpuId(index + 1),
+    ...numbered(index + 1),
     priceMicrosPerHour: micros(price * 1_000),
     ...(busy && heldBy('att_1')),
     tasksFailed: failed,
@@ -38,14 +39,15 @@ const anyWanted = fc
     region: fc.constantFrom(undefined, 'eu'),
     max: fc.constantFrom(null, 4_000),
     model: fc.constantFrom(null, 'm', 'other'),
+    part: fc.constantFrom(null, null, { milli: 500, vramGb: 2 }),
   })
-  .map(({ gpu, vram, region, max, model }): Wanted => {
+  .map(({ gpu, vram, region, max, model, part }): Wanted => {
     const requirements = {
       ...(gpu && { gpu_id: gpuId(gpu) }),
       ...(vram && { min_vram_gb: vram }),
       ...(region && { region }),
     }
-    return wanted({ requirements, modelName: model, maxPriceMicrosPerHour: max === null ? null : micros(max) })
+    return wanted({ requirements, part, modelName: model, maxPriceMicrosPerHour: max === null ? null : micros(max) })
   })
 
 test('a survey by profiles says of every GPU what the ranker chain says of it', () => {
@@ -54,9 +56,9 @@ test('a survey by profiles says of every GPU what the ranker chain says of it', 
       const gpus = hardware.map(gpuOf)
       const index = indexOf(gpus, nowMs)
       // One of a profile of its own has been there and is gone.
-      const gone = marketGpu({ id: gpuId(99), region: 'elsewhere' })
-      index.put(gone, { isThere: true, freeMilli: 1_000, isShared: false })
-      index.remove(gone.id)
+      const gone = marketGpu({ ...numbered(99), region: 'elsewhere' })
+      index.put(gone, { isThere: true, freeMilli: 1_000 })
+      index.remove(gone)
       const survey = surveyGpus(asked, index, nowMs)
       const verdicts = gpus.map((gpu) => judgeFit(asked, gpu, nowMs))
       const fits = verdicts.filter(({ rejection }) => rejection === null)
@@ -70,7 +72,7 @@ test('a survey by profiles says of every GPU what the ranker chain says of it', 
       expect(survey.free).toBe(now.filter((rejection) => rejection === null).length)
       for (const { codes, classes } of survey.rejected)
         for (const number of classes.flatMap((one) => one.numbers))
-          expect(rejectionsOf(asked, index.slot(number).gpu, nowMs).map(({ code }) => code)).toEqual(codes)
+          expect(rejectionsOf(asked, index.gpu(number), nowMs).map(({ code }) => code)).toEqual(codes)
       expect(rejectionCounts(survey)).toEqual(countRejections(verdicts.map(({ rejection }) => rejection)))
       const costOn = (gpu: MarketGpu) => -judgeFit(asked, gpu, nowMs).score
       const costs = fitting.map(costOn).sort((a, b) => a - b)

@@ -48,13 +48,14 @@ export function surveyGpus(wanted: Wanted, index: GpuIndex, nowMs: number): Surv
   const rankers = concernedRankers(wanted)
   const fitting: FittingClass[] = []
   const rejected = new Map<number, RejectedClass[]>()
+  const among = { wanted, index, nowMs }
   let [fits, free] = [0, 0]
   for (const profile of index.profiles)
     for (const [bits, numbers] of classesOf(profile, { wanted, rankers, index })) {
       if (bits === 0) {
         fitting.push({ factors: factorsOf(wanted, profile.sample), numbers })
         fits += numbers.length
-        for (const number of numbers) if (isFree(number, { wanted, index, nowMs })) free++
+        for (const number of numbers) if (isFree(number, among)) free++
         continue
       }
       const alike = rejected.get(bits)
@@ -69,21 +70,23 @@ export function surveyGpus(wanted: Wanted, index: GpuIndex, nowMs: number): Surv
 type Among = Pick<Survey, 'wanted' | 'index'>
 
 /** Whether it could take the task now, if it fits; where several are wanted, with others of its machine. */
-export function isFree(number: number, { wanted, index, nowMs }: Among & Pick<Survey, 'nowMs'>): boolean {
-  const isFreeAlone = (one: number) => {
-    const milli = wanted.part === null ? wholeMilli : milliOn(wanted, index.slot(one).gpu)
-    if (index.table.free[one]! < milli) return false
-    return wanted.failedGpus.size === 0 || !isPassedOver(wanted, index.slot(one).gpu.id, nowMs)
-  }
-  if (!isFreeAlone(number)) return false
+export function isFree(number: number, among: Among & Pick<Survey, 'nowMs'>): boolean {
+  if (!isFreeAlone(number, among)) return false
+  const { wanted, index } = among
   if (wanted.gpus === 1) return true
-  const together = cheapestWith(number, { wanted, index }, (one) => wouldDo(one, { wanted, index }) && isFreeAlone(one))
+  const together = cheapestWith(number, among, (one) => wouldDo(one, among) && isFreeAlone(one, among))
   return together !== null && priceOfAll(together, index) <= (wanted.maxPriceMicrosPerHour ?? Infinity)
+}
+
+function isFreeAlone(number: number, { wanted, index, nowMs }: Among & Pick<Survey, 'nowMs'>): boolean {
+  const milli = wanted.part === null ? wholeMilli : milliOn(wanted, index.gpu(number))
+  if (index.table.free[number]! < milli) return false
+  return wanted.failedGpus.size === 0 || !isPassedOver(wanted, index.gpu(number).id, nowMs)
 }
 
 /** What an hour of the task would cost there: of several GPUs, of it and the cheapest beside it. */
 export function priceAt(number: number, { wanted, index }: Among): number {
-  if (wanted.gpus === 1) return priceOfShare(index.table.price[number]!, milliOn(wanted, index.slot(number).gpu))
+  if (wanted.gpus === 1) return priceOfShare(index.table.price[number]!, milliOn(wanted, index.gpu(number)))
   return priceOfAll(together(number, { wanted, index }) ?? [number], index)
 }
 
@@ -91,12 +94,12 @@ const together = (number: number, among: Among) => cheapestWith(number, among, (
 
 /** Beside one of its profile that fits. */
 const wouldDo = (number: number, { wanted, index }: Among) =>
-  index.table.isThere[number] === 1 && isLargeEnough(wanted, index.slot(number).gpu)
+  index.table.isThere[number] === 1 && isLargeEnough(wanted, index.gpu(number))
 
 /** It, and the cheapest of its machine for which that holds, as many as are wanted. Null: there are too few. */
 function cheapestWith(number: number, { wanted, index }: Among, isMeant: (one: number) => boolean): number[] | null {
-  const { machine, price } = index.table
-  const others = index.machine(machine[number]!).gpus.filter((one) => one !== number && isMeant(one))
+  const { price } = index.table
+  const others = index.machineOf(number).gpus.filter((one) => one !== number && isMeant(one))
   if (others.length < wanted.gpus - 1) return null
   return [number, ...others.sort((a, b) => price[a]! - price[b]!).slice(0, wanted.gpus - 1)]
 }
@@ -116,14 +119,15 @@ function classesOf(
   const max = wanted.maxPriceMicrosPerHour ?? Infinity
   const isTooDear = (price: number) => (price * milli) / wholeMilli > max
   const areAlike = prices.length === members.length && isTooDear(prices[0]!) === isTooDear(prices.at(-1)!)
-  if (areAlike && wanted.gpus === 1 && rankers.ofMachine.length === 0)
+  if (areAlike && wanted.gpus === 1 && wanted.part === null && rankers.ofMachine.length === 0)
     return new Map([[bitsOfProfile | (isTooDear(prices[0]!) ? priceBit : 0), members]])
   const classes = new Map<number, number[]>()
   for (const number of members) {
     let bits = bitsOfProfile
-    if (table.isThere[number] === 0) bits |= bitsOf(rankers.ofMoment, wanted, index.slot(number).gpu)
+    if (table.isThere[number] === 0) bits |= bitsOf(rankers.ofMoment, wanted, index.gpu(number))
     if (wanted.gpus === 1 && isTooDear(table.price[number]!)) bits |= priceBit
-    if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, index.slot(number).gpu)
+    if (wanted.part !== null && table.isShared[number] === 0) bits |= sharingBit
+    if (rankers.ofMachine.length > 0) bits |= bitsOf(rankers.ofMachine, wanted, index.gpu(number))
     if (wanted.gpus > 1 && bits === 0) bits = bitsTogether(number, { wanted, index })
     const alike = classes.get(bits)
     if (alike) alike.push(number)
@@ -142,12 +146,17 @@ type BitRanker = Ranker & { readonly bit: number }
 
 const bitRankers: readonly BitRanker[] = fitRankers.map((ranker, index) => ({ ...ranker, bit: 1 << index }))
 const bitOf = (code: RejectionCode) => bitRankers.find((ranker) => ranker.code === code)!.bit
-const [priceBit, tooFewBit] = [bitOf('price_above_maximum'), bitOf('gpus_too_few')]
+const [priceBit, sharingBit, tooFewBit] = [
+  bitOf('price_above_maximum'),
+  bitOf('sharing_not_allowed'),
+  bitOf('gpus_too_few'),
+]
 /** What keeps a GPU from being there. */
 const codesOfMoment: readonly RejectionCode[] = ['gpu_offline', 'gpu_in_maintenance', 'below_owners_minimum_price']
 
 function concernedRankers(wanted: Wanted) {
-  const concerned = bitRankers.filter(({ concerns, bit }) => bit !== priceBit && concerns(wanted))
+  // What the table says too is read there.
+  const concerned = bitRankers.filter(({ concerns, bit }) => bit !== priceBit && bit !== sharingBit && concerns(wanted))
   const isOfMoment = ({ code }: Ranker) => codesOfMoment.includes(code)
   return {
     ofProfile: concerned.filter(({ isOfProfile }) => isOfProfile),
@@ -175,7 +184,7 @@ function rejectedGroup(bits: number, classes: readonly RejectedClass[], { wanted
   const rankers = bitRankers.filter(({ bit }) => (bits & bit) !== 0)
   return {
     codes: rankers.map(({ code }) => code),
-    first: rejectionBy(rankers[0]!, wanted, index.slot(classes[0]!.numbers[0]!).gpu),
+    first: rejectionBy(rankers[0]!, wanted, index.gpu(classes[0]!.numbers[0]!)),
     gpus: classes.reduce((sum, { numbers }) => sum + numbers.length, 0),
     classes,
   }
@@ -192,7 +201,7 @@ export const fittingNumbers = ({ fitting }: Pick<Survey, 'fitting'>): number[] =
 
 /** Those that fit. */
 export function* fittingGpus({ fitting, index }: Pick<Survey, 'fitting' | 'index'>): Generator<MarketGpu> {
-  for (const { numbers } of fitting) for (const number of numbers) yield index.slot(number).gpu
+  for (const { numbers } of fitting) for (const number of numbers) yield index.gpu(number)
 }
 
 /** Why those that fit cannot take the task now. Null for one: it could. */
@@ -216,7 +225,7 @@ export function bestOf(survey: Survey, count: number): Best[] {
       const hourCost = hourCostAt(number, survey)
       // Whether it has the model at hand is asked only if it may be among the best at all.
       if (hourCost * factors.least >= worst) continue
-      const cost = hourCost * factors[warmthOn(wanted, index.slot(number).gpu)]
+      const cost = hourCost * factors[warmthOn(wanted, index.gpu(number))]
       if (cost >= worst) continue
       let before = best.length
       while (before > 0 && best[before - 1]!.cost > cost) before--
@@ -224,7 +233,7 @@ export function bestOf(survey: Survey, count: number): Best[] {
       if (best.length > count) best.pop()
       if (best.length === count) worst = best.at(-1)!.cost
     }
-  return best.map(({ number }) => ({ gpu: index.slot(number).gpu, price: priceAt(number, survey) }))
+  return best.map(({ number }) => ({ gpu: index.gpu(number), price: priceAt(number, survey) }))
 }
 
 /** Of all GPUs that the task would have there. */
