@@ -2,7 +2,14 @@ import { wholeMilli } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { hourCost } from './expected-cost.ts'
 import { Lanes, placeOf, stepOf } from './gpu-lane.ts'
-import { createProfiles, hasFields, type Profile, type ProfileFields, profileFieldsOf } from './gpu-profile.ts'
+import {
+  createProfiles,
+  hasFields,
+  type Kind,
+  type Profile,
+  type ProfileFields,
+  profileFieldsOf,
+} from './gpu-profile.ts'
 import { GpuTable, Machine, Numbered, Slot } from './gpu-slot.ts'
 import { createModels, type Holders } from './model-holders.ts'
 import { isBelowOwnMinimum } from './rankers.ts'
@@ -106,7 +113,7 @@ export class GpuIndex {
     const cost = hourCost(gpu)
     const price = gpu.priceMicrosPerHour
     const isPlaced = hasFields(gpu, slot.fields) && slot.machine.agentId === gpu.agentId
-    const hasModels = slot.models.loaded === gpu.loadedModels && slot.models.cached === gpu.cachedModels
+    const hasModels = slot.loadedModels === gpu.loadedModels && slot.cachedModels === gpu.cachedModels
     const isPriced = table.cost[number] === cost && table.price[number] === price
     if (!isPlaced || !hasModels || !isPriced || slot.isShared !== isShared) {
       this.#unseat(slot)
@@ -141,8 +148,7 @@ export class GpuIndex {
   }
 
   #create(gpu: MarketGpu): Slot {
-    const fields = profileFieldsOf(gpu)
-    const slot = this.#slots.add((number) => new Slot(number, gpu, { fields, machine: this.#machineFor(gpu, fields) }))
+    const slot = this.#slots.add((number) => new Slot(number, gpu, this.#placeFor(gpu)))
     this.#byId.set(gpu.id, slot)
     this.#putIn(slot)
     // Not yet known: it has no place in a lane.
@@ -153,13 +159,18 @@ export class GpuIndex {
   /** Anew, as of another profile or on another machine. */
   #place(slot: Slot) {
     this.#takeOut(slot)
-    slot.fields = profileFieldsOf(slot.gpu)
-    slot.machine = this.#machineFor(slot.gpu, slot.fields)
+    Object.assign(slot, this.#placeFor(slot.gpu))
     this.#putIn(slot)
   }
 
-  #machineFor(gpu: MarketGpu, fields: ProfileFields): Machine {
+  #placeFor(gpu: MarketGpu): { fields: ProfileFields; machine: Machine } {
+    const fields = profileFieldsOf(gpu)
     const kind = this.#profiles.kindOf(fields)
+    // Most are the same objects: a copy for each GPU would be as large as all else that is kept of it here.
+    return { fields: hasFields(gpu, kind.fields) ? kind.fields : fields, machine: this.#machineFor(gpu, kind) }
+  }
+
+  #machineFor(gpu: MarketGpu, kind: Kind): Machine {
     const { agentId, id } = gpu
     const known = kind.machines.get(agentId ?? id)
     if (known) return known
@@ -206,7 +217,8 @@ export class GpuIndex {
   #setModels(slot: Slot) {
     const { loadedModels: loaded, cachedModels: cached } = slot.gpu
     for (const holders of slot.holders) holders.gpus--
-    slot.models = { loaded, cached }
+    slot.loadedModels = loaded
+    slot.cachedModels = cached
     slot.holders = [...new Set([...loaded, ...cached])].map((name) => {
       const holders = this.holdersOf(name)
       holders.gpus++
@@ -215,7 +227,7 @@ export class GpuIndex {
   }
 
   /** All in which it is found when enough of it is free. */
-  #lanesOf({ machine: { profile }, isShared, models: { loaded, cached } }: Slot): number[] {
+  #lanesOf({ machine: { profile }, isShared, loadedModels: loaded, cachedModels: cached }: Slot): number[] {
     const warm = (name: string) => this.holdersOf(name).laneOf(profile, loaded.includes(name) ? 'loaded' : 'cached')
     return [profile.whole, ...(isShared ? profile.parts : []), ...[...new Set([...loaded, ...cached])].map(warm)]
   }
