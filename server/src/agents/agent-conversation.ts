@@ -4,7 +4,7 @@ import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { Connection } from './agent-connections.ts'
 import { Throttle, Valve } from './agent-intake.ts'
 import type { AgentService } from './agent-service.ts'
-import type { StoredAgent } from './agent-store.ts'
+import type { AgentHere } from './agent-store.ts'
 
 /** What the dialogue needs of a WebSocket, so that the simulation can bring another. */
 export type AgentSocket = {
@@ -61,7 +61,7 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
   /** Null: something has been said. */
   #noHello: (() => void) | null
   #hungUp = false
-  #agent: StoredAgent | null = null
+  #agent: AgentHere | null = null
 
   constructor(socket: AgentSocket, context: Context, parts: ConversationParts) {
     this.#socket = socket
@@ -137,7 +137,8 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
     const found = await agents.admission.identify(hello, nonce)
     if ('type' in found) return this.#refuse(found.code, found.message, found.retry)
     await agents.welcome(found, hello, this)
-    this.#agent = found
+    const { id, owner_id, hostname, version, region } = found
+    this.#agent = { id, owner_id, hostname, version, region }
     // A market that was restarted has acknowledged nothing, and the one before it has.
     this.#inbox.startAt(Math.max(agents.ackedSeq(found.id), hello.acked_seq))
     // It may have gone while it was let in.
@@ -195,7 +196,7 @@ function parse(text: string | null): AgentMessage | null {
   }
 }
 
-function dispatch(message: Said, agent: StoredAgent, { agents, scheduler }: ConversationParts): Promise<void> {
+function dispatch(message: Said, agent: AgentHere, { agents, scheduler }: ConversationParts): Promise<void> {
   const { reports } = scheduler
   switch (message.type) {
     case 'devices':
