@@ -243,7 +243,7 @@ type Entry = { readonly seq: number | null; readonly characters: number; work: P
  */
 class Inbox {
   readonly #owner: InboxOwner
-  #entries: Entry[] = []
+  readonly #entries: Entry[] = []
   #lastSeq = 0
   #broken = false
   #paused = false
@@ -301,8 +301,8 @@ class Inbox {
       this.#characters -= entry.characters
       seq = entry.seq ?? seq
     }
-    // An array that once had members keeps room for them, and most agents say nothing most of the time.
-    if (this.#entries.length === 0) this.#entries = []
+    // An array that once had members keeps room for them, and most agents say nothing most of the time: this lets go of it.
+    if (this.#entries.length === 0) this.#entries.length = 0
     if (seq !== null && !this.#broken) this.#owner.acknowledge(seq)
     if (this.#paused && !this.#isOver(0.5)) {
       this.#paused = false

@@ -100,7 +100,7 @@ async function bindDevice(binding: Binding, { report, device, readOwner }: OneDe
     specs: device.specs,
     region: found.agentId === null ? (found.region ?? report.region) : found.region,
     differences: describeDifferences(found.registered, detected),
-    lastSeenAt: nowIso(binding),
+    lastSeenMs: binding.clock.now(),
   }
   await updateGpu(tx, bound)
   return bound
@@ -149,7 +149,7 @@ async function registerDevice(binding: Binding, { report, device, readOwner }: O
     sharing: device.sharing,
     region: report.region,
     specs: device.specs,
-    lastSeenAt: nowIso(binding),
+    lastSeenMs: binding.clock.now(),
   }
   await insertGpu(tx, gpu)
   await insertPrice(tx, gpu, gpu.createdAt)
@@ -216,6 +216,6 @@ export function newGpuRecord(
     auditsInARow: 0,
     auditedAtMs: 0,
     createdAt: nowIso(context),
-    lastSeenAt: null,
+    lastSeenMs: 0,
   }
 }

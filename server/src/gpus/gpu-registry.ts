@@ -1,5 +1,5 @@
 import { type Liveness, type ReportedDevice, type TaskType, type Telemetry, wholeMilli } from '@orbyte/protocol'
-import { type Clock, isoFromMs } from '../context.ts'
+import type { Clock } from '../context.ts'
 import type { GpuRecord } from './gpu-store.ts'
 import { createInterning } from './interning.ts'
 
@@ -111,7 +111,12 @@ export class GpuRegistry {
       const device = reported.get(gpu.id)
       if (device) {
         this.#reported.add(gpu.id)
-        const now = { connected: true, liveness: 'alive', lastSeenAt: this.#nowIso(), agentVersion: version } as const
+        const now = {
+          connected: true,
+          liveness: 'alive',
+          lastSeenMs: this.#clock.now(),
+          agentVersion: version,
+        } as const
         Object.assign(gpu, this.#reportedFields(device), now)
       } else {
         this.#reported.delete(gpu.id)
@@ -124,7 +129,7 @@ export class GpuRegistry {
   setLiveness(agentId: string, liveness: Liveness, connected: boolean) {
     for (const gpu of this.#byAgent.get(agentId) ?? []) {
       const backed = connected && this.#reported.has(gpu.id)
-      if (backed && liveness === 'alive') gpu.lastSeenAt = this.#nowIso()
+      if (backed && liveness === 'alive') gpu.lastSeenMs = this.#clock.now()
       if (gpu.liveness === liveness && gpu.connected === backed) continue
       gpu.liveness = liveness
       gpu.connected = backed
@@ -137,8 +142,9 @@ export class GpuRegistry {
     const gpu = this.#gpus.get(gpuId)
     if (!gpu) return
     gpu.telemetry = telemetry
-    gpu.lastSeenAt = this.#nowIso()
-    const sample = { gpuId, telemetry, atMs: this.#clock.now() }
+    const atMs = this.#clock.now()
+    gpu.lastSeenMs = atMs
+    const sample = { gpuId, telemetry, atMs }
     for (const listen of this.#telemetryListeners) listen(sample)
   }
 
@@ -159,7 +165,7 @@ export class GpuRegistry {
     const isElsewhere = known?.agentId !== record.agentId
     if (known && isElsewhere) this.#unlink(known)
     // What the disk says of when it was last heard is a minute old at times.
-    if (known) Object.assign(known, record, { lastSeenAt: latest(known.lastSeenAt, record.lastSeenAt) })
+    if (known) Object.assign(known, record, { lastSeenMs: Math.max(known.lastSeenMs, record.lastSeenMs) })
     gpu.model = this.#intern(gpu.model)
     gpu.registered = this.#intern(gpu.registered)
     gpu.specs = this.#intern(gpu.specs)
@@ -252,10 +258,6 @@ export class GpuRegistry {
     unlink(this.#byOwner, gpu.ownerId, gpu)
     if (gpu.agentId !== null) unlink(this.#byAgent, gpu.agentId, gpu)
   }
-
-  #nowIso(): string {
-    return isoFromMs(this.#clock.now())
-  }
 }
 
 /** One by one, so that all GPUs are of one shape: else each would have a shape of its own, of a kilobyte, and be slower to read. */
@@ -286,7 +288,7 @@ function neverReported(record: GpuRecord): LiveGpu {
     auditsInARow: record.auditsInARow,
     auditedAtMs: record.auditedAtMs,
     createdAt: record.createdAt,
-    lastSeenAt: record.lastSeenAt,
+    lastSeenMs: record.lastSeenMs,
     paused: false,
     connected: false,
     // A restarted server has heard of nobody yet; whether the agent comes back is seen from now on.
@@ -322,8 +324,4 @@ function unlink(index: Map<string, LiveGpu[]>, key: string, gpu: LiveGpu) {
   const left = index.get(key)!.filter((other) => other !== gpu)
   if (left.length > 0) index.set(key, left)
   else index.delete(key)
-}
-
-function latest(a: string | null, b: string | null): string | null {
-  return a === null || (b !== null && b > a) ? b : a
 }

@@ -47,7 +47,7 @@ export function createTelemetryRecorder(context: Pick<Context, 'clock' | 'databa
     if (!gpu) return
     const status = gpuStatus(gpu)
     await insertTelemetry(tx, gpuId, { ...averagesOf(sums), at: isoFromMs(startMs), status })
-    if (gpu.lastSeenAt !== null) await writeLastSeen(tx, gpuId, gpu.lastSeenAt)
+    if (gpu.lastSeenMs !== 0) await writeLastSeen(tx, gpu)
     tx.afterCommit(() => statusesWritten.set(gpuId, status))
   }
 
