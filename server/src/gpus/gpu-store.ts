@@ -125,6 +125,23 @@ export async function readGpusOfOwner(reader: Reader, ownerId: string): Promise<
   return rows.map(gpuOf)
 }
 
+/** Those that no agent has reported, only their owner has registered: oldest first. */
+export async function readUnboundGpus(reader: Reader, ownerId: string): Promise<GpuRecord[]> {
+  const rows = await reader.all<GpuRow>(
+    'SELECT * FROM gpus WHERE owner_id = ? AND device_uuid IS NULL AND deleted_at IS NULL ORDER BY id',
+    ownerId,
+  )
+  return rows.map(gpuOf)
+}
+
+export async function countGpusOf(reader: Reader, ownerId: string): Promise<number> {
+  const row = await reader.get<{ count: number }>(
+    'SELECT count(*) AS count FROM gpus WHERE owner_id = ? AND deleted_at IS NULL',
+    ownerId,
+  )
+  return row!.count
+}
+
 /** In wire form, with the deleted ones. */
 export async function exportGpusOfOwner(reader: Reader, ownerId: string) {
   const rows = await reader.all<GpuRow & { deleted_at: string | null }>(
