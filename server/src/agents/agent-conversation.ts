@@ -4,7 +4,7 @@ import type { Scheduler } from '../scheduler/scheduler-service.ts'
 import type { Connection } from './agent-connections.ts'
 import { Throttle, Valve } from './agent-intake.ts'
 import type { AgentService } from './agent-service.ts'
-import type { StoredAgent } from './agent-store.ts'
+import type { AgentHere } from './agent-store.ts'
 
 /** What the dialogue needs of a WebSocket, so that the simulation can bring another. */
 export type AgentSocket = {
@@ -63,7 +63,7 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
   #hungUp = false
   /** The number that is about to be acknowledged; 0: none is. */
   #dueAck = 0
-  #agent: StoredAgent | null = null
+  #agent: AgentHere | null = null
 
   constructor(socket: AgentSocket, context: Context, parts: ConversationParts) {
     this.#socket = socket
@@ -139,7 +139,8 @@ class AgentConversation implements Conversation, Connection, InboxOwner {
     const found = await agents.admission.identify(hello, nonce)
     if ('type' in found) return this.#refuse(found.code, found.message, found.retry)
     await agents.welcome(found, hello, this)
-    this.#agent = found
+    const { id, owner_id, hostname, version, region } = found
+    this.#agent = { id, owner_id, hostname, version, region }
     // A market that was restarted has acknowledged nothing, and the one before it has.
     this.#inbox.startAt(Math.max(agents.ackedSeq(found.id), hello.acked_seq))
     // It may have gone while it was let in.
@@ -205,7 +206,7 @@ function parse(text: string | null): AgentMessage | null {
   }
 }
 
-function dispatch(message: Said, agent: StoredAgent, { agents, scheduler }: ConversationParts): Promise<void> {
+function dispatch(message: Said, agent: AgentHere, { agents, scheduler }: ConversationParts): Promise<void> {
   const { reports } = scheduler
   switch (message.type) {
     case 'devices':
@@ -252,7 +253,7 @@ type Entry = { readonly seq: number | null; readonly characters: number; work: P
  */
 class Inbox {
   readonly #owner: InboxOwner
-  #entries: Entry[] = []
+  readonly #entries: Entry[] = []
   #lastSeq = 0
   #broken = false
   #paused = false
@@ -310,8 +311,8 @@ class Inbox {
       this.#characters -= entry.characters
       seq = entry.seq ?? seq
     }
-    // An array that once had members keeps room for them, and most agents say nothing most of the time.
-    if (this.#entries.length === 0) this.#entries = []
+    // An array that once had members keeps room for them, and most agents say nothing most of the time: this lets go of it.
+    if (this.#entries.length === 0) this.#entries.length = 0
     if (seq !== null && !this.#broken) this.#owner.acknowledge(seq)
     if (this.#paused && !this.#isOver(0.5)) {
       this.#paused = false

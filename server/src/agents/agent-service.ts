@@ -84,7 +84,7 @@ export async function createAgentService(context: Context, parts: Parts) {
     return connections.left(agentId)
   }
 
-  async function devices(agent: store.StoredAgent, message: AgentMessageOf<'devices'>) {
+  async function devices(agent: store.AgentHere, message: AgentMessageOf<'devices'>) {
     const bound = await database.transaction((tx) => gpus.bindDevices(tx, report(agent, message.devices)))
     registry.setLiveness(agent.id, 'alive', true)
     assigned.note(bound.gpus)
@@ -92,7 +92,7 @@ export async function createAgentService(context: Context, parts: Parts) {
     scheduler.wake()
   }
 
-  async function heartbeat(agent: store.StoredAgent, message: AgentMessageOf<'heartbeat'>) {
+  async function heartbeat(agent: store.AgentHere, message: AgentMessageOf<'heartbeat'>) {
     const own = new Map(registry.ofAgent(agent.id).map((gpu) => [gpu.deviceUuid, gpu.id]))
     for (const { uuid, telemetry } of message.devices) {
       const gpuId = own.get(uuid)
@@ -203,9 +203,6 @@ export async function createAgentService(context: Context, parts: Parts) {
   }
 }
 
-function report(
-  { id, owner_id, hostname, version, region }: store.StoredAgent,
-  devices: Hello['devices'],
-): AgentReport {
+function report({ id, owner_id, hostname, version, region }: store.AgentHere, devices: Hello['devices']): AgentReport {
   return { agentId: id, ownerId: owner_id, hostname, version, region, devices }
 }

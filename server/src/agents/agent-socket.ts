@@ -18,12 +18,7 @@ export function agentDoor(context: Context, parts: ConversationParts): SocketDoo
     path: agentSocketPath,
     messageBytesMax: agentMessageBytesMax,
     admit: (network) => strangers.come(network),
-    connect(socket, { raw, left }) {
-      const conversation = converse(new OpenSocket(socket, raw, left), context, parts)
-      socket.on('message', (data, isBinary) => conversation.received(isBinary ? null : data.toString()))
-      socket.on('error', cutOff)
-      socket.on('close', () => conversation.closed())
-    },
+    connect: (socket, { raw, left }) => converse(new OpenSocket(socket, raw, left), context, parts),
   }
 }
 
@@ -49,10 +44,6 @@ function createStrangers() {
       }
     },
   }
-}
-
-function cutOff(this: WebSocket) {
-  this.terminate()
 }
 
 /** What is kept of each lies here and in few closures: there are thousands. */

@@ -14,6 +14,8 @@ export type StoredAgent = {
   readonly last_seen_at: string | null
 }
 type AgentRow = Row & StoredAgent
+/** What is in memory of one that is here: there are thousands. */
+export type AgentHere = Pick<StoredAgent, 'id' | 'owner_id' | 'hostname' | 'version' | 'region'>
 
 export function agentByKey(reader: Reader, publicKey: string): Promise<StoredAgent | undefined> {
   return reader.get<AgentRow>('SELECT * FROM agents WHERE public_key = ?', publicKey)

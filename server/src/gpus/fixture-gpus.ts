@@ -78,7 +78,7 @@ export function gpuRecord(fields: Partial<GpuRecord> = {}): GpuRecord {
     auditsInARow: 0,
     auditedAtMs: 0,
     createdAt: '2026-03-01T12:00:00.000Z',
-    lastSeenAt: null,
+    lastSeenMs: 0,
     ...fields,
   }
 }

@@ -7,7 +7,7 @@ import { insertPrice } from './gpu-history-store.ts'
 import { normaliseGpuName } from './gpu-names.ts'
 import type { ConnectedDevice, GpuRegistry } from './gpu-registry.ts'
 import { assignedGpu } from './gpu-view.ts'
-import { type GpuRecord, insertGpu, readGpuOfDevice, readGpusOfOwner, updateGpu } from './gpu-store.ts'
+import { countGpusOf, type GpuRecord, insertGpu, readGpuOfDevice, readUnboundGpus, updateGpu } from './gpu-store.ts'
 
 /** What an agent says that it has. */
 export type AgentReport = {
@@ -72,8 +72,7 @@ type OneDevice = {
 }
 
 async function ownerOf(tx: Transaction, ownerId: string): Promise<Owner> {
-  const owned = await readGpusOfOwner(tx, ownerId)
-  return { unbound: owned.filter((gpu) => gpu.deviceUuid === null), gpusCount: owned.length }
+  return { unbound: await readUnboundGpus(tx, ownerId), gpusCount: await countGpusOf(tx, ownerId) }
 }
 
 async function bindDevice(binding: Binding, { report, device, readOwner }: OneDevice): Promise<GpuRecord | Refusal> {
@@ -100,7 +99,7 @@ async function bindDevice(binding: Binding, { report, device, readOwner }: OneDe
     specs: device.specs,
     region: found.agentId === null ? (found.region ?? report.region) : found.region,
     differences: describeDifferences(found.registered, detected),
-    lastSeenAt: nowIso(binding),
+    lastSeenMs: binding.clock.now(),
   }
   await updateGpu(tx, bound)
   return bound
@@ -149,7 +148,7 @@ async function registerDevice(binding: Binding, { report, device, readOwner }: O
     sharing: device.sharing,
     region: report.region,
     specs: device.specs,
-    lastSeenAt: nowIso(binding),
+    lastSeenMs: binding.clock.now(),
   }
   await insertGpu(tx, gpu)
   await insertPrice(tx, gpu, gpu.createdAt)
@@ -216,6 +215,6 @@ export function newGpuRecord(
     auditsInARow: 0,
     auditedAtMs: 0,
     createdAt: nowIso(context),
-    lastSeenAt: null,
+    lastSeenMs: 0,
   }
 }

@@ -1,6 +1,6 @@
 import type { GpuStatus, Micros, Telemetry } from '@orbyte/protocol'
 import type { Reader, Row, Transaction } from '../db/database.ts'
-import type { GpuRecord } from './gpu-store.ts'
+import { type GpuRecord, lastSeenAt } from './gpu-store.ts'
 
 /** Prices begin with the GPU's first one, so that every attempt's can be looked up. */
 export async function insertPrice(
@@ -52,6 +52,6 @@ export function deleteTelemetryBefore(tx: Transaction, before: string): Promise<
   return tx.run('DELETE FROM gpu_telemetry WHERE at < ?', before)
 }
 
-export async function writeLastSeen(tx: Transaction, gpuId: string, lastSeenAt: string) {
-  await tx.run('UPDATE gpus SET last_seen_at = ? WHERE id = ?', lastSeenAt, gpuId)
+export async function writeLastSeen(tx: Transaction, gpu: Pick<GpuRecord, 'id' | 'lastSeenMs'>) {
+  await tx.run('UPDATE gpus SET last_seen_at = ? WHERE id = ?', lastSeenAt(gpu), gpu.id)
 }

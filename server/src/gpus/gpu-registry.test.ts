@@ -145,7 +145,7 @@ test('listeners hear of what matters to matching, of a removed GPU a last time, 
   registry.release('att_2', whole(gpuId(1)))
   registry.release('att_1', whole(gpuId(1)))
   expect(heard).toEqual(['available', 'in_use', 'available'])
-  expect(registry.get(gpuId(1))?.lastSeenAt).toBe('2026-03-01T12:00:05.000Z')
+  expect(registry.get(gpuId(1))?.lastSeenMs).toBe(startMs + 5_000)
   registry.remove(gpuId(1))
   stop()
   registry.put(gpuRecord({ id: gpuId(2) }))
@@ -157,9 +157,9 @@ test('listeners hear of what matters to matching, of a removed GPU a last time, 
 test('what the disk says of when a GPU was last heard does not take time back', () => {
   const { registry } = registryWith(gpuRecord({ id: gpuId(1) }))
   registry.connect(agentId(1), [{ gpuId: gpuId(1), device: reportedDevice() }])
-  registry.put(gpuRecord({ id: gpuId(1), lastSeenAt: '2026-03-01T11:59:00.000Z', name: 'renamed' }))
+  registry.put(gpuRecord({ id: gpuId(1), lastSeenMs: startMs - 60_000, name: 'renamed' }))
   expect(registry.get(gpuId(1))).toMatchObject({
-    lastSeenAt: '2026-03-01T12:00:00.000Z',
+    lastSeenMs: startMs,
     name: 'renamed',
     connected: true,
   })

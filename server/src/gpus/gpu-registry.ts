@@ -1,6 +1,7 @@
 import { type Liveness, type ReportedDevice, type TaskType, type Telemetry, wholeMilli } from '@orbyte/protocol'
-import { type Clock, isoFromMs } from '../context.ts'
+import type { Clock } from '../context.ts'
 import type { GpuRecord } from './gpu-store.ts'
+import { createInterning } from './interning.ts'
 import { Numbered } from './numbered.ts'
 
 /** A GPU as the market sees it: what is on disk, and what only memory knows. The same object for as long as the GPU exists. */
@@ -49,8 +50,8 @@ export class GpuRegistry {
   readonly #clock: Pick<Clock, 'now'>
   readonly #gpus = new Map<string, LiveGpu>()
   readonly #byNumber = new Numbered<LiveGpu>()
-  readonly #byAgent = new Map<string, Set<LiveGpu>>()
-  readonly #byOwner = new Map<string, Set<LiveGpu>>()
+  readonly #byAgent = new Map<string, LiveGpu[]>()
+  readonly #byOwner = new Map<string, LiveGpu[]>()
   readonly #suspendedOwners = new Set<string>()
   /** In the last report of their agent. */
   readonly #reported = new Set<string>()
@@ -58,6 +59,7 @@ export class GpuRegistry {
   readonly #withdrawn = new Set<string>()
   readonly #changeListeners = new Set<(gpu: MarketGpu) => void>()
   readonly #telemetryListeners = new Set<(sample: TelemetrySample) => void>()
+  readonly #intern = createInterning()
 
   constructor(clock: Pick<Clock, 'now'>) {
     this.#clock = clock
@@ -118,8 +120,13 @@ export class GpuRegistry {
       const device = reported.get(gpu.id)
       if (device) {
         this.#reported.add(gpu.id)
-        const now = { connected: true, liveness: 'alive', lastSeenAt: this.#nowIso(), agentVersion: version } as const
-        Object.assign(gpu, reportedFields(device), now)
+        const now = {
+          connected: true,
+          liveness: 'alive',
+          lastSeenMs: this.#clock.now(),
+          agentVersion: version,
+        } as const
+        Object.assign(gpu, this.#reportedFields(device), now)
       } else {
         this.#reported.delete(gpu.id)
         gpu.connected = false
@@ -131,7 +138,7 @@ export class GpuRegistry {
   setLiveness(agentId: string, liveness: Liveness, connected: boolean) {
     for (const gpu of this.#byAgent.get(agentId) ?? []) {
       const backed = connected && this.#reported.has(gpu.id)
-      if (backed && liveness === 'alive') gpu.lastSeenAt = this.#nowIso()
+      if (backed && liveness === 'alive') gpu.lastSeenMs = this.#clock.now()
       if (gpu.liveness === liveness && gpu.connected === backed) continue
       gpu.liveness = liveness
       gpu.connected = backed
@@ -144,8 +151,9 @@ export class GpuRegistry {
     const gpu = this.#gpus.get(gpuId)
     if (!gpu) return
     gpu.telemetry = telemetry
-    gpu.lastSeenAt = this.#nowIso()
-    const sample = { gpuId, telemetry, atMs: this.#clock.now() }
+    const atMs = this.#clock.now()
+    gpu.lastSeenMs = atMs
+    const sample = { gpuId, telemetry, atMs }
     for (const listen of this.#telemetryListeners) listen(sample)
   }
 
@@ -163,15 +171,17 @@ export class GpuRegistry {
   put(record: GpuRecord) {
     const known = this.#gpus.get(record.id)
     const gpu = known ?? this.#byNumber.add((number) => neverReported(record, number))
-    if (known) {
-      this.#unlink(known)
-      // What the disk says of when it was last heard is a minute old at times.
-      Object.assign(known, record, { lastSeenAt: latest(known.lastSeenAt, record.lastSeenAt) })
-    }
+    const isElsewhere = known?.agentId !== record.agentId
+    if (known && isElsewhere) this.#unlink(known)
+    // What the disk says of when it was last heard is a minute old at times.
+    if (known) Object.assign(known, record, { lastSeenMs: Math.max(known.lastSeenMs, record.lastSeenMs) })
+    gpu.model = this.#intern(gpu.model)
+    gpu.registered = this.#intern(gpu.registered)
+    gpu.specs = this.#intern(gpu.specs)
+    gpu.differences = this.#intern(gpu.differences)
     gpu.suspended = this.#suspendedOwners.has(gpu.ownerId)
     this.#gpus.set(gpu.id, gpu)
-    link(this.#byOwner, gpu.ownerId, gpu)
-    if (gpu.agentId !== null) link(this.#byAgent, gpu.agentId, gpu)
+    if (isElsewhere) this.#link(gpu)
     this.#changed(gpu)
   }
 
@@ -232,13 +242,31 @@ export class GpuRegistry {
     for (const listen of this.#changeListeners) listen(gpu)
   }
 
+  #reportedFields(device: ReportedDevice) {
+    const { task_types: allowed } = device.limits
+    return {
+      paused: device.paused,
+      taskTypes: this.#intern(
+        allowed === null ? device.task_types : device.task_types.filter((type) => allowed.includes(type)),
+      ),
+      modelFormats: this.#intern(device.model_formats),
+      several: this.#intern(device.several),
+      shares: this.#intern(device.shares),
+      ownModels: this.#intern(device.own_models),
+      loadedModels: this.#intern(device.loaded_models),
+      cachedModels: this.#intern(device.cached_models),
+      limits: this.#intern(device.limits),
+    } satisfies Partial<MarketGpu>
+  }
+
+  #link(gpu: LiveGpu) {
+    link(this.#byOwner, gpu.ownerId, gpu)
+    if (gpu.agentId !== null) link(this.#byAgent, gpu.agentId, gpu)
+  }
+
   #unlink(gpu: LiveGpu) {
     unlink(this.#byOwner, gpu.ownerId, gpu)
     if (gpu.agentId !== null) unlink(this.#byAgent, gpu.agentId, gpu)
-  }
-
-  #nowIso(): string {
-    return isoFromMs(this.#clock.now())
   }
 }
 
@@ -271,7 +299,7 @@ function neverReported(record: GpuRecord, number: number): LiveGpu {
     auditsInARow: record.auditsInARow,
     auditedAtMs: record.auditedAtMs,
     createdAt: record.createdAt,
-    lastSeenAt: record.lastSeenAt,
+    lastSeenMs: record.lastSeenMs,
     paused: false,
     connected: false,
     // A restarted server has heard of nobody yet; whether the agent comes back is seen from now on.
@@ -297,33 +325,14 @@ const nothing: readonly never[] = []
 const unable: ReportedDevice['several'] = { task_types: [], model_formats: [] }
 const kept = <T>(list: readonly T[]): readonly T[] => (list.length === 0 ? nothing : list)
 
-function reportedFields(device: ReportedDevice) {
-  const { task_types: allowed } = device.limits
-  return {
-    paused: device.paused,
-    taskTypes: allowed === null ? device.task_types : device.task_types.filter((type) => allowed.includes(type)),
-    modelFormats: kept(device.model_formats),
-    several: device.several,
-    shares: device.shares,
-    ownModels: kept(device.own_models),
-    loadedModels: kept(device.loaded_models),
-    cachedModels: kept(device.cached_models),
-    limits: device.limits,
-  } satisfies Partial<MarketGpu>
-}
-
-function link(index: Map<string, Set<LiveGpu>>, key: string, gpu: LiveGpu) {
+function link(index: Map<string, LiveGpu[]>, key: string, gpu: LiveGpu) {
   const gpus = index.get(key)
-  if (gpus) gpus.add(gpu)
-  else index.set(key, new Set([gpu]))
+  if (gpus) gpus.push(gpu)
+  else index.set(key, [gpu])
 }
 
-function unlink(index: Map<string, Set<LiveGpu>>, key: string, gpu: LiveGpu) {
-  const gpus = index.get(key)
-  gpus?.delete(gpu)
-  if (gpus?.size === 0) index.delete(key)
-}
-
-function latest(a: string | null, b: string | null): string | null {
-  return a === null || (b !== null && b > a) ? b : a
+function unlink(index: Map<string, LiveGpu[]>, key: string, gpu: LiveGpu) {
+  const left = index.get(key)!.filter((other) => other !== gpu)
+  if (left.length > 0) index.set(key, left)
+  else index.delete(key)
 }

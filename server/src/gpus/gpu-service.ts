@@ -133,8 +133,7 @@ async function createGpu(market: Market, caller: Owner, input: ParsedInputOf<typ
   const fresh = newGpuRecord(market, { ownerId: caller.userId, name, model, vramGb })
   const gpu: store.GpuRecord = { ...fresh, priceMicrosPerHour, region }
   await market.database.transaction(async (tx) => {
-    const owned = await store.readGpusOfOwner(tx, caller.userId)
-    if (owned.length >= gpusPerOwnerMax) {
+    if ((await store.countGpusOf(tx, caller.userId)) >= gpusPerOwnerMax) {
       const { code, message } = tooManyGpus(gpusPerOwnerMax)
       throw problem(code, message)
     }

@@ -36,7 +36,8 @@ export type GpuRecord = {
   /** Milliseconds since 1970; 0: it was never checked. */
   readonly auditedAtMs: number
   readonly createdAt: string
-  readonly lastSeenAt: string | null
+  /** Milliseconds since 1970; 0: no agent ever had it. */
+  readonly lastSeenMs: number
 }
 
 type GpuRow = Row & {
@@ -96,7 +97,7 @@ function gpuOf(row: GpuRow): GpuRecord {
     auditsInARow: row.audits_in_a_row,
     auditedAtMs: row.audited_at === null ? 0 : Date.parse(row.audited_at),
     createdAt: row.created_at,
-    lastSeenAt: row.last_seen_at,
+    lastSeenMs: row.last_seen_at === null ? 0 : Date.parse(row.last_seen_at),
   }
 }
 
@@ -122,6 +123,23 @@ export async function readGpusOfOwner(reader: Reader, ownerId: string): Promise<
     ownerId,
   )
   return rows.map(gpuOf)
+}
+
+/** Those that no agent has reported, only their owner has registered: oldest first. */
+export async function readUnboundGpus(reader: Reader, ownerId: string): Promise<GpuRecord[]> {
+  const rows = await reader.all<GpuRow>(
+    'SELECT * FROM gpus WHERE owner_id = ? AND device_uuid IS NULL AND deleted_at IS NULL ORDER BY id',
+    ownerId,
+  )
+  return rows.map(gpuOf)
+}
+
+export async function countGpusOf(reader: Reader, ownerId: string): Promise<number> {
+  const row = await reader.get<{ count: number }>(
+    'SELECT count(*) AS count FROM gpus WHERE owner_id = ? AND deleted_at IS NULL',
+    ownerId,
+  )
+  return row!.count
 }
 
 /** In wire form, with the deleted ones. */
@@ -150,6 +168,11 @@ export async function readGpuOfDevice(reader: Reader, deviceUuid: string): Promi
   return row ? gpuOf(row) : null
 }
 
+/** As tables and the API have it. */
+export function lastSeenAt({ lastSeenMs }: Pick<GpuRecord, 'lastSeenMs'>): string | null {
+  return lastSeenMs === 0 ? null : isoFromMs(lastSeenMs)
+}
+
 export async function insertGpu(tx: Transaction, gpu: GpuRecord) {
   await tx.run(
     `INSERT INTO gpus (id, owner_id, agent_id, device_uuid, kind, name, model, vram_gb, registered_model, registered_vram_gb,
@@ -158,7 +181,7 @@ export async function insertGpu(tx: Transaction, gpu: GpuRecord) {
     ...[gpu.id, gpu.ownerId, gpu.agentId, gpu.deviceUuid, gpu.kind, gpu.name, gpu.model, gpu.vramGb],
     ...[gpu.registered.model, gpu.registered.vramGb, gpu.priceMicrosPerHour, gpu.region],
     ...[flag(gpu.maintenance), flag(gpu.sharing)],
-    ...[gpu.specs && JSON.stringify(gpu.specs), JSON.stringify(gpu.differences), gpu.createdAt, gpu.lastSeenAt],
+    ...[gpu.specs && JSON.stringify(gpu.specs), JSON.stringify(gpu.differences), gpu.createdAt, lastSeenAt(gpu)],
   )
 }
 
@@ -180,7 +203,7 @@ export async function updateGpu(tx: Transaction, gpu: GpuRecord) {
     ],
     ...[gpu.priceMicrosPerHour, gpu.region, flag(gpu.maintenance), flag(gpu.sharing)],
     ...[gpu.specs && JSON.stringify(gpu.specs)],
-    ...[JSON.stringify(gpu.differences), gpu.lastSeenAt, gpu.id],
+    ...[JSON.stringify(gpu.differences), lastSeenAt(gpu), gpu.id],
   )
 }
 

@@ -11,6 +11,8 @@ const telemetryKeptMs = 30 * 24 * 3_600_000
 const measures = ['utilization_percent', 'vram_used_gb', 'temperature_celsius', 'power_watts'] as const
 /** Of each measure the sum and how many there were: one list, because there is one for each GPU. */
 type Sums = number[]
+/** By when a minute began, and by GPU. */
+type Minutes = Map<number, Map<string, Sums>>
 type Minute = { readonly gpuId: string; readonly startMs: number; readonly sums: Sums }
 
 /** Of so many GPUs at once, about 2 ms: with ten thousand, a task would else wait for all of them. */
@@ -21,14 +23,14 @@ const rowsAtOnceMax = 100
  * the statuses that have changed since, and drops what is older than 30 days.
  */
 export function createTelemetryRecorder(context: Pick<Context, 'clock' | 'database'>, registry: GpuRegistry) {
-  let minutes = new Map<string, Minute>()
+  const minutes: Minutes = new Map()
   const statusesWritten = new Map<string, TelemetryMinute['status']>()
   const stopListening = registry.onTelemetry((sample) => addSample(minutes, sample))
 
   function takeMinutes(beforeMs: number): Minute[] {
-    const over = [...minutes.values()].filter(({ startMs }) => startMs < beforeMs)
-    minutes = new Map([...minutes].filter(([, { startMs }]) => startMs >= beforeMs))
-    return over
+    const over = [...minutes].filter(([startMs]) => startMs < beforeMs)
+    for (const [startMs] of over) minutes.delete(startMs)
+    return over.flatMap(([startMs, gpus]) => [...gpus].map(([gpuId, sums]) => ({ gpuId, startMs, sums })))
   }
 
   /** GPUs whose status is another than what is written, and of which no minute is over. */
@@ -45,7 +47,7 @@ export function createTelemetryRecorder(context: Pick<Context, 'clock' | 'databa
     if (!gpu) return
     const status = gpuStatus(gpu)
     await insertTelemetry(tx, gpuId, { ...averagesOf(sums), at: isoFromMs(startMs), status })
-    if (gpu.lastSeenAt !== null) await writeLastSeen(tx, gpuId, gpu.lastSeenAt)
+    if (gpu.lastSeenMs !== 0) await writeLastSeen(tx, gpu)
     tx.afterCommit(() => statusesWritten.set(gpuId, status))
   }
 
@@ -75,16 +77,17 @@ export function createTelemetryRecorder(context: Pick<Context, 'clock' | 'databa
 }
 export type TelemetryRecorder = ReturnType<typeof createTelemetryRecorder>
 
-function addSample(minutes: Map<string, Minute>, { gpuId, telemetry, atMs }: TelemetrySample) {
+function addSample(minutes: Minutes, { gpuId, telemetry, atMs }: TelemetrySample) {
   const startMs = startOfMinute(atMs)
-  const key = `${gpuId} ${startMs}`
-  const minute = minutes.get(key) ?? { gpuId, startMs, sums: noSums() }
-  minutes.set(key, minute)
+  const gpus = minutes.get(startMs) ?? new Map<string, Sums>()
+  minutes.set(startMs, gpus)
+  const sums = gpus.get(gpuId) ?? noSums()
+  gpus.set(gpuId, sums)
   for (const [index, measure] of measures.entries()) {
     const value = telemetry[measure]
     if (value === null) continue
-    minute.sums[2 * index]! += value
-    minute.sums[2 * index + 1]!++
+    sums[2 * index]! += value
+    sums[2 * index + 1]!++
   }
 }
 

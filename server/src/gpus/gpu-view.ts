@@ -2,7 +2,7 @@ import { type Gpu, type ServerMessageOf, wholeMilli } from '@orbyte/protocol'
 import { isoFromMs } from '../context.ts'
 import type { MarketGpu } from './gpu-registry.ts'
 import { gpuHealth, gpuStatus, isDraining, isOnTrial } from './gpu-status.ts'
-import type { GpuRecord } from './gpu-store.ts'
+import { type GpuRecord, lastSeenAt } from './gpu-store.ts'
 
 export type AssignedGpu = ServerMessageOf<'gpus'>['gpus'][number]
 
@@ -50,6 +50,6 @@ export function viewGpu(gpu: MarketGpu, { models, nowMs }: { models: string[]; n
     health,
     cool_down_until: health === 'cooling_down' ? isoFromMs(gpu.coolDownUntilMs) : null,
     created_at: gpu.createdAt,
-    last_seen_at: gpu.lastSeenAt,
+    last_seen_at: lastSeenAt(gpu),
   }
 }

@@ -11,12 +11,11 @@ export function liveDoor(
   parts: { live: LiveService; authentication: AuthenticationService },
 ): SocketDoor {
   const visitors = createVisitors(context.config.limits.streamsPerUserMax)
-  const conversations = new WeakMap<object, ReturnType<typeof watchLive>>()
   return {
     path: livePath,
     messageBytesMax: liveMessageBytesMax,
-    connect(socket, { network }) {
-      const conversation = watchLive(
+    connect: (socket, { network }) =>
+      watchLive(
         {
           isOpen: () => socket.readyState === socket.OPEN,
           bufferedBytes: () => socket.bufferedAmount,
@@ -26,12 +25,6 @@ export function liveDoor(
         },
         context,
         { ...parts, visitors, network },
-      )
-      conversations.set(socket, conversation)
-      socket.on('message', (data, isBinary) => conversation.received(isBinary ? null : data.toString()))
-      socket.on('error', () => socket.terminate())
-      socket.on('close', () => conversation.closed())
-    },
-    close: (socket) => conversations.get(socket)?.stopping(),
+      ),
   }
 }

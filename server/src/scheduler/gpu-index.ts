@@ -4,7 +4,14 @@ import { Numbered } from '../gpus/numbered.ts'
 import { hourCost } from './expected-cost.ts'
 import { Lists } from './flat-lists.ts'
 import { Lanes, placeOf, stepOf } from './gpu-lane.ts'
-import { createProfiles, hasFields, type Profile, type ProfileFields, profileFieldsOf } from './gpu-profile.ts'
+import {
+  createProfiles,
+  hasFields,
+  type Kind,
+  type Profile,
+  type ProfileFields,
+  profileFieldsOf,
+} from './gpu-profile.ts'
 import { GpuTable, Machine, machineKeyOf, Slot } from './gpu-slot.ts'
 import { createModels, type Holders } from './model-holders.ts'
 import { isBelowOwnMinimum } from './rankers.ts'
@@ -110,7 +117,7 @@ export class GpuIndex {
     const cost = hourCost(gpu)
     const price = gpu.priceMicrosPerHour
     const isPlaced = hasFields(gpu, slot.fields) && slot.machine.key === machineKeyOf(gpu)
-    const hasModels = slot.models.loaded === gpu.loadedModels && slot.models.cached === gpu.cachedModels
+    const hasModels = slot.loadedModels === gpu.loadedModels && slot.cachedModels === gpu.cachedModels
     const isPriced = table.cost[number] === cost && table.price[number] === price
     if (!isPlaced || !hasModels || !isPriced) {
       this.#unseat(slot)
@@ -146,8 +153,7 @@ export class GpuIndex {
   }
 
   #create(gpu: MarketGpu): Slot {
-    const fields = profileFieldsOf(gpu)
-    const slot = new Slot(gpu, { fields, machine: this.#machineFor(gpu, fields) })
+    const slot = new Slot(gpu, this.#placeFor(gpu))
     this.#byId.set(gpu.id, gpu)
     this.#gpus[gpu.number] = gpu
     this.#slots[gpu.number] = slot
@@ -161,13 +167,18 @@ export class GpuIndex {
   /** Anew, as of another profile or on another machine. */
   #place(slot: Slot) {
     this.#takeOut(slot)
-    slot.fields = profileFieldsOf(slot.gpu)
-    slot.machine = this.#machineFor(slot.gpu, slot.fields)
+    Object.assign(slot, this.#placeFor(slot.gpu))
     this.#putIn(slot)
   }
 
-  #machineFor(gpu: MarketGpu, fields: ProfileFields): Machine {
+  #placeFor(gpu: MarketGpu): { fields: ProfileFields; machine: Machine } {
+    const fields = profileFieldsOf(gpu)
     const kind = this.#profiles.kindOf(fields)
+    // Most are the same objects: a copy for each GPU would be as large as all else that is kept of it here.
+    return { fields: hasFields(gpu, kind.fields) ? kind.fields : fields, machine: this.#machineFor(gpu, kind) }
+  }
+
+  #machineFor(gpu: MarketGpu, kind: Kind): Machine {
     const key = machineKeyOf(gpu)
     const known = kind.machines.get(key)
     if (known) return known
@@ -218,7 +229,8 @@ export class GpuIndex {
   #setModels(slot: Slot) {
     const { loadedModels: loaded, cachedModels: cached } = slot.gpu
     for (const holders of slot.holders) holders.gpus--
-    slot.models = { loaded, cached }
+    slot.loadedModels = loaded
+    slot.cachedModels = cached
     slot.holders = [...new Set([...loaded, ...cached])].map((name) => {
       const holders = this.holdersOf(name)
       holders.gpus++
@@ -227,7 +239,7 @@ export class GpuIndex {
   }
 
   /** All in which it is found when enough of it is free. */
-  #lanesOf({ machine: { profile, isShared }, models: { loaded, cached } }: Slot): number[] {
+  #lanesOf({ machine: { profile, isShared }, loadedModels: loaded, cachedModels: cached }: Slot): number[] {
     const warm = [...new Set([...loaded, ...cached])].flatMap((name) => {
       const warmth = loaded.includes(name) ? 'loaded' : 'cached'
       const levels = isShared ? [wholeMilli, 1] : [wholeMilli]

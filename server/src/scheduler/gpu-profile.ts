@@ -132,8 +132,15 @@ function placeAfter(sorted: readonly number[], value: number): number {
   return low
 }
 
-/** GPUs of one kind are of one profile, as long as it has room. `machines`: by `machineKeyOf`. */
-export type Kind = { readonly profiles: Profile[]; readonly machines: Map<string, Machine> }
+/**
+ * GPUs of one kind are of one profile, as long as it has room. `fields`: of the first of them; `machines`: by
+ * `machineKeyOf`.
+ */
+export type Kind = {
+  readonly fields: ProfileFields
+  readonly profiles: Profile[]
+  readonly machines: Map<string, Machine>
+}
 
 export function createProfiles(lanes: Lanes) {
   const kinds = new Map<string, Kind>()
@@ -148,7 +155,7 @@ export function createProfiles(lanes: Lanes) {
       const key = JSON.stringify({ ...fields, limits: { ...fields.limits, min_price_per_hour: null } })
       const known = kinds.get(key)
       if (known) return known
-      const kind: Kind = { profiles: [], machines: new Map() }
+      const kind: Kind = { fields, profiles: [], machines: new Map() }
       kinds.set(key, kind)
       return kind
     },

@@ -3,6 +3,8 @@ import { longer } from './flat-lists.ts'
 import type { Kind, Profile, ProfileFields } from './gpu-profile.ts'
 import type { Holders } from './model-holders.ts'
 
+const none: readonly never[] = []
+
 /** A GPU's places in the index. It lies as it was when it was put there, whatever has become of it since. */
 export class Slot {
   readonly gpu: MarketGpu
@@ -10,9 +12,10 @@ export class Slot {
   /** Its place among the members of its profile. */
   at = 0
   fields: ProfileFields
-  models: { readonly loaded: readonly string[]; readonly cached: readonly string[] } = { loaded: [], cached: [] }
+  loadedModels: readonly string[] = none
+  cachedModels: readonly string[] = none
   /** Of its models. */
-  holders: Holders[] = []
+  holders: readonly Holders[] = none
   specs: MarketGpu['specs'] = null
 
   constructor(gpu: MarketGpu, at: { fields: ProfileFields; machine: Machine }) {
