@@ -1,5 +1,6 @@
 import { Session } from 'node:inspector/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Server, startServer } from '@orbyte/server'
 import { loadConfig } from '@orbyte/server/config.ts'
 import { verifyLedger } from '@orbyte/server/ledger/ledger-verify.ts'
@@ -21,7 +22,8 @@ export type Usage = {
 }
 export type MarketProcess = {
   start(options: StartOptions): Promise<{ url: string }>
-  usage(options: { collectGarbage: boolean }): Usage
+  /** After a garbage collection, if that is asked for, and once V8 has given back what it left empty. */
+  usage(options: { collectGarbage: boolean }): Promise<Usage>
   /** How many tasks the ledger has paid providers for. */
   settled(): Promise<number>
   startProfile(): Promise<void>
@@ -59,8 +61,11 @@ const functions: MarketProcess = {
     return { url: server.url }
   },
 
-  usage({ collectGarbage }) {
-    if (collectGarbage) globalThis.gc?.()
+  async usage({ collectGarbage }) {
+    if (collectGarbage) {
+      globalThis.gc?.()
+      await sleep(1_000)
+    }
     const { user, system } = process.cpuUsage()
     const { rss, heapUsed, external } = process.memoryUsage()
     return { cpuUs: user + system, residentBytes: rss, usedBytes: heapUsed + external }
