@@ -48,6 +48,8 @@ function until(isSo: () => boolean): Promise<void> {
 
 const secondsSince = (ms: number) => (performance.now() - ms) / 1_000
 
+/** Until all connections of a rate are open, and the market has done with that. */
+const openingMs = 1_000
 /** As many handshakes at a time as a market allows strangers. */
 const handshakesMax = 200
 /** Machines behind one address. */
@@ -144,6 +146,8 @@ async function oneByOne({ url, key, tasks }: { url: string; key: string; tasks: 
 
 async function atRate({ url, keys, connections, perS, seconds }: OpenOptions) {
   const free = Array.from({ length: connections }, () => openHttpConnection(url))
+  // Renters keep their connections: what it takes to open hundreds at once is no part of the rate.
+  await sleep(openingMs)
   const tasks = Math.round(perS * seconds)
   const due: number[] = []
   const sent: Promise<void>[] = []
