@@ -81,7 +81,7 @@ function addMarketCommands(gpus: Command, cli: Cli) {
         columns: [
           { title: 'model', value: ({ model }) => model },
           { title: 'task type', value: ({ task_type }) => task_type },
-          { title: 'speed', value: ({ per_second }) => per_second, right: true },
+          { title: 'speed', value: ({ per_second }) => per_second ?? 'too few tasks to say', right: true },
           { title: 'unit', value: ({ unit }) => `${unit}/s` },
           { title: 'tasks', value: ({ attempts }) => attempts, right: true },
           { title: 'ran', value: ({ run_ms }) => duration(run_ms), right: true },
