@@ -101,7 +101,7 @@ export function pageOf<T extends z.ZodType>(item: T) {
 export const Timestamp = z.iso.datetime().describe('ISO 8601, UTC, milliseconds.')
 /** Any JSON. Not `z.json()`, which copies what it checks, and which zod cannot compile because it contains itself. */
 export const JsonValue: z.ZodType<z.core.util.JSONType, z.core.util.JSONType> = z
-  .custom<z.core.util.JSONType>(isJson, 'is not JSON')
+  .custom<z.core.util.JSONType>(isJson, 'must be JSON, with finite numbers and no field __proto__')
   .meta({ id: 'JsonValue', description: 'Any JSON.' })
 /** A JSON object of any shape. */
 export const JsonObject = z.record(z.string(), JsonValue)

@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { isJson, isTooDeep } from './json.ts'
@@ -16,7 +17,20 @@ test('a document is too deep however it is nested, and however deeply', () => {
 
 test('what JSON.parse gives is JSON, and what JSON.stringify would change is not', () => {
   fc.assert(fc.property(fc.jsonValue(), (value) => isJson(JSON.parse(JSON.stringify(value)))))
-  for (const value of [undefined, NaN, Infinity, 1n, Symbol('a'), () => 1, new Date(0), new Map(), new Uint8Array(1)])
+  for (const value of [
+    undefined,
+    NaN,
+    Infinity,
+    1n,
+    Symbol('a'),
+    () => 1,
+    new Date(0),
+    new Map(),
+    new Uint8Array(1),
+    Array(1),
+  ])
     for (const within of [value, [value], { a: value }, { a: [{ b: value }] }]) expect(isJson(within)).toBe(false)
+  expect(isJson(JSON.parse('{"a":{"__proto__":{}}}'))).toBe(false)
+  expect(isJson(runInNewContext('({ a: [] })'))).toBe(true)
   expect(isJson(Object.assign(Object.create(null), { a: [null, true, 'a', -1.5] }))).toBe(true)
 })

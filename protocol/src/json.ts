@@ -17,7 +17,7 @@ export function isTooDeep(document: unknown): boolean {
 const containersIn = (values: readonly unknown[]) =>
   values.filter((value): value is object => typeof value === 'object' && value !== null)
 
-/** Whether all of it can be said in JSON, as it is. */
+/** Whether all of it can be said in JSON, as it is, and means the same to whoever reads it. */
 export function isJson(value: unknown): boolean {
   switch (typeof value) {
     case 'string':
@@ -27,14 +27,22 @@ export function isJson(value: unknown): boolean {
       return Number.isFinite(value)
     case 'object':
       if (value === null) return true
-      if (Array.isArray(value)) return value.every(isJson)
-      return isPlain(value) && Object.values(value).every(isJson)
+      if (Array.isArray(value)) return allOf(value)
+      // A field of this name is another thing to whoever copies it carelessly: a prototype.
+      return isPlain(value) && !Object.hasOwn(value, '__proto__') && allOf(Object.values(value))
     default:
       return false
   }
 }
 
+/** Also what an array leaves out, which `every` would pass over. */
+function allOf(values: readonly unknown[]): boolean {
+  for (const value of values) if (!isJson(value)) return false
+  return true
+}
+
+/** No instance of a class; from whatever realm it comes. */
 function isPlain(value: object): boolean {
-  const prototype: unknown = Object.getPrototypeOf(value)
-  return prototype === Object.prototype || prototype === null
+  const prototype = Object.getPrototypeOf(value) as object | null
+  return prototype === null || Object.getPrototypeOf(prototype) === null
 }

@@ -4,8 +4,9 @@ import { JsonObject } from './endpoint.ts'
 import { NonNegativeAmount, PositiveAmount } from './amounts.ts'
 import { micros } from './money.ts'
 import { listEndpoints } from './api.ts'
-import { ServerMessage } from './agent-messages.ts'
+import { AgentMessage, ServerMessage } from './agent-messages.ts'
 import { MarketEvent } from './events.ts'
+import { taskInputs, taskOutputs } from './task-types.ts'
 import { wireEncoder } from './wire-encoder.ts'
 
 const Shape = z.object({
@@ -71,6 +72,18 @@ test('the alternative of a union is found by its tag', () => {
   const encode = wireEncoder(Message)
   expect(encode({ type: 'refunded', amount: micros(3) })).toEqual({ type: 'refunded', amount: '0.000003' })
   expect(encode({ type: 'noted', text: 'x', more: 1 } as never)).toEqual({ type: 'noted', text: 'x' })
+})
+
+test('zod makes code for everything that crosses the wire', () => {
+  const schemas = listEndpoints().flatMap(({ endpoint }) => [endpoint.input, endpoint.output])
+  for (const schema of [
+    ...schemas,
+    AgentMessage,
+    ServerMessage,
+    ...Object.values(taskInputs),
+    ...Object.values(taskOutputs),
+  ])
+    expect(() => z.compile(schema, { strict: true })).not.toThrow()
 })
 
 test('everything that the market sends can be encoded', () => {

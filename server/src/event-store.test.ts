@@ -130,6 +130,22 @@ test('whatever a commit tells, and wherever one goes on, each event comes once, 
   )
 })
 
+test('of many events of one moment, as many as are asked for come, and each once', async () => {
+  const { database, events, heard, append } = await openLog()
+  await database.transaction(async (tx) => {
+    for (let count = 0; count < 20; count++) await append(tx, 'attempt.ready', 'task_1')
+  })
+  await database.read(async (reader) => {
+    for (let after = 0; after <= 20; after++)
+      for (let upTo = after + 1; upTo <= 21; upTo++) {
+        const sought = heard.slice(after, upTo)
+        expect(await events.ofUser(reader, { userId: 'user_a', as: 'renter', after, upTo })).toEqual(sought)
+        expect(await events.ofTask(reader, { taskId: 'task_1', after, limit: upTo - after })).toEqual(sought)
+      }
+  })
+  await database.close()
+})
+
 test('what is told of an attempt at one moment is one row, but for what it puts out', async () => {
   const { database, append } = await openLog()
   await database.transaction(async (tx) => {

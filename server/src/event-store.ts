@@ -115,12 +115,12 @@ export function createEventLog(clock: Clock): EventLog {
       return events.slice(0, limit)
     },
     async ofUser(reader, { userId, as, after, upTo }) {
+      const owner = as === 'renter' ? 'user_id' : 'provider_id'
       const rows = await reader.all<EventRow>(
-        `SELECT * FROM events WHERE cursor > ? AND cursor <= ? AND ${as === 'renter' ? 'user_id' : 'provider_id'} = ?
+        `SELECT * FROM events WHERE cursor > ? AND cursor <= ? AND ${owner} = ?
            AND type NOT IN ('output.appended', 'log.appended') ORDER BY cursor`,
         ...[after, upTo + togetherMax - 1, userId],
       )
-      const owner = as === 'renter' ? 'user_id' : 'provider_id'
       return rows
         .flatMap(eventsOfRow)
         .filter((event) => event.cursor > after && event.cursor <= upTo && event[owner] === userId)

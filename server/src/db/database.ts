@@ -20,8 +20,6 @@ export type Reader = {
 export type Transaction = Reader & {
   /** Returns how many rows changed. */
   run(sql: string, ...params: Value[]): Promise<number>
-  /** Adds one row, and returns the number that its table has given it. */
-  insert(sql: string, ...params: Value[]): Promise<number>
   /**
    * Runs once the commit is durable, before the transaction's promise resolves, in commit order. Must not throw: if it does, that
    * is reported, and keeps nothing else from happening.

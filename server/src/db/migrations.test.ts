@@ -2,7 +2,9 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { createEventLog } from '../event-store.ts'
 import { startTestServer } from '../fixture-server.ts'
+import { manualClock } from '../manual-clock.ts'
 import { type Database, DatabaseInUseError } from './database.ts'
 import { migrate, migrations, NewerSchemaError } from './migrations.ts'
 import { openSqlite, openSqliteReadOnly } from './sqlite-database.ts'
@@ -97,4 +99,40 @@ test('a new file needs no copy, and one that is up to date is not touched', asyn
     await migrate(database, { backupPath: path })
   })
   expect(existsSync(`${path}.before-version-${known}`)).toBe(false)
+})
+
+test('transfers and events are the same after their tables have changed', async () => {
+  const step = migrations.findIndex((statements) => statements.some((sql) => sql.includes('lean_transfers')))
+  await on((database) => migrate(database, { backupPath: null, steps: migrations.slice(0, step) }))
+  const transfer = `INSERT INTO transfers (kind, debit_account, credit_account, amount_micros, idempotency_key, task_id, created_at, leaf_hash)
+    VALUES (?, 'external', 'fees', 5, ?, ?, '2026-01-01T00:00:00.000Z', 'hash')`
+  const event = `INSERT INTO events (type, at, task_id, user_id, data) VALUES ('task.queued', '2026-01-01T00:00:00.000Z', ?, 'user_a', '{"a":1}')`
+  await on((database) =>
+    database.transaction(async (tx) => {
+      for (const [key, task] of [
+        ['deposit:a', null],
+        ['hold:task_1', 'task_1'],
+        ['settle:task_1', 'task_1'],
+      ])
+        await tx.run(transfer, task === null ? 'deposit' : 'hold', key!, task!)
+      for (const task of ['task_1', 'task_2']) await tx.run(event, task)
+    }),
+  )
+  const transfers = () =>
+    on((database) => database.read((reader) => reader.all('SELECT * FROM transfers ORDER BY seq')))
+  const before = await transfers()
+  await on((database) => migrate(database, { backupPath: null }))
+  expect(await transfers()).toEqual(before)
+  expect(before.map(({ idempotency_key }) => idempotency_key)).toEqual(['deposit:a', 'hold:task_1', 'settle:task_1'])
+  await on(async (database) => {
+    const log = createEventLog(manualClock(0))
+    expect(await database.read((reader) => log.ofTask(reader, { taskId: 'task_2', after: 0, limit: 9 }))).toMatchObject(
+      [{ cursor: 2, type: 'task.queued', user_id: 'user_a', data: { a: 1 } }],
+    )
+    for (const [key, task] of [
+      ['deposit:a', null],
+      ['hold:task_1', 'task_1'],
+    ])
+      await expect(database.transaction((tx) => tx.run(transfer, 'hold', key!, task!))).rejects.toThrow(/UNIQUE/)
+  })
 })

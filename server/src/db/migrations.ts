@@ -210,7 +210,7 @@ export const migrations: readonly string[][] = [
       vram_gb REAL, price_micros_per_hour INTEGER NOT NULL, PRIMARY KEY (attempt_id, place)) STRICT, WITHOUT ROWID`,
     `CREATE INDEX attempt_gpus_by_gpu ON attempt_gpus (gpu_id, attempt_id)`,
   ],
-  // One index finds a task's transfers and keeps their keys from being used twice, since the keys name the task.
+  // One index finds a task's transfers and keeps their keys from being used twice: docs/decisions/0019-how-commits-are-written.md.
   [
     `CREATE TABLE lean_transfers (
       seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, debit_account TEXT NOT NULL, credit_account TEXT NOT NULL,

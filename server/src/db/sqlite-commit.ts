@@ -1,5 +1,5 @@
 import { CommitLostError, DatabaseFullError, type Row, type Transaction, type Value } from './database.ts'
-import type { Connection, Written } from './sqlite-connection.ts'
+import type { Connection } from './sqlite-connection.ts'
 import { isFull } from './sqlite-errors.ts'
 
 /** A transaction that waits for the next commit. */
@@ -142,12 +142,7 @@ class SqliteTransaction implements Transaction {
 
   async run(sql: string, ...params: Value[]): Promise<number> {
     this.#writes++
-    return this.#do<Written>('run', sql, params).changes
-  }
-
-  async insert(sql: string, ...params: Value[]): Promise<number> {
-    this.#writes++
-    return this.#do<Written>('run', sql, params).lastRowId
+    return this.#do<number>('run', sql, params)
   }
 
   /** SQLite rolls a commit back by itself only where a statement fails: asked before each, it would cost as much as a small one. */

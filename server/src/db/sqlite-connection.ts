@@ -8,9 +8,9 @@ export type Connection = {
   inCommit(): boolean
   get<R extends Row>(sql: string, params: readonly Value[]): R | undefined
   all<R extends Row>(sql: string, params: readonly Value[]): R[]
-  run(sql: string, params: readonly Value[]): Written
+  /** Returns how many rows changed. */
+  run(sql: string, params: readonly Value[]): number
 }
-export type Written = { changes: number; lastRowId: number }
 
 export function connect(sqlite: DatabaseSyncInstance): Connection {
   const statements = new Map<string, StatementSyncInstance>()
@@ -24,10 +24,7 @@ export function connect(sqlite: DatabaseSyncInstance): Connection {
     inCommit: () => sqlite.isTransaction,
     get: <R extends Row>(sql: string, params: readonly Value[]) => prepare(sql).get(...params) as R | undefined,
     all: <R extends Row>(sql: string, params: readonly Value[]) => prepare(sql).all(...params) as R[],
-    run(sql, params) {
-      const { changes, lastInsertRowid } = prepare(sql).run(...params)
-      return { changes, lastRowId: Number(lastInsertRowid) }
-    },
+    run: (sql, params) => prepare(sql).run(...params).changes,
   }
 }
 

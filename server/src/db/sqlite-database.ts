@@ -10,10 +10,10 @@ import { noLog, openLog, type SqliteLog } from './sqlite-log.ts'
 const transactionsPerCommitMax = 500
 
 /**
- * From how many pages on (32 MB) a commit also carries the log over into the file. Each commit writes the ends of the same tables
+ * From how many bytes on a commit also carries the log over into the file. Each commit writes the ends of the same tables
  * and indexes anew: the longer the log, the fewer of them are carried over. Up to a fifth less processor time a commit than with 4 MB.
  */
-const pagesInLogMax = 4_000
+const logBytesMax = 32_768_000
 /**
  * Of a new file, in bytes; one that is there keeps its own. A commit writes the ends of some twenty tables and indexes: twice the
  * page costs less than two, since what a page costs is mostly to find and to write one.
@@ -28,8 +28,10 @@ export function openSqlite(path: string, options: SqliteOptions = {}): Database 
   const sqlite = new DatabaseSync(path)
   try {
     sqlite.exec(
-      `PRAGMA busy_timeout=0; PRAGMA page_size=${pageBytes}; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=${pagesInLogMax}; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; BEGIN IMMEDIATE; COMMIT`,
+      `PRAGMA busy_timeout=0; PRAGMA page_size=${pageBytes}; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; BEGIN IMMEDIATE; COMMIT`,
     )
+    const { page_size } = sqlite.prepare('PRAGMA page_size').get() as { page_size: number }
+    sqlite.exec(`PRAGMA wal_autocheckpoint=${Math.ceil(logBytesMax / page_size)}`)
     return sqliteDatabase(sqlite, { ...options, log: openLog(sqlite) })
   } catch (error) {
     sqlite.close()

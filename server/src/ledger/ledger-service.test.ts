@@ -181,6 +181,18 @@ test('a transfer that is repeated moves nothing; another transfer with its key i
   expect(await database.read((reader) => ledger.balanceOf(reader, available('user_a')))).toBe(100)
 })
 
+test('the key of a task’s transfer names the task, and no other key names one', async () => {
+  const { database, ledger } = await freshLedger()
+  const make = (key: string, taskId?: string) =>
+    database.transaction((tx) => ledger.transfer(tx, { ...deposit('user_a', 100, key), ...(taskId && { taskId }) }))
+  for (const [key, taskId] of [['x:task_1'], ['x', 'task_1'], ['x:task_2', 'task_1']] as const)
+    await expect(make(key, taskId)).rejects.toThrow(/has to name its task, and no other/)
+  expect(await make('x:task_1', 'task_1')).toEqual(await make('x:task_1', 'task_1'))
+  await expect(
+    database.transaction((tx) => ledger.transfer(tx, { ...deposit('user_a', 101, 'x:task_1'), taskId: 'task_1' })),
+  ).rejects.toThrow(/another transfer has the key/)
+})
+
 test.each([
   ['a transfer', 'UPDATE transfers SET amount_micros = amount_micros + 1 WHERE seq = 1', /transfer 1 was changed/],
   ['a balance', `UPDATE accounts SET balance_micros = balance_micros + 1 WHERE id = 'available:user_a'`, /add up to/],
@@ -192,6 +204,7 @@ test.each([
   ],
   ['the chain', `UPDATE ledger_batches SET previous_hash = hash WHERE batch = 2`, /chain is broken/],
   ['history', `DELETE FROM ledger_batches WHERE batch = 1`, /does not follow/],
+  ['a key', `UPDATE transfers SET idempotency_key = 'one', task_id = 'task_1' WHERE seq = 2`, /have the key one/],
 ])('the verifier notices when %s was changed behind the ledger’s back', async (_what, sql, expected) => {
   const { database, ledger, sqlite } = await freshLedger()
   for (const key of ['one', 'two']) await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 50, key)))

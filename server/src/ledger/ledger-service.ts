@@ -28,7 +28,7 @@ import { createOpenLedger, type EndedBatch } from './open-batch.ts'
  */
 export type Ledger = ReturnType<typeof createLedger>
 
-/** `key`: names the task, where there is one; so the keys of different tasks are different. */
+/** `key`: names the task, where there is one, and else none; so a key that is used once among those is used once. */
 type NewTransfer = { kind: TransferKind; debit: string; credit: string; amount: Micros; key: string; taskId?: string }
 type Remainder = { userId: string; rest: Micros; isSettled: boolean }
 type Made = { transfer: Transfer; hash: string }
@@ -53,7 +53,7 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
   /** Makes a transfer that must not have been made before. Where it throws, the transaction has to fail. */
   async function transferOnce(tx: Transaction, wanted: NewTransfer): Promise<store.TransferRow> {
     if (wanted.amount <= 0) throw new RangeError(`a transfer of ${wanted.amount} micro-ORB`)
-    if (!wanted.key.includes(wanted.taskId ?? '')) throw new RangeError(`the key ${wanted.key} does not name its task`)
+    if (!namesItsTask(wanted)) throw new RangeError(`the key ${wanted.key} has to name its task, and no other`)
     const row = {
       seq: 0,
       kind: wanted.kind,
@@ -225,6 +225,9 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
     },
   }
 }
+
+const namesItsTask = ({ key, taskId }: NewTransfer): boolean =>
+  taskId === undefined ? !key.includes('task_') : key.includes(taskId)
 
 function isSame(row: store.TransferRow, { kind, debit, credit, amount, taskId }: NewTransfer): boolean {
   return (

@@ -159,6 +159,14 @@ export function batchesFrom(reader: Reader, first: number): Promise<BatchRow[]> 
   return reader.all<BatchRow>('SELECT * FROM ledger_batches WHERE batch >= ? ORDER BY batch LIMIT 1000', first)
 }
 
+/** Keys that several transfers have; at most ten. */
+export async function keysUsedTwice(reader: Reader): Promise<string[]> {
+  const rows = await reader.all<{ key: string }>(
+    'SELECT idempotency_key AS key FROM transfers GROUP BY idempotency_key HAVING count(*) > 1 LIMIT 10',
+  )
+  return rows.map(({ key }) => key)
+}
+
 export function allAccounts(reader: Reader): Promise<{ id: string; balance_micros: number }[]> {
   return reader.all<{ id: string; balance_micros: number }>('SELECT id, balance_micros FROM accounts')
 }

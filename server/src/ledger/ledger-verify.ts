@@ -7,6 +7,7 @@ import {
   allHolds,
   type BatchRow,
   batchesFrom,
+  keysUsedTwice,
   ledgerPublicKey,
   sumOfBalances,
   type TransferRow,
@@ -35,7 +36,7 @@ export async function verifyLedgerFile(path: string): Promise<LedgerReport> {
 
 /**
  * Checks the whole ledger from its transfers alone: every leaf, root, link and signature; that balances are what the transfers
- * say, none below zero but `external`; that their sum is zero; that what is held is what the holds say.
+ * say, none below zero but `external`; that their sum is zero; that what is held is what the holds say; that no key is used twice.
  */
 export async function verifyLedger(reader: Reader): Promise<LedgerReport> {
   const problems: string[] = []
@@ -57,6 +58,7 @@ export async function verifyLedger(reader: Reader): Promise<LedgerReport> {
     }
   const beyond = await transfersBetween(reader, (previous?.last_seq ?? 0) + 1, Number.MAX_SAFE_INTEGER)
   if (beyond.length > 0) problems.push(`${beyond.length} transfers are in no batch, from ${beyond[0]!.seq} on`)
+  for (const key of await keysUsedTwice(reader)) problems.push(`several transfers have the key ${key}`)
   problems.push(...(await balanceProblems(reader, balances)))
   return { ...report, accounts: balances.size, head: previous?.hash ?? null }
 }

@@ -85,11 +85,11 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
       const from = balances.get(debit_account)!
       const to = balances.get(credit_account)!
       if (from.micros < amount_micros && debit_account !== 'external') return false
-      from.micros -= amount_micros
-      to.micros += amount_micros
       transfer.seq = first_seq + leaves.length
       transfer.leaf_hash = hashLeaf(leafText(transfer))
       leaves.push(transfer.leaf_hash)
+      from.micros -= amount_micros
+      to.micros += amount_micros
       tx.onUndo(() => {
         leaves.pop()
         from.micros += amount_micros

@@ -226,7 +226,7 @@ export function createPaymentService(context: Context, { ledger, users, accounts
     const providerPart = micros(back - feePart)
     await needProvider(tx, payment.recipient_id, providerPart)
     const key = `refund:${payment.task_id}:${payment.refunded}`
-    await coverFees(tx, feePart, key)
+    await coverFees(tx, feePart, `cover:${payment.id}:${payment.refunded}`)
     const parts = [
       { debit: 'fees', amount: feePart, key: `${key}:fee` },
       { debit: available(payment.recipient_id), amount: providerPart, key },
@@ -239,7 +239,7 @@ export function createPaymentService(context: Context, { ledger, users, accounts
   async function coverFees(tx: Transaction, amount: Micros, key: string) {
     const missing = micros(amount - (await ledger.balanceOf(tx, 'fees')))
     if (missing <= 0) return
-    const parts = { debit: 'external', credit: 'fees', amount: missing, key: `${key}:cover` }
+    const parts = { debit: 'external', credit: 'fees', amount: missing, key }
     await ledger.transfer(tx, { kind: 'audit', ...parts })
   }
 

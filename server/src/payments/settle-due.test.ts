@@ -45,7 +45,8 @@ async function underReview(count: number) {
     database.transaction(async (tx) => {
       const userId = 'user_a'
       const amount = micros(100)
-      await ledger.transfer(tx, { kind: 'deposit', debit: 'external', credit: available(userId), amount, key: taskId })
+      const key = taskId.replace('task', 'deposit')
+      await ledger.transfer(tx, { kind: 'deposit', debit: 'external', credit: available(userId), amount, key })
       await ledger.hold(tx, { taskId, userId, amount })
       const parties = { payer_id: userId, recipient_id: 'user_b', attempt_id: 'attempt', gpu_id: 'gpu' }
       return payments.charge(tx, {

@@ -114,6 +114,21 @@ test('what arrives while a reclaim is being written, and the reclaim itself, are
   await Promise.all([reclaimed, told])
 })
 
+test('what becomes durable together is acknowledged once', async () => {
+  await market.submit(alice)
+  const start = await agent.next('attempt.start')
+  const { seq } = agent.machine
+  const before = agent.untaken('ack').length
+  database.hold()
+  agent.send({ type: 'attempt.accepted', seq: seq + 1, ...agent.ref(start) })
+  agent.send({ type: 'attempt.ready', seq: seq + 2, ...agent.ref(start) })
+  // Answered once both are here.
+  await agent.heartbeat()
+  database.letGo()
+  await agent.acked(seq + 2)
+  expect(agent.untaken('ack').slice(before)).toEqual([{ type: 'ack', seq: seq + 2 }])
+})
+
 test('a result rests on what was said before it: where that could not be kept, both count once they are said again', async () => {
   const { id } = await market.submit(alice)
   const start = await agent.begin()

@@ -75,7 +75,7 @@ const identityOf = (a: StoredAttempt) =>
     a.offered_at,
   ] as const
 
-/** Stores one that its agent has accepted, whose task runs from now on. `gpus`: what it has of which; none: all of the one that it names. */
+/** Stores one that its agent has accepted and that `startTask` has let run its task. `gpus`: what it has of which; none: all of the one that it names. */
 export async function insertAttempt(
   tx: Transaction,
   { attempt, gpus }: Inserted,
