@@ -60,6 +60,8 @@ export class GpuRegistry {
   readonly #changeListeners = new Set<(gpu: MarketGpu) => void>()
   readonly #telemetryListeners = new Set<(sample: TelemetrySample) => void>()
   readonly #intern = createInterning()
+  /** For themselves: each machine has a disk of its own, of which there would soon be too many for all else. */
+  readonly #internSpecs = createInterning()
 
   constructor(clock: Pick<Clock, 'now'>) {
     this.#clock = clock
@@ -126,7 +128,7 @@ export class GpuRegistry {
           lastSeenMs: this.#clock.now(),
           agentVersion: version,
         } as const
-        Object.assign(gpu, this.#reportedFields(device), now)
+        Object.assign(gpu, this.#reportedFields(device, gpu), now)
       } else {
         this.#reported.delete(gpu.id)
         gpu.connected = false
@@ -174,11 +176,13 @@ export class GpuRegistry {
     const isElsewhere = known?.agentId !== record.agentId
     if (known && isElsewhere) this.#unlink(known)
     // What the disk says of when it was last heard is a minute old at times.
-    if (known) Object.assign(known, record, { lastSeenMs: Math.max(known.lastSeenMs, record.lastSeenMs) })
-    gpu.model = this.#intern(gpu.model)
-    gpu.registered = this.#intern(gpu.registered)
-    gpu.specs = this.#intern(gpu.specs)
-    gpu.differences = this.#intern(gpu.differences)
+    Object.assign(gpu, record, {
+      lastSeenMs: Math.max(gpu.lastSeenMs, record.lastSeenMs),
+      model: this.#intern(record.model, known?.model),
+      registered: this.#intern(record.registered, known?.registered),
+      specs: this.#internSpecs(record.specs, known?.specs),
+      differences: this.#intern(record.differences, known?.differences),
+    })
     gpu.suspended = this.#suspendedOwners.has(gpu.ownerId)
     this.#gpus.set(gpu.id, gpu)
     if (isElsewhere) this.#link(gpu)
@@ -242,20 +246,21 @@ export class GpuRegistry {
     for (const listen of this.#changeListeners) listen(gpu)
   }
 
-  #reportedFields(device: ReportedDevice) {
+  #reportedFields(device: ReportedDevice, before: MarketGpu) {
     const { task_types: allowed } = device.limits
     return {
       paused: device.paused,
       taskTypes: this.#intern(
         allowed === null ? device.task_types : device.task_types.filter((type) => allowed.includes(type)),
+        before.taskTypes,
       ),
-      modelFormats: this.#intern(device.model_formats),
-      several: this.#intern(device.several),
-      shares: this.#intern(device.shares),
-      ownModels: this.#intern(device.own_models),
-      loadedModels: this.#intern(device.loaded_models),
-      cachedModels: this.#intern(device.cached_models),
-      limits: this.#intern(device.limits),
+      modelFormats: this.#intern(device.model_formats, before.modelFormats),
+      several: this.#intern(device.several, before.several),
+      shares: this.#intern(device.shares, before.shares),
+      ownModels: this.#intern(device.own_models, before.ownModels),
+      loadedModels: this.#intern(device.loaded_models, before.loadedModels),
+      cachedModels: this.#intern(device.cached_models, before.cachedModels),
+      limits: this.#intern(device.limits, before.limits),
     } satisfies Partial<MarketGpu>
   }
 
@@ -315,13 +320,14 @@ function neverReported(record: GpuRecord, number: number): LiveGpu {
     ownModels: nothing,
     loadedModels: nothing,
     cachedModels: nothing,
-    limits: { task_types: null, models: null, min_price_per_hour: null },
+    limits: unlimited,
     telemetry: null,
   }
 }
 
 /** Most lists are empty, and there are many. */
 const nothing: readonly never[] = []
+const unlimited: MarketGpu['limits'] = { task_types: null, models: null, min_price_per_hour: null }
 const unable: ReportedDevice['several'] = { task_types: [], model_formats: [] }
 const kept = <T>(list: readonly T[]): readonly T[] => (list.length === 0 ? nothing : list)
 

@@ -33,3 +33,20 @@ test('what machines report alike is in memory once', () => {
   })
   for (const field of fields) expect(one![field]).toBe(other![field])
 })
+
+test('what a machine says again stays the same object, and what others say alike is one, however many disks there are', () => {
+  const registry = new GpuRegistry({ now: () => 0 })
+  const say = (number: number, storage_gb: number) => {
+    const specs = { ...reportedDevice().specs, storage_gb }
+    registry.put(gpuRecord({ id: gpuId(number), agentId: agentId(number), specs }))
+    registry.connect(agentId(number), [{ gpuId: gpuId(number), device: structuredClone(reportedDevice()) }])
+    return registry.get(gpuId(number))!
+  }
+  const first = Array.from({ length: 3_000 }, (_, number) => ({ ...say(number, number) }))
+  const again = Array.from({ length: 3_000 }, (_, number) => ({ ...say(number, number) }))
+  for (const [number, gpu] of again.entries())
+    for (const field of ['specs', 'several', 'limits', 'modelFormats'] as const)
+      if (gpu[field] !== first[number]![field]) throw new Error(`${field} of ${number} is another`)
+  expect(new Set(first.map(({ several }) => several)).size).toBe(1)
+  expect(say(1, 5_000).specs).toMatchObject({ storage_gb: 5_000 })
+})
