@@ -59,15 +59,14 @@ export function createOwners({ clock, random, asking, promises, machines, trace,
       onGpu(machine, 'sets maintenance', async ({ gpus }, gpu_id, caller) => {
         const maintained = setsMaintenance(machine, gpu_id)
         await gpus.update(caller, { gpu_id, maintenance: true })
-        return maintained
+        return () => void maintained()
       }),
     reclaim: (machine) =>
       onGpu(machine, 'reclaims', async ({ gpus }, gpu_id, caller) => {
         const maintained = setsMaintenance(machine, gpu_id)
         await gpus.reclaim(caller, gpu_id)
         return () => {
-          maintained()
-          promises.owners.reclaimed(gpu_id)
+          if (maintained()) promises.owners.reclaimed(gpu_id)
         }
       }),
     delete: (machine) =>
@@ -85,11 +84,11 @@ export function createOwners({ clock, random, asking, promises, machines, trace,
     },
   }
 
-  function setsMaintenance(machine: SimulatedMachine, gpuId: string): () => void {
+  function setsMaintenance(machine: SimulatedMachine, gpuId: string): () => boolean {
     const told = promises.owners.setsMaintenance(gpuId, machine.ownerId)
     return () => {
-      told()
       clock.after(random.waitMs(pauseMs), () => endMaintenance(machine))
+      return told()
     }
   }
 

@@ -64,14 +64,15 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
     resumesHere: (machine: string) => void pauses.delete(machine),
 
     /**
-     * The owner is about to set a GPU into maintenance. To be called when the market has told them that it is. Where they have asked
-     * for the end of it meanwhile, nobody knows which of both came first.
+     * The owner is about to set a GPU into maintenance. To be called when the market has told them that it is. False: they have
+     * asked for the end of it meanwhile, and nobody knows which of both came first.
      */
-    setsMaintenance(gpuId: string, ownerId: string): () => void {
+    setsMaintenance(gpuId: string, ownerId: string): () => boolean {
       const { asked, unanswered } = endingsOf(ownerId)
       return () => {
-        if (unanswered > 0 || endingsOf(ownerId).asked > asked) return
+        if (unanswered > 0 || endingsOf(ownerId).asked > asked) return false
         maintained.set(gpuId, { ownerId, since: isoNow() })
+        return true
       }
     },
     /** The owner is about to end maintenance of all GPUs. To be called with the answer. */
@@ -85,7 +86,7 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
       }
     },
 
-    /** The market has told the owner that the GPU is theirs again: what ran there ends now, uncharged, and what was asked never runs. */
+    /** The market has told the owner that the GPU is theirs again, and it stays so: what ran there ends now, uncharged, and what was asked never runs. */
     reclaimed(gpuId: string) {
       reclaims.set(gpuId, isoNow())
       for (const { id } of store.openAttempts())
