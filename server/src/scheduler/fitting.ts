@@ -100,8 +100,7 @@ export class Fittings {
 
   /** For a task that is looked for. */
   of(wanted: Wanted, nowMs: number): Fitting {
-    const isRenumbered = this.#numbering !== this.#index.numbering
-    if (isRenumbered || nowMs - this.#renewedAtMs >= renewalMs) this.#renew(nowMs)
+    if (nowMs - this.#renewedAtMs >= renewalMs) this.#renew(nowMs)
     return this.#of(wanted)
   }
 
@@ -110,6 +109,11 @@ export class Fittings {
   }
 
   #of(wanted: Wanted): Fitting {
+    // To make one may renumber lanes (`GpuIndex.holdersOf`), also amid a renewal: what those made before know is for others then.
+    if (this.#numbering !== this.#index.numbering) {
+      this.#numbering = this.#index.numbering
+      this.#byKey.clear()
+    }
     let fitting = this.#byKey.get(wanted.key)
     if (!fitting) {
       if (this.#byKey.size >= fittingsMax) this.#byKey.delete(this.#byKey.keys().next().value!)
@@ -122,7 +126,6 @@ export class Fittings {
 
   #renew(nowMs: number) {
     this.#renewedAtMs = nowMs
-    this.#numbering = this.#index.numbering
     this.#byKey.clear()
     const mix = this.#mix.all().map(({ asked, weight }) => {
       const { profiles } = this.#of(asked)

@@ -37,8 +37,8 @@ const emptiedMax = 100
  * they cost, cheapest first. A GPU lies in several: with the whole ones, with those of which parts can be had, and with those of
  * either that have a certain model at hand; its machine with those that have two, three, … free.
  *
- * What is free always lies where it belongs. What is not may lie there still: whoever searches sees in the table that it is not,
- * and drops it.
+ * What is free always lies where it belongs or, as machines may, before that. What is not may lie there still: whoever searches sees
+ * in the table that it is not, and drops it.
  */
 export class GpuIndex {
   readonly lanes = new Lanes()
@@ -297,7 +297,7 @@ export class GpuIndex {
     missing[number] = still
   }
 
-  /** It may have to be elsewhere: at once where it costs less than it did, else once a search has come upon it. */
+  /** The machine is brought to where it belongs before the next search begins (`settle`). */
   unsettle(machine: number) {
     if (this.table.isUnsettled[machine] === 1) return
     this.table.isUnsettled[machine] = 1

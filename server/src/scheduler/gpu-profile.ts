@@ -132,13 +132,12 @@ function placeAfter(sorted: readonly number[], value: number): number {
   return low
 }
 
-/**
- * GPUs of one kind are of one profile, as long as it has room. `fields`: of the first of them; `machines`: by
- * `machineKeyOf`.
- */
+/** GPUs of one kind are of one profile, as long as it has room. */
 export type Kind = {
+  /** Of the first of them. */
   readonly fields: ProfileFields
   readonly profiles: Profile[]
+  /** By `machineKeyOf`. */
   readonly machines: Map<string, Machine>
 }
 

@@ -108,6 +108,33 @@ test('one that was taken while others were too dear is found again when it is gi
   expect(chosen()).toEqual([bad])
 })
 
+test('a GPU of which parts come back is found as a whole once all of it has, wherever it was dropped before', () => {
+  const gpu = offer(1, { sharing: true })
+  const { index, search } = searchAmong([free(gpu)])
+  const isFound = () => search.choose(wanted(), { nowMs, random: () => 0 }) !== null
+  index.setFree(gpu.number, 400)
+  const seen = [isFound()]
+  for (const freeMilli of [700, wholeMilli]) {
+    index.setFree(gpu.number, freeMilli)
+    seen.push(isFound())
+  }
+  expect(seen).toEqual([false, false, true])
+})
+
+test('a GPU that is new while only a part of it is free is found as a whole later', () => {
+  const gpu = offer(1, { sharing: true })
+  const { index, search } = searchAmong([{ gpu, freeMilli: 300 }])
+  const chosen = () => search.choose(wanted(), { nowMs, random: () => 0 })?.gpus ?? null
+  for (const freeMilli of [700, wholeMilli]) index.setFree(gpu.number, freeMilli)
+  expect(chosen()).toEqual([gpu])
+})
+
+test('a GPU is found whatever its number is, be it the first of all', () => {
+  const gpu = offer(1_000, {})
+  const { search } = searchAmong([free(gpu)])
+  expect(search.choose(wanted(), { nowMs, random: () => 0 })?.gpus).toEqual([gpu])
+})
+
 test('of a machine whose owner lets tasks share one GPU, a part is had of that one, and each is had as a whole', () => {
   const alone = offer(1, { agentId: agentId(1), priceMicrosPerHour: orb(1) })
   const shared = offer(2, { agentId: agentId(1), priceMicrosPerHour: orb(3), sharing: true })
@@ -171,17 +198,37 @@ test('of thousands that are alike but for their prices, each is found in its tur
   expect(search.dearestFitting(wanted(), nowMs)).toBe(Math.max(...gpus.map((gpu) => gpu.priceMicrosPerHour)))
 })
 
-test('a machine that takes the place of one that has gone is found for tasks that want several', () => {
-  const machine = (agent: number) => [1, 2].map((number) => offer(10 * agent + number, { agentId: agentId(agent) }))
-  const first = machine(1)
-  const { index, search } = searchAmong(first.map(free))
-  const two = wanted({ key: 'two', gpus: 2, maxPriceMicrosPerHour: orb(9) })
-  expect(search.choose(two, { nowMs, random: () => 0 })?.gpus).toHaveLength(2)
-  for (const gpu of first) index.remove(gpu)
-  const next = machine(2)
-  for (const gpu of next) index.put(gpu, { isThere: true, freeMilli: wholeMilli })
-  expect(search.choose(two, { nowMs, random: () => 0 })?.gpus).toEqual(next)
-})
+test.each(['as it was', 'after its prices changed'])(
+  'a machine that takes the place of one that has gone, %s, is found by tasks that fit it and want several, and by no others',
+  (whenGone) => {
+    const machine = (agent: number, fields: Partial<MarketGpu> = {}) =>
+      [1, 2].map((number) => offer(10 * agent + number, { agentId: agentId(agent), vramGb: 24, ...fields }))
+    const first = machine(1)
+    const { index, search } = searchAmong(first.map(free))
+    const two = wanted({
+      key: 'two',
+      gpus: 2,
+      requirements: { min_vram_gb: 20 },
+      maxPriceMicrosPerHour: orb(9),
+    })
+    const chosen = () => search.choose(two, { nowMs, random: () => 0 })?.gpus ?? null
+    const put = (gpu: MarketGpu) => index.put(gpu, { isThere: true, freeMilli: wholeMilli })
+    expect(chosen()).toEqual(first)
+    if (whenGone === 'after its prices changed') {
+      for (const gpu of first) put(Object.assign(gpu, { priceMicrosPerHour: orb(2) }))
+      expect(chosen()).toHaveLength(2)
+    }
+    const place = index.machineOf(first[0]!.number).number
+    for (const gpu of first) index.remove(gpu)
+    const small = machine(2, { vramGb: 8 })
+    for (const gpu of small) put(gpu)
+    expect(index.machineOf(small[0]!.number).number).toBe(place)
+    expect(chosen()).toBeNull()
+    const next = machine(3)
+    for (const gpu of next) put(gpu)
+    expect(chosen()).toEqual(next)
+  },
+)
 
 test('models that were only asked for are forgotten, those that a GPU has are not', () => {
   const gpu = offer(1, { ownModels: ['m'], loadedModels: ['m'] })

@@ -80,7 +80,10 @@ export class GpuTable {
 
   /** Makes room for one of this number, be it a GPU or a machine. */
   reach(number: number) {
-    if (number < this.free.length) return
+    while (number >= this.free.length) this.#lengthen()
+  }
+
+  #lengthen() {
     this.free = longer(this.free)
     this.price = longer(this.price)
     this.cost = longer(this.cost)

@@ -190,6 +190,7 @@ export class LaneSearch {
       const gpus = cheapestOn(member, this.#index, this.#asked)
       if (!gpus) return Infinity
       const step = stepOf(costTogether(gpus, this.#index))
+      // It may lie right all the same, where other GPUs of it are chosen than the cheapest: it is looked at in vain then.
       if (step !== stepAt(place)) this.#index.unsettle(member)
       return costFrom(step) * factor
     }

@@ -13,6 +13,9 @@ export type WarmLane = {
   readonly lane: number
 }
 
+const keyOf = ({ profile, warmth, level }: Omit<WarmLane, 'lane'>): number =>
+  profile.number * 4 + (warmth === 'loaded' ? 2 : 0) + (level === wholeMilli ? 1 : 0)
+
 /** The GPUs that have a certain model at hand, in memory or on disk, by profile. */
 export class Holders {
   readonly #lanes: Lanes
@@ -20,6 +23,8 @@ export class Holders {
   readonly #rows: Readonly<Record<number, Row>> = { 1: [], [wholeMilli]: [] }
   /** In the sequence in which they came. */
   readonly all: WarmLane[] = []
+  /** The same by `keyOf`. */
+  readonly #byKey = new Map<number, WarmLane>()
   /** How many GPUs have it, free or busy. */
   gpus = 0
 
@@ -28,17 +33,23 @@ export class Holders {
   }
 
   laneOf(profile: Profile, warmth: 'loaded' | 'cached', level: number): number {
-    const known = this.all.find((one) => one.profile === profile && one.warmth === warmth && one.level === level)
+    const key = keyOf({ profile, warmth, level })
+    const known = this.#byKey.get(key)
     if (known) return known.lane
-    const lane = this.#lanes.create(level, this.#rows[level])
-    this.all.push({ profile, warmth, level, lane })
-    return lane
+    const one = { profile, warmth, level, lane: this.#lanes.create(level, this.#rows[level]) }
+    this.all.push(one)
+    this.#byKey.set(key, one)
+    return one.lane
   }
 
   /** Those of other profiles are no more. */
   retain(isKept: (profile: Profile) => boolean) {
-    for (const { profile, level, lane } of this.all) if (!isKept(profile)) this.#lanes.release(lane, this.#rows[level])
-    this.all.splice(0, this.all.length, ...this.all.filter(({ profile }) => isKept(profile)))
+    for (const one of this.all) {
+      if (isKept(one.profile)) continue
+      this.#lanes.release(one.lane, this.#rows[one.level])
+      this.#byKey.delete(keyOf(one))
+    }
+    this.all.splice(0, this.all.length, ...this.#byKey.values())
   }
 
   /** No GPU has it, and it is forgotten. */
