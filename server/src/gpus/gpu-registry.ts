@@ -40,7 +40,7 @@ export type Taken = { readonly gpuId: string; readonly milli: number }
 
 type LiveGpu = { -readonly [Field in keyof MarketGpu]: MarketGpu[Field] }
 export type ConnectedDevice = { readonly gpuId: string; readonly device: ReportedDevice }
-export type TelemetrySample = { readonly gpuId: string; readonly telemetry: Telemetry; readonly atMs: number }
+export type TelemetrySample = { readonly gpu: MarketGpu; readonly telemetry: Telemetry; readonly atMs: number }
 
 /**
  * The market's GPUs, in memory. Registration is true on disk and only copied here, after its commit; liveness, reservations and
@@ -155,7 +155,7 @@ export class GpuRegistry {
     gpu.telemetry = telemetry
     const atMs = this.#clock.now()
     gpu.lastSeenMs = atMs
-    const sample = { gpuId, telemetry, atMs }
+    const sample = { gpu, telemetry, atMs }
     for (const listen of this.#telemetryListeners) listen(sample)
   }
 

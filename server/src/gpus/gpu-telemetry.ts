@@ -9,11 +9,62 @@ const minuteMs = 60_000
 const telemetryKeptMs = 30 * 24 * 3_600_000
 
 const measures = ['utilization_percent', 'vram_used_gb', 'temperature_celsius', 'power_watts'] as const
-/** Of each measure the sum and how many there were: one list, because there is one for each GPU. */
-type Sums = number[]
-/** By when a minute began, and by GPU. */
-type Minutes = Map<number, Map<string, Sums>>
-type Minute = { readonly gpuId: string; readonly startMs: number; readonly sums: Sums }
+/** Of each measure the sum and how many there were. */
+const columns = 2 * measures.length
+type Row = { readonly gpu: MarketGpu; readonly startMs: number; readonly averages: Telemetry }
+const nothing: Telemetry = {
+  utilization_percent: null,
+  vram_used_gb: null,
+  temperature_celsius: null,
+  power_watts: null,
+}
+
+/** What was reported in a minute: all GPUs in one array, by their numbers, because there are thousands. */
+class Minute {
+  readonly #startMs: number
+  /** Whose the numbers are: one that is free again may be another's. */
+  readonly #gpus: (MarketGpu | undefined)[] = []
+  #sums = new Float64Array(64 * columns)
+
+  constructor(startMs: number) {
+    this.#startMs = startMs
+  }
+
+  add(gpu: MarketGpu, telemetry: Telemetry) {
+    const at = gpu.number * columns
+    if (this.#gpus[gpu.number] !== gpu) this.#begin(gpu, at)
+    for (const [index, measure] of measures.entries()) {
+      const value = telemetry[measure]
+      if (value === null) continue
+      this.#sums[at + 2 * index]! += value
+      this.#sums[at + 2 * index + 1]!++
+    }
+  }
+
+  #begin(gpu: MarketGpu, at: number) {
+    if (at >= this.#sums.length) {
+      const longer = new Float64Array(Math.max(2 * this.#sums.length, at + columns))
+      longer.set(this.#sums)
+      this.#sums = longer
+    }
+    this.#sums.fill(0, at, at + columns)
+    this.#gpus[gpu.number] = gpu
+  }
+
+  rows(): Row[] {
+    return this.#gpus.flatMap((gpu) => (gpu ? { gpu, startMs: this.#startMs, averages: this.#averagesOf(gpu) } : []))
+  }
+
+  #averagesOf({ number }: MarketGpu): Telemetry {
+    const averages = { ...nothing }
+    for (const [index, measure] of measures.entries()) {
+      const at = number * columns + 2 * index
+      const [sum, count] = [this.#sums[at]!, this.#sums[at + 1]!]
+      if (count > 0) averages[measure] = Math.round((sum / count) * 100) / 100
+    }
+    return averages
+  }
+}
 
 /** Of so many GPUs at once, about 2 ms: with ten thousand, a task would else wait for all of them. */
 const rowsAtOnceMax = 100
@@ -23,38 +74,45 @@ const rowsAtOnceMax = 100
  * the statuses that have changed since, and drops what is older than 30 days.
  */
 export function createTelemetryRecorder(context: Pick<Context, 'clock' | 'database'>, registry: GpuRegistry) {
-  const minutes: Minutes = new Map()
+  /** By when they began. */
+  const minutes = new Map<number, Minute>()
   const statusesWritten = new Map<string, TelemetryMinute['status']>()
-  const stopListening = registry.onTelemetry((sample) => addSample(minutes, sample))
+  const stopListening = registry.onTelemetry(addSample)
 
-  function takeMinutes(beforeMs: number): Minute[] {
+  function addSample({ gpu, telemetry, atMs }: TelemetrySample) {
+    const startMs = startOfMinute(atMs)
+    const minute = minutes.get(startMs) ?? new Minute(startMs)
+    minutes.set(startMs, minute)
+    minute.add(gpu, telemetry)
+  }
+
+  function takeMinutes(beforeMs: number): Row[] {
     const over = [...minutes].filter(([startMs]) => startMs < beforeMs)
     for (const [startMs] of over) minutes.delete(startMs)
-    return over.flatMap(([startMs, gpus]) => [...gpus].map(([gpuId, sums]) => ({ gpuId, startMs, sums })))
+    return over.flatMap(([, minute]) => minute.rows())
   }
 
   /** GPUs whose status is another than what is written, and of which no minute is over. */
-  function silentNews(nowMs: number, over: readonly Minute[]): Minute[] {
-    const averaged = new Set(over.map(({ gpuId }) => gpuId))
+  function silentNews(nowMs: number, over: readonly Row[]): Row[] {
+    const averaged = new Set(over.map(({ gpu }) => gpu))
     // A GPU that no agent has backed since the start is offline: that needs no row.
     const isNews = (gpu: MarketGpu) => gpuStatus(gpu) !== (statusesWritten.get(gpu.id) ?? 'offline')
-    const news = registry.all().filter((gpu) => !averaged.has(gpu.id) && isNews(gpu))
-    return news.map(({ id }) => ({ gpuId: id, startMs: startOfMinute(nowMs), sums: noSums() }))
+    const news = registry.all().filter((gpu) => !averaged.has(gpu) && isNews(gpu))
+    return news.map((gpu) => ({ gpu, startMs: startOfMinute(nowMs), averages: nothing }))
   }
 
-  async function writeMinute(tx: Transaction, { gpuId, startMs, sums }: Minute) {
-    const gpu = registry.get(gpuId)
-    if (!gpu) return
+  async function writeRow(tx: Transaction, { gpu, startMs, averages }: Row) {
+    if (!registry.has(gpu)) return
     const status = gpuStatus(gpu)
-    await insertTelemetry(tx, gpuId, { ...averagesOf(sums), at: isoFromMs(startMs), status })
+    await insertTelemetry(tx, gpu.id, { ...averages, at: isoFromMs(startMs), status })
     if (gpu.lastSeenMs !== 0) await writeLastSeen(tx, gpu)
-    tx.afterCommit(() => statusesWritten.set(gpuId, status))
+    tx.afterCommit(() => statusesWritten.set(gpu.id, status))
   }
 
-  async function write(rows: readonly Minute[]) {
+  async function write(rows: readonly Row[]) {
     for (let first = 0; first < rows.length; first += rowsAtOnceMax)
       await context.database.transaction(async (tx) => {
-        for (const row of rows.slice(first, first + rowsAtOnceMax)) await writeMinute(tx, row)
+        for (const row of rows.slice(first, first + rowsAtOnceMax)) await writeRow(tx, row)
       })
   }
 
@@ -76,31 +134,6 @@ export function createTelemetryRecorder(context: Pick<Context, 'clock' | 'databa
   }
 }
 export type TelemetryRecorder = ReturnType<typeof createTelemetryRecorder>
-
-function addSample(minutes: Minutes, { gpuId, telemetry, atMs }: TelemetrySample) {
-  const startMs = startOfMinute(atMs)
-  const gpus = minutes.get(startMs) ?? new Map<string, Sums>()
-  minutes.set(startMs, gpus)
-  const sums = gpus.get(gpuId) ?? noSums()
-  gpus.set(gpuId, sums)
-  for (const [index, measure] of measures.entries()) {
-    const value = telemetry[measure]
-    if (value === null) continue
-    sums[2 * index]! += value
-    sums[2 * index + 1]!++
-  }
-}
-
-const noSums = (): Sums => Array<number>(2 * measures.length).fill(0)
-
-function averagesOf(sums: Sums): Telemetry {
-  return Object.fromEntries(
-    measures.map((measure, index) => {
-      const [sum, count] = [sums[2 * index]!, sums[2 * index + 1]!]
-      return [measure, count === 0 ? null : Math.round((sum / count) * 100) / 100]
-    }),
-  ) as Telemetry
-}
 
 function startOfMinute(timeMs: number): number {
   return Math.floor(timeMs / minuteMs) * minuteMs

@@ -103,7 +103,7 @@ export function createLiveService(context: Context, { tasks, gpus, wallet }: Ser
           if (ownerId === null || gpu.ownerId === ownerId) changed(gpu.id)
         })
         if (ownerId === null) return stopChanges
-        const stopTelemetry = registry.onTelemetry(({ gpuId }) => {
+        const stopTelemetry = registry.onTelemetry(({ gpu: { id: gpuId } }) => {
           if (isWanted(gpuId)) changed(gpuId)
         })
         return () => {
