@@ -9,7 +9,9 @@ import { repository } from './stamps.mjs'
 //
 // The last lines say which tests failed, and count: tests, once for each Node that ran them, and each other step that failed.
 
-type Outcome = { readonly name: string; readonly seconds: number; readonly passed: number; readonly failed: number }
+type Outcome = Counts & { readonly name: string; readonly seconds: number }
+/** `failures`: which tests, and what they said. */
+type Counts = { readonly passed: number; readonly failed: number; readonly failures: readonly string[] }
 type Report = { numPassedTests: number; numFailedTests: number; testResults: FileReport[] }
 type FileReport = { name: string; status: string; message: string; assertionResults: TestReport[] }
 type TestReport = { status: string; fullName: string; failureMessages: string[] }
@@ -19,7 +21,6 @@ const otherNode = process.argv[2] === '--also-with' ? process.argv[3] : undefine
 const reports = join(repository, 'test-results')
 
 await mkdir(reports, { recursive: true })
-const failures: string[] = []
 const outcomes = [
   await step('format', ['node_modules/prettier/bin/prettier.cjs', '--check', '--log-level', 'warn', '.']),
   await step('lint', ['node_modules/eslint/bin/eslint.js', '.']),
@@ -48,14 +49,14 @@ for (const { name, seconds, passed, failed } of outcomes)
   console.log(
     `${failed > 0 ? 'FAILED' : 'ok    '}  ${name.padEnd(24)} ${seconds.toFixed(1).padStart(7)} s  ${passed > 0 ? passed : ''}`,
   )
-for (const failure of failures) console.log(failure)
+for (const { failures } of outcomes) for (const failure of failures) console.log(failure)
 const sum = (key: 'passed' | 'failed') => outcomes.reduce((total, outcome) => total + outcome[key], 0)
 console.log(`${sum('passed')} passed, ${sum('failed')} failed`)
 process.exitCode = sum('failed') === 0 ? 0 : 1
 
 async function step(name: string, command: readonly string[]): Promise<Outcome> {
   const { ok, seconds } = await run(name, node, command)
-  return { name, seconds, passed: 0, failed: ok ? 0 : 1 }
+  return { name, seconds, passed: 0, failed: ok ? 0 : 1, failures: [] }
 }
 
 async function testStep(name: string, { program, without }: { program: string; without?: string }): Promise<Outcome> {
@@ -69,17 +70,16 @@ async function testStep(name: string, { program, without }: { program: string; w
     `--outputFile.json=${report}`,
     ...(without === undefined ? [] : ['--exclude', without]),
   ])
-  const { passed, failed } = await readReport(report)
+  const { passed, failed, failures } = await readReport(report)
   // A test file that cannot be loaded, or a run that breaks off, has no failed test to show for it.
-  return { name, seconds, passed, failed: failed === 0 && (!ok || passed === 0) ? 1 : failed }
+  return { name, seconds, passed, failed: failed === 0 && (!ok || passed === 0) ? 1 : failed, failures }
 }
 
-async function readReport(path: string): Promise<{ passed: number; failed: number }> {
+async function readReport(path: string): Promise<Counts> {
   const text = await readFile(path, 'utf8').catch(() => null)
-  if (text === null) return { passed: 0, failed: 0 }
+  if (text === null) return { passed: 0, failed: 0, failures: [] }
   const { numPassedTests, numFailedTests, testResults } = JSON.parse(text) as Report
-  for (const file of testResults) failures.push(...failuresOf(file))
-  return { passed: numPassedTests, failed: numFailedTests }
+  return { passed: numPassedTests, failed: numFailedTests, failures: testResults.flatMap(failuresOf) }
 }
 
 /** Each test of a file that failed, or why the file could not be loaded, with the first lines of what it said. */
@@ -92,12 +92,10 @@ function failuresOf({ name, status, message, assertionResults }: FileReport): st
   )
 }
 
-const beginningOf = (text = '') =>
-  text
-    .split('\n')
-    .slice(0, 4)
-    .map((line) => `        ${line.slice(0, 300)}`)
-    .join('\n')
+function beginningOf(text = ''): string {
+  const lines = text.split('\n').slice(0, 4)
+  return lines.map((line) => `        ${line.slice(0, 300)}`).join('\n')
+}
 
 async function run(name: string, program: string, command: readonly string[]) {
   console.log(`\n── ${name}`)
