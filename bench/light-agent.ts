@@ -39,14 +39,12 @@ type Start = Extract<ServerMessage, { type: 'attempt.start' }>
 
 export function createLightAgent(options: LightAgentOptions): LightAgent {
   const machine = newMachine(options.token)
-  const uuid = `EMULATED-bench-${options.number}`
-  const { specs } = deviceWire({ uuid })
-  const device = deviceWire({
-    ...{ uuid, kind: 'emulated', model: 'Emulated RTX 4090' },
+  const common = deviceWire({
+    ...{ uuid: `EMULATED-bench-${options.number}`, kind: 'emulated', model: 'Emulated RTX 4090' },
     ...{ task_types: ['other'], model_formats: [] },
-    // No two machines have as much space left.
-    specs: { ...specs, storage_gb: 100 + options.number / 10 },
   })
+  // No two machines have as much space left.
+  const device = { ...common, specs: { ...common.specs, storage_gb: 100 + options.number / 10 } }
   const address = `${options.url.replace('http', 'ws')}${agentSocketPath}`
   let socket: WebSocket
   let closed = false

@@ -7,7 +7,11 @@ const known = new WeakMap<z.ZodType, z.ZodType>()
  * It is made when it is first asked for, which takes some milliseconds. Not for a browser, whose pages forbid to make code.
  */
 export function compiled<S extends z.ZodType>(schema: S): S {
-  const made = known.get(schema) ?? z.compile(schema)
+  return (known.get(schema) ?? make(schema)) as S
+}
+
+function make(schema: z.ZodType): z.ZodType {
+  const made = z.compile(schema)
   known.set(schema, made)
-  return made as S
+  return made
 }

@@ -56,7 +56,9 @@ type Together = readonly (readonly [type: EventType, isProviders: boolean, data:
 const columns = ['cursor', 'type', 'at', 'task_id', 'attempt_id', 'user_id', 'provider_id', 'data', 'together'] as const
 /** A statement that adds so many rows: it costs half of what as many statements do. */
 const insertOf = (rows: number) =>
-  `INSERT INTO events (${columns.join(', ')}) VALUES ${Array(rows).fill('(?, ?, ?, ?, ?, ?, ?, ?, ?)').join(', ')}`
+  `INSERT INTO events (${columns.join(', ')}) VALUES ${Array(rows)
+    .fill(`(${columns.map(() => '?').join(', ')})`)
+    .join(', ')}`
 const insertMany = { rows: 8, sql: insertOf(8) }
 const insertOne = { rows: 1, sql: insertOf(1) }
 

@@ -64,10 +64,9 @@ export function createOwners({ clock, random, asking, promises, machines, trace,
     reclaim: (machine) =>
       onGpu(machine, 'reclaims', async ({ gpus }, gpu_id, caller) => {
         const maintained = setsMaintenance(machine, gpu_id)
+        const reclaimed = promises.owners.reclaims(gpu_id)
         await gpus.reclaim(caller, gpu_id)
-        return () => {
-          if (maintained()) promises.owners.reclaimed(gpu_id)
-        }
+        return () => reclaimed(maintained())
       }),
     delete: (machine) =>
       onGpu(machine, 'deletes a GPU', async ({ gpus }, gpuId, caller) => {

@@ -86,11 +86,18 @@ export function watchOwners({ clock, store, runs, wellMs, broken }: Evidence) {
       }
     },
 
-    /** The market has told the owner that the GPU is theirs again, and it stays so: what ran there ends now, uncharged, and what was asked never runs. */
-    reclaimed(gpuId: string) {
-      reclaims.set(gpuId, isoNow())
-      for (const { id } of store.openAttempts())
-        if (store.gpusOf(id).some(({ gpu_id }) => gpu_id === gpuId)) toEnd.set(id, clock.nowMs())
+    /**
+     * The owner is about to take a GPU back. To be called when the market has told them that it is theirs again: what ran there ends
+     * now, uncharged, and what was asked never runs. Not `isSure`: they may have given it back meanwhile, and what began then may go on.
+     */
+    reclaims(gpuId: string): (isSure: boolean) => void {
+      const askedAt = isoNow()
+      return (isSure) => {
+        if (isSure) reclaims.set(gpuId, isoNow())
+        for (const { id, offered_at } of store.openAttempts())
+          if ((isSure || offered_at < askedAt) && store.gpusOf(id).some(({ gpu_id }) => gpu_id === gpuId))
+            toEnd.set(id, clock.nowMs())
+      }
     },
   }
 }

@@ -3,6 +3,7 @@ import { type Context, isoFromMs } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { GpuRegistry, MarketGpu, TelemetrySample } from './gpu-registry.ts'
 import { gpuStatus } from './gpu-status.ts'
+import { longer } from './numbered.ts'
 import { deleteTelemetryBefore, insertTelemetry, type TelemetryMinute, writeLastSeen } from './gpu-history-store.ts'
 
 const minuteMs = 60_000
@@ -42,11 +43,7 @@ class Minute {
   }
 
   #begin(gpu: MarketGpu, at: number) {
-    if (at >= this.#sums.length) {
-      const longer = new Float64Array(Math.max(2 * this.#sums.length, at + columns))
-      longer.set(this.#sums)
-      this.#sums = longer
-    }
+    while (at >= this.#sums.length) this.#sums = longer(this.#sums)
     this.#sums.fill(0, at, at + columns)
     this.#gpus[gpu.number] = gpu
   }

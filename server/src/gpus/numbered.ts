@@ -17,3 +17,13 @@ export class Numbered<Thing> {
     this.#spare.push(number)
   }
 }
+
+/** What is known of such things, each at its number. */
+type Column = Uint8Array | Uint16Array | Int32Array | Float64Array
+
+/** The same, with room for twice as many. */
+export function longer<T extends Column>(column: T): T {
+  const grown = new (column.constructor as new (length: number) => T)(2 * column.length)
+  grown.set(column)
+  return grown
+}

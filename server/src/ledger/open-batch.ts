@@ -59,6 +59,12 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
     if (!balances.has(account)) balances.set(account, { storedMicros, micros: storedMicros })
   }
 
+  async function loadHold(reader: Reader, taskId: string): Promise<store.HoldRow | undefined> {
+    const row = await store.holdOf(reader, taskId)
+    if (row && open && !open.holds.has(taskId)) open.holds.set(taskId, { row, isChanged: false })
+    return open?.holds.get(taskId)?.row ?? row
+  }
+
   return {
     async balanceOf(reader: Reader, account: string): Promise<Micros> {
       const known = open?.balances.get(account)
@@ -101,11 +107,7 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
     /** Undefined: it has to be loaded, where there is one. */
     knownHold: (taskId: string): store.HoldRow | undefined => open?.holds.get(taskId)?.row,
 
-    async loadHold(reader: Reader, taskId: string): Promise<store.HoldRow | undefined> {
-      const row = await store.holdOf(reader, taskId)
-      if (row && open && !open.holds.has(taskId)) open.holds.set(taskId, { row, isChanged: false })
-      return open?.holds.get(taskId)?.row ?? row
-    },
+    loadHold,
 
     async addHold(tx: Transaction, hold: { taskId: string; userId: string; amountMicros: number; at: string }) {
       await store.insertHold(tx, hold)
@@ -118,7 +120,7 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
 
     async takeFromHold(tx: Transaction, taskId: string, part: { settledMicros: number; releasedMicros: number }) {
       const { holds } = open ?? (await begin(tx))
-      if (!holds.has(taskId)) holds.set(taskId, { row: (await store.holdOf(tx, taskId))!, isChanged: false })
+      if (!holds.has(taskId)) await loadHold(tx, taskId)
       const hold = holds.get(taskId)!
       const { row, isChanged } = hold
       row.settled_micros += part.settledMicros

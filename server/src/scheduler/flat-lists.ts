@@ -1,3 +1,5 @@
+import { longer } from '../gpus/numbered.ts'
+
 /** Where in an array there is room: what one leaves is for the next that needs as much. */
 export class Space {
   readonly #left = new Map<number, number[]>()
@@ -39,13 +41,4 @@ export class Lists {
     this.starts[number] = start
     this.lengths[number] = list.length
   }
-}
-
-type Column = Uint8Array | Uint16Array | Int32Array | Float64Array
-
-/** The same, with room for twice as many. */
-export function longer<T extends Column>(column: T): T {
-  const grown = new (column.constructor as new (length: number) => T)(2 * column.length)
-  grown.set(column)
-  return grown
 }

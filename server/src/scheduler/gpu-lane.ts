@@ -1,4 +1,5 @@
-import { longer, Space } from './flat-lists.ts'
+import { longer } from '../gpus/numbered.ts'
+import { Space } from './flat-lists.ts'
 
 /*
  * Members in the sequence of their cost, coarsely: costs that are within a step of each other count as equal. A member that has

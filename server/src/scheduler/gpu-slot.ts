@@ -1,5 +1,5 @@
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
-import { longer } from './flat-lists.ts'
+import { longer } from '../gpus/numbered.ts'
 import type { Kind, Profile, ProfileFields } from './gpu-profile.ts'
 import type { Holders } from './model-holders.ts'
 
