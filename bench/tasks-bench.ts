@@ -1,4 +1,6 @@
 import { type Figure, median, say, table } from './figures.ts'
+import { createClient } from '@orbyte/sdk'
+import { type Bare, startBare } from './bare.ts'
 import type { Latencies, LoadProcess } from './load-process.ts'
 import { machineNow } from './machine.ts'
 import { type BenchMarket, startBenchMarket } from './market.ts'
@@ -20,22 +22,26 @@ export async function runTasks(values: Record<string, string>): Promise<Figure[]
   const few: Way = { name: 'one at a time, 64 connections', connections: 64, batch: 1, tasks }
   const many: Way = { name: 'one at a time, 200 connections', connections: 200, batch: 1, tasks }
   const batches: Way = { name: 'batches of 100, 8 connections', connections: 8, batch: 100, tasks: 3 * tasks }
-  const programs = await buildPrograms(['market-process', 'load-process'])
+  const programs = await buildPrograms(['market-process', 'load-process', 'bare-process'])
   const market = await startBenchMarket({ programs, folder: values['folder'] })
   const load = startRemote<LoadProcess>(programs.path('load-process'))
   const peers = values['peers'] === 'none' ? [] : await startPeers(values['folder'])
+  let bare: Bare | null = null
   try {
     const keys = await market.renters(renters)
     const tokens = await market.providers(providers)
     await load.ask('connect', { url: market.url, tokens, agentsPerToken: agents / providers, firstNumber: 0 })
     const subject = { market, load, keys }
     await submit(subject, { ...few, tasks: warmUpTasks })
+    bare = await startBare(programs, { reply: await replyTo(market, keys[0]!), agents })
+    await bare.run({ ...few, tasks: warmUpTasks })
 
     say(`Before: ${await machineNow(values['folder'])}`)
     const runs = new Map<string, Run[]>()
     const note = (name: string, run: Run) => runs.set(name, [...(runs.get(name) ?? []), run])
     for (let round = 0; round < rounds; round++) {
       for (const way of [few, many, batches]) note(way.name, await submit(subject, way))
+      for (const way of [few, batches]) note(alone(way), { perS: await bare.run(way), cpuUs: null })
       for (const peer of peers) note(peer.name, { perS: await peer.run(), cpuUs: null })
     }
     say(table([['', 'median a second', 'runs', 'market’s CPU, µs each'], ...[...runs].map(rowOf)]))
@@ -62,14 +68,24 @@ export async function runTasks(values: Record<string, string>): Promise<Figure[]
       { figure: 'tasks.idle_ms_p50', value: idle.start.p50, unit: 'ms' },
       { figure: 'tasks.idle_ms_p99', value: idle.start.p99, unit: 'ms' },
       { figure: 'tasks.half_load_ms_p99', value: half.start.p99, unit: 'ms' },
+      { figure: 'tasks.ratio_messages_single', value: perS(few.name) / perS(alone(few)), unit: '×' },
+      { figure: 'tasks.ratio_messages_batch', value: perS(batches.name) / perS(alone(batches)), unit: '×' },
       ...peers.map(({ name, figure }) => ({ figure, value: perS(many.name) / perS(name), unit: '×' })),
     ]
   } finally {
     for (const peer of peers) await peer.stop()
+    await bare?.stop()
     await load.end()
     await market.close()
     await programs.remove()
   }
+}
+
+const alone = ({ name }: Way) => `the messages alone, ${name}`
+
+/** What the market says to a submission. */
+async function replyTo({ url }: BenchMarket, token: string): Promise<string> {
+  return JSON.stringify(await createClient({ url, token }).tasks.create({ task_type: 'other', input_data: {} }))
 }
 
 /** Counts what the ledger has paid, and nothing else. */
