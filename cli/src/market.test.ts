@@ -82,6 +82,7 @@ test('a task without text prints its output, and files are checked and written',
   expect(listed.stdout).toContain('results/a.txt')
   expect(readFileSync(join(alice.folder, 'results', 'a.txt'), 'utf8')).toBe('first')
   expect(await alice(['tasks', 'files', 'last', 'c.txt'])).toMatchObject({ code: 5 })
+  expect((await alice(['tasks', 'images'])).stderr).toContain('No images yet')
   expect(await alice(['tasks', 'output', 'last'])).toMatchObject({
     stdout: '',
     stderr: expect.stringContaining('2 files'),

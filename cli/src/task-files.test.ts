@@ -16,7 +16,15 @@ const market = createServer((request, response) => {
   if (request.url!.includes('/files/')) return response.end('evil')
   const url = `/api/tasks/${taskId}/files/x`
   const files = [{ name, mime_type: 'text/plain', size_bytes: 4, sha256, url }]
-  return response.setHeader('content-type', 'application/json').end(JSON.stringify({ id: taskId, files }))
+  const made = {
+    id: taskId,
+    prompt: 'a red circle',
+    model: null,
+    created_at: '2026-01-02T03:04:05.000Z',
+    images: files,
+  }
+  const reply = request.url!.includes('/images') ? { items: [made], next_cursor: null } : { id: taskId, files }
+  return response.setHeader('content-type', 'application/json').end(JSON.stringify(reply))
 }).listen(0, '127.0.0.1')
 await once(market, 'listening')
 afterAll(() => market.close())
@@ -28,8 +36,10 @@ test.for(['../escaped.txt', '/tmp/../escaped.txt', '..', '.profile', 'a/b', 'a\\
     name = evil
     const cli = createTestCli(marketUrl)
     mkdirSync(join(cli.folder, 'out'))
-    const { code, stderr } = await cli(['tasks', 'files', taskId, '-o', 'out'])
-    expect([code, stderr]).toEqual([1, expect.stringContaining('no name for a file')])
+    for (const command of [['files', taskId], ['images']]) {
+      const { code, stderr } = await cli(['tasks', ...command, '-o', 'out'])
+      expect([code, stderr]).toEqual([1, expect.stringContaining('no name for a file')])
+    }
     expect(existsSync(join(cli.folder, 'escaped.txt'))).toBe(false)
   },
 )
@@ -39,4 +49,13 @@ test('a file with a name is written under it', async () => {
   const cli = createTestCli(marketUrl)
   expect((await cli(['tasks', 'files', taskId, '-o', 'out'])).code).toBe(0)
   expect(readFileSync(join(cli.folder, 'out', name), 'utf8')).toBe('evil')
+})
+
+test('the images of all tasks are written under the ids of their tasks, and listed', async () => {
+  name = 'image-1.png'
+  const cli = createTestCli(marketUrl)
+  const { code, stdout, stderr } = await cli(['tasks', 'images', '-o', 'pictures'])
+  expect([code, stderr]).toEqual([0, 'Wrote 1 image to pictures.\n'])
+  expect(stdout).toMatch(/task_0{26} +1 .*a red circle/)
+  expect(readFileSync(join(cli.folder, 'pictures', `${taskId}-image-1.png`), 'utf8')).toBe('evil')
 })

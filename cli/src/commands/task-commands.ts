@@ -32,6 +32,7 @@ export function addTaskCommands(program: Command, cli: Cli) {
     'tasks watch task_01k…',
     'tasks submit tasks.jsonl',
     'tasks files last -o results',
+    'tasks images --all -o pictures',
     'tasks cancel task_01k…',
   ])
   addReading(tasks, cli)
@@ -96,6 +97,10 @@ function addResults(tasks: Command, cli: Cli) {
     .action(async (given: string, names: string[], options: { output?: string }) =>
       runFiles(cli, await taskIdOf(cli, given), { names, ...options }),
     )
+  pageOptions(tasks.command('images'))
+    .summary('the images that your tasks have made, newest first; -o fetches them')
+    .option('-o, --output <folder>', 'write them to this folder, each with its task’s id before its name')
+    .action(async ({ output, ...options }: PageOptions & { output?: string }) => runImages(cli, options, output))
   tasks
     .command('delete-data')
     .summary('delete the input, output, logs and files of a task that has ended')
@@ -195,6 +200,26 @@ async function runFiles(cli: Cli, taskId: string, { names, output }: { names: st
       ],
     },
   )
+}
+
+async function runImages(cli: Cli, options: PageOptions, output: string | undefined) {
+  const page = await fetchItems(cli.client.tasks.images, {}, options)
+  const all = page.items.flatMap(({ id, images }) => images.map((image) => ({ id, image })))
+  if (output !== undefined) {
+    await mkdir(output, { recursive: true })
+    for (const { id, image } of all) await saveFile(cli, image, join(output, `${id}-${localName(image.name)}`))
+    cli.terminal.say(`Wrote ${count(all.length, 'image')} to ${output}.`)
+  }
+  cli.showList(page, {
+    empty: 'No images yet. Make one: orbyte run image "a red circle" -o circle.png',
+    columns: [
+      { title: 'task', value: ({ id }) => id },
+      { title: 'images', value: ({ images }) => images.length, right: true },
+      { title: 'model', value: ({ model }) => model, shrinks: true },
+      { title: 'submitted', value: ({ created_at }) => localTime(created_at) },
+      { title: 'prompt', value: ({ prompt }) => prompt, shrinks: true },
+    ],
+  })
 }
 
 const statusColours = {

@@ -7,7 +7,7 @@ import { insertPrice } from './gpu-history-store.ts'
 import { normaliseGpuName } from './gpu-names.ts'
 import type { ConnectedDevice, GpuRegistry } from './gpu-registry.ts'
 import { assignedGpu } from './gpu-view.ts'
-import { countGpusOf, type GpuRecord, insertGpu, readGpuOfDevice, readUnboundGpus, updateGpu } from './gpu-store.ts'
+import { countGpusOf, type GpuRecord, insertGpu, readGpuOfDevice, readGpusOfOwner, updateGpu } from './gpu-store.ts'
 
 /** What an agent says that it has. */
 export type AgentReport = {
@@ -72,7 +72,7 @@ type OneDevice = {
 }
 
 async function ownerOf(tx: Transaction, ownerId: string): Promise<Owner> {
-  return { unbound: await readUnboundGpus(tx, ownerId), gpusCount: await countGpusOf(tx, ownerId) }
+  return { unbound: await readGpusOfOwner(tx, ownerId, { isUnbound: true }), gpusCount: await countGpusOf(tx, ownerId) }
 }
 
 async function bindDevice(binding: Binding, { report, device, readOwner }: OneDevice): Promise<GpuRecord | Refusal> {

@@ -117,18 +117,14 @@ export async function readOwnerId(reader: Reader, gpuId: string): Promise<string
   return row?.owner_id ?? null
 }
 
-export async function readGpusOfOwner(reader: Reader, ownerId: string): Promise<GpuRecord[]> {
+/** Oldest first. `isUnbound`: only those that no agent has reported, that their owner has registered by hand. */
+export async function readGpusOfOwner(
+  reader: Reader,
+  ownerId: string,
+  { isUnbound }: { isUnbound: boolean } = { isUnbound: false },
+): Promise<GpuRecord[]> {
   const rows = await reader.all<GpuRow>(
-    'SELECT * FROM gpus WHERE owner_id = ? AND deleted_at IS NULL ORDER BY id',
-    ownerId,
-  )
-  return rows.map(gpuOf)
-}
-
-/** Those that no agent has reported, only their owner has registered: oldest first. */
-export async function readUnboundGpus(reader: Reader, ownerId: string): Promise<GpuRecord[]> {
-  const rows = await reader.all<GpuRow>(
-    'SELECT * FROM gpus WHERE owner_id = ? AND device_uuid IS NULL AND deleted_at IS NULL ORDER BY id',
+    `SELECT * FROM gpus WHERE owner_id = ? AND deleted_at IS NULL ${isUnbound ? 'AND device_uuid IS NULL' : ''} ORDER BY id`,
     ownerId,
   )
   return rows.map(gpuOf)

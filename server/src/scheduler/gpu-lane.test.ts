@@ -51,3 +51,11 @@ test('lanes that share one array keep their members apart and in order, whatever
     { numRuns: 300 },
   )
 })
+
+test('lanes for which there was no room yet are as empty as the first', () => {
+  const lanes = new Lanes()
+  const numbers = Array.from({ length: 1_000 }, () => lanes.create(1_000))
+  expect(new Set(numbers).size).toBe(1_000)
+  for (const lane of numbers)
+    expect([lanes.sizes[lane], lanes.costFrom[lane], lanes.priceFrom[lane]]).toEqual([0, Infinity, Infinity])
+})
