@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite'
 import { DatabaseFullError } from './database.ts'
+import type { Checkpoints } from './sqlite-checkpoints.ts'
 import { isFull } from './sqlite-errors.ts'
 
 const readAt = promisify(read)
@@ -16,7 +17,7 @@ type Exclusively = <T>(work: () => Promise<T>) => Promise<T>
  * long as the copy takes, commits stay in the log and the file does not change. So the market waits for one checkpoint (a few
  * milliseconds) and not for the copy: `VACUUM INTO` would hold up all commits for its whole length.
  */
-export function createBackup(sqlite: DatabaseSyncInstance, exclusively: Exclusively) {
+export function createBackup(sqlite: DatabaseSyncInstance, exclusively: Exclusively, checkpoints: Checkpoints) {
   const path = sqlite.location()
   /** Open until the database is closed: closing any descriptor of the file gives up the process's locks on it (POSIX). */
   let source: number | null = null
@@ -28,8 +29,8 @@ export function createBackup(sqlite: DatabaseSyncInstance, exclusively: Exclusiv
     if (path === null) {
       await exclusively(async () => sqlite.exec(`VACUUM INTO '${partial.replaceAll("'", "''")}'`))
     } else {
-      source ??= openSync(path, 'r')
-      await copyFrozen(sqlite, exclusively, { source, to: partial })
+      const from = (source ??= openSync(path, 'r'))
+      await checkpoints.without(() => copyFrozen(sqlite, exclusively, { source: from, to: partial }))
     }
     renameSync(partial, to)
     await syncFolder(dirname(to))

@@ -1,19 +1,21 @@
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite'
 import { type Database, DatabaseInUseError, type Reader, type Transaction } from './database.ts'
 import { createBackup } from './sqlite-backup.ts'
+import { type CheckpointThread, createCheckpoints, noCheckpoints, startCheckpointThread } from './sqlite-checkpoints.ts'
 import { commit, type Committed, type Waiting } from './sqlite-commit.ts'
 import { connect, readerOn } from './sqlite-connection.ts'
 import { isBusy, isInDoubt, LogNotSyncedError } from './sqlite-errors.ts'
+import { type DatabaseLock, lockDatabase } from './sqlite-lock.ts'
 import { noLog, openLog, type SqliteLog } from './sqlite-log.ts'
 
 /** How many transactions one commit may hold, a hundred tasks: bounds how long the first of them waits (15 ms at 30 µs each). */
 const transactionsPerCommitMax = 500
 
 /**
- * From how many bytes on a commit also carries the log over into the file. Each commit writes the ends of the same tables
- * and indexes anew: the longer the log, the fewer of them are carried over. Up to a fifth less processor time a commit than with 4 MB.
+ * From how many bytes on the log is carried over into the file. Each commit writes the ends of the same tables and indexes anew: the
+ * longer the log, the fewer of them are carried over.
  */
-const logBytesMax = 32_768_000
+const defaultLogBytesMax = 32_768_000
 /**
  * Of a new file, in bytes; one that is there keeps its own. A commit writes the ends of some twenty tables and indexes: twice the
  * page costs less than two, since what a page costs is mostly to find and to write one.
@@ -22,28 +24,34 @@ const pageBytes = 8_192
 
 /**
  * `Database` on one SQLite file: one connection, WAL. A commit is on the disk when it is answered, as with `synchronous=FULL`; only
- * that the log is brought there beside the thread that everything else runs on (sqlite-log.ts).
+ * that the log is brought there, and carried over into the file, beside the thread that everything else runs on (sqlite-log.ts,
+ * sqlite-checkpoints.ts).
  */
 export function openSqlite(path: string, options: SqliteOptions = {}): Database {
   const sqlite = new DatabaseSync(path)
+  // Where it really lies: links to it have no names of their own for what lies beside it.
+  const location = sqlite.location()
+  let lock: DatabaseLock | null = null
   try {
+    if (location === null) return sqliteDatabase(sqlite, options)
+    lock = lockDatabase(location)
     sqlite.exec(
-      `PRAGMA busy_timeout=0; PRAGMA page_size=${pageBytes}; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; BEGIN IMMEDIATE; COMMIT`,
+      `PRAGMA busy_timeout=0; PRAGMA page_size=${pageBytes}; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; BEGIN IMMEDIATE; COMMIT`,
     )
-    const { page_size } = sqlite.prepare('PRAGMA page_size').get() as { page_size: number }
-    sqlite.exec(`PRAGMA wal_autocheckpoint=${Math.ceil(logBytesMax / page_size)}`)
-    return sqliteDatabase(sqlite, { ...options, log: openLog(sqlite) })
+    const checkpointThread = startCheckpointThread(location)
+    return sqliteDatabase(sqlite, { log: openLog(sqlite), checkpointThread, lock, ...options })
   } catch (error) {
     sqlite.close()
+    lock?.release()
     throw isBusy(error) ? new DatabaseInUseError(path) : error
   }
 }
 
-/** For tools that look at a file which no server has open. */
+/** For tools that look at a file, as it is at this moment; a server may have it open. */
 export function openSqliteReadOnly(path: string): { reader: Reader; close: () => void } {
   const sqlite = new DatabaseSync(path, { readOnly: true })
   try {
-    sqlite.exec('SELECT count(*) FROM sqlite_master')
+    sqlite.exec('BEGIN; SELECT count(*) FROM sqlite_master')
   } catch (error) {
     sqlite.close()
     throw isBusy(error) ? new DatabaseInUseError(path) : error
@@ -54,6 +62,11 @@ export function openSqliteReadOnly(path: string): { reader: Reader; close: () =>
 export type SqliteOptions = {
   /** Brings commits to the disk. Default: the connection does, before it says that one is done. */
   log?: SqliteLog
+  /** Carries the log over into the file, from `logBytesMax` on. Default: the connection does, within commits. */
+  checkpointThread?: CheckpointThread
+  logBytesMax?: number
+  /** Given back once the database is closed. */
+  lock?: DatabaseLock
   /** Resolves when the next commit may begin: all that is asked for until then is in it. Default: one turn of the event loop. */
   beforeCommit?: () => Promise<void>
   /** Hears what an effect has thrown: a bug, which stops nothing. Default: it is thrown where nobody catches it. */
@@ -68,7 +81,13 @@ export type SqliteOptions = {
 
 export function sqliteDatabase(
   sqlite: DatabaseSyncInstance,
-  { log = noLog, beforeCommit = nextTurn, onEffectError = rethrow, onDoubt = throwLater }: SqliteOptions = {},
+  {
+    log = noLog,
+    beforeCommit = nextTurn,
+    onEffectError = rethrow,
+    onDoubt = throwLater,
+    ...options
+  }: SqliteOptions = {},
 ): Database {
   const connection = connect(sqlite)
   const reader = readerOn(connection)
@@ -85,7 +104,16 @@ export function sqliteDatabase(
     return result
   }
 
-  const backup = createBackup(sqlite, exclusively)
+  function doubt(error: unknown) {
+    isInDoubtNow = true
+    onDoubt(error)
+  }
+
+  const { checkpointThread: thread, logBytesMax = defaultLogBytesMax, lock } = options
+  const checkpoints = thread
+    ? createCheckpoints(sqlite, { thread, exclusively, logBytesMax, onDoubt: doubt })
+    : noCheckpoints
+  const backup = createBackup(sqlite, exclusively, checkpoints)
 
   /** Goes on whatever happens, and answers everybody; unless nobody knows what happened. */
   async function writeAll() {
@@ -100,11 +128,11 @@ export function sqliteDatabase(
           await synced(log)
           happen(committed, onEffectError)
         })
+        checkpoints.committed()
       } catch (error) {
         if (isInDoubt(error)) {
-          isInDoubtNow = true
           writing = null
-          return onDoubt(error)
+          return doubt(error)
         }
         for (const { reject } of batch) reject(error)
       }
@@ -127,9 +155,11 @@ export function sqliteDatabase(
       closed = true
       await backup.finished()
       while (writing) await writing
+      await checkpoints.close()
       log.close()
       await exclusively(async () => letGo(sqlite))
       backup.close()
+      lock?.release()
     },
   }
 }
@@ -161,13 +191,12 @@ function happen({ effects, answers }: Committed, onEffectError: (error: unknown)
   for (const answer of answers) answer()
 }
 
-/**
- * Closes the file and its lock. Closing alone keeps the lock for as long as a prepared statement has not been collected; leaving
- * WAL puts everything into the one file, and the first read after that gives the lock back.
- */
+/** Leaves everything in the one file, unless somebody is looking at it: then the log stays beside it until the next start. */
 function letGo(sqlite: DatabaseSyncInstance) {
   try {
-    sqlite.exec('PRAGMA journal_mode=DELETE; PRAGMA locking_mode=NORMAL; SELECT count(*) FROM sqlite_master')
+    sqlite.exec('PRAGMA journal_mode=DELETE')
+  } catch (error) {
+    if (!isBusy(error)) throw error
   } finally {
     sqlite.close()
   }
