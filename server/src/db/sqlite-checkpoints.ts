@@ -100,20 +100,22 @@ export function createCheckpoints(sqlite: DatabaseSyncInstance, options: Checkpo
 
 type Answer = { error?: { message: string; errcode?: number } }
 
-/** Text, because it has to run from the source, from a bundle and in tests alike. */
+/**
+ * Text, because it has to run from the source, from a bundle and in tests alike. A process may end in the middle of it: that is why
+ * the checkpoint is executed and not read, since the driver would abort the process where it has to bring back a row then.
+ */
 const program = `
   const { parentPort, workerData } = require('node:worker_threads')
   import(workerData.driver).then(({ DatabaseSync }) => {
     const sqlite = new DatabaseSync(workerData.path)
     sqlite.exec('PRAGMA busy_timeout=0; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; SELECT count(*) FROM sqlite_master')
-    const checkpoint = sqlite.prepare('PRAGMA wal_checkpoint(PASSIVE)')
     parentPort.on('message', (isLast) => {
       if (isLast) {
         sqlite.close()
         return parentPort.close()
       }
       try {
-        checkpoint.get()
+        sqlite.exec('PRAGMA wal_checkpoint(PASSIVE)')
         parentPort.postMessage({})
       } catch ({ message, errcode }) {
         parentPort.postMessage({ error: { message, errcode } })
@@ -135,10 +137,11 @@ export function startCheckpointThread(path: string): CheckpointThread {
   worker.on('error', end).on('exit', () => end(new Error('the thread that carries the log over has ended')))
   worker.on('message', ({ error }: Answer) => {
     const { resolve, reject } = waiting.shift()!
+    if (waiting.length === 0) worker.unref()
     if (error) reject(Object.assign(new Error(error.message), error))
     else resolve()
   })
-  // A program that is done does not wait for it.
+  // A program that is done does not wait for it, unless it is waited for.
   worker.unref()
   return {
     hasEnded: () => ended !== null,
@@ -146,6 +149,7 @@ export function startCheckpointThread(path: string): CheckpointThread {
       if (ended) return Promise.reject(ended)
       return new Promise((resolve, reject) => {
         waiting.push({ resolve, reject })
+        worker.ref()
         worker.postMessage(false)
       })
     },
