@@ -3,7 +3,7 @@ import { DatabaseSync } from '@photostructure/sqlite'
 import { expect, test } from 'vitest'
 import { createTestCli } from './fixture-cli.ts'
 
-test('a market that was served and stopped has a ledger that can be checked offline, and a changed one is found out', async () => {
+test('the ledger of a market that runs or has stopped can be checked offline, and a changed one is found out', async () => {
   const orbyte = createTestCli('http://127.0.0.1:1')
   const market = orbyte.start(['serve', '--port', '0', '--database', 'market.db'])
   const url = (await market.says(/a market at (http:\S+),/, 'stdout'))[1]!
@@ -11,6 +11,7 @@ test('a market that was served and stopped has a ledger that can be checked offl
   const stdin = 'correct horse battery'
   expect((await orbyte(['register', 'alice@example.org', '--password-stdin'], { stdin, env })).code).toBe(0)
   expect((await orbyte(['wallet', 'deposit', '5'], { env })).code).toBe(0)
+  expect(await orbyte(['ledger', 'verify', 'market.db'])).toMatchObject({ code: 0 })
   market.signal('SIGTERM')
   expect((await market.ended).code).toBe(0)
 

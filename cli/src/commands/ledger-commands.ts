@@ -25,7 +25,7 @@ export function addLedgerCommands(program: Command, cli: Cli) {
     .command('verify')
     .summary('check a receipt, a market’s database file or a backup, offline')
     .description(
-      'Check a receipt (JSON), the database file of a market that is not running, or a folder that `orbyte backup` made. Nothing is asked of the network. A receipt and a backup are checked with the key that is in them, unless you say which market’s key you trust: it is in `orbyte ledger head`.',
+      'Check a receipt (JSON), the database file of a market, as it is at this moment, or a folder that `orbyte backup` made. Nothing is asked of the network. A receipt and a backup are checked with the key that is in them, unless you say which market’s key you trust: it is in `orbyte ledger head`.',
     )
     .argument('<file>', 'receipt.json, orbyte.db or the folder of a backup')
     .option('--key <public_key>', 'the market’s public key, base64url; for receipts and backups')
