@@ -182,8 +182,13 @@ export const defects: readonly Defect[] = [
   }),
   one('give nothing back where a task cost nothing', {
     file: 'server/src/payments/payment-service.ts',
-    replace: "if (excess > 0) await ledger.release(tx, { taskId: charge.task_id, amount: excess, reason: 'end' })",
-    by: "if (excess > 0 && charge.cost > 0) await ledger.release(tx, { taskId: charge.task_id, amount: excess, reason: 'end' })",
+    replace: 'if (cost === 0 || !auto_pay) await ledger.release',
+    by: 'if (cost > 0 && !auto_pay) await ledger.release',
+  }),
+  one('forget what has been taken out of a hold', {
+    file: 'server/src/ledger/ledger-store.ts',
+    replace: 'WHERE task_id = h.task_id AND debit_account = h.credit_account',
+    by: 'WHERE task_id IS NULL AND debit_account = h.credit_account',
   }),
   {
     name: 'begin the ledger’s chain anew at a restart',

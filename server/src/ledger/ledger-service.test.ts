@@ -2,7 +2,7 @@ import { DatabaseSync } from '@photostructure/sqlite'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { type Micros, micros, ProblemError } from '@orbyte/protocol'
-import type { Database } from '../db/database.ts'
+import type { Database, Reader, Transaction } from '../db/database.ts'
 import { migrate } from '../db/migrations.ts'
 import { sqliteDatabase } from '../db/sqlite-database.ts'
 import { manualClock } from '../manual-clock.ts'
@@ -36,7 +36,9 @@ const anyUser = fc.constantFrom(...users)
 const anyAmount = fc.integer({ min: 1, max: 1_000_000 })
 /** Small beside a hold, so that several could fit into one. */
 const anyPart = fc.integer({ min: 1, max: 100_000 })
-const anyTask = fc.integer({ min: 0, max: 3 }).map((n) => `task_${n}`)
+const tasks = ['task_0', 'task_1', 'task_2', 'task_3']
+const anyTask = fc.constantFrom(...tasks)
+const anyReason = fc.constantFrom('end', 'dispute')
 const anyStep = fc.oneof(
   fc.record({
     do: fc.constant('deposit' as const),
@@ -46,12 +48,19 @@ const anyStep = fc.oneof(
     isRepeated: fc.boolean(),
   }),
   fc.record({ do: fc.constant('hold' as const), user: anyUser, amount: anyAmount, task: anyTask }),
-  fc.record({ do: fc.constant('settle' as const), user: anyUser, amount: anyPart, fee: anyPart, task: anyTask }),
+  fc.record({
+    do: fc.constant('settle' as const),
+    user: anyUser,
+    amount: anyPart,
+    fee: anyPart,
+    task: anyTask,
+    reason: anyReason,
+  }),
   fc.record({
     do: fc.constant('release' as const),
     amount: fc.option(anyPart, { nil: undefined }),
     task: anyTask,
-    reason: fc.constantFrom('end', 'dispute'),
+    reason: anyReason,
   }),
   fc.record({ do: fc.constant('fail' as const), user: anyUser, amount: anyAmount }),
 )
@@ -76,8 +85,9 @@ async function take(database: Database, ledger: Ledger, step: Step) {
         providerId: step.user,
         cost: amount!,
         fee: micros(Math.min(step.fee, amount!)),
+        reason: step.reason,
       })
-    if (step.do === 'release') await ledger.release(tx, { taskId: step.task, amount, reason: step.reason })
+    if (step.do === 'release') await ledger.release(tx, { taskId: step.task, keep: amount, reason: step.reason })
     if (step.do === 'fail') {
       await ledger.transfer(tx, deposit(step.user, amount!, `failed:${amount}`))
       throw new RangeError('the transaction fails after its transfer')
@@ -96,6 +106,7 @@ test('any sequence of holds, settlements, releases and failures keeps the sum at
           if (outcome.status === 'rejected' && !isExpected(outcome.reason)) throw outcome.reason as Error
         const report = await database.read(verifyLedger)
         expect(report.problems).toEqual([])
+        expect(await database.read((reader) => leftOfHolds(reader, ledger))).toEqual(await database.read(heldByAll))
       }
       await database.close()
     }),
@@ -103,10 +114,20 @@ test('any sequence of holds, settlements, releases and failures keeps the sum at
   )
 })
 
+/** What is left of each task's hold, added up: the same as what is held in all accounts. */
+async function leftOfHolds(reader: Reader, ledger: Ledger): Promise<number> {
+  const holds = await Promise.all(tasks.map((taskId) => ledger.remainder(reader, taskId)))
+  return holds.reduce((sum, hold) => sum + (hold?.rest ?? 0), 0)
+}
+async function heldByAll(reader: Reader): Promise<number> {
+  const rows = await reader.all<{ sum: number }>(
+    `SELECT coalesce(sum(balance_micros), 0) AS sum FROM accounts WHERE id LIKE 'held:%'`,
+  )
+  return rows[0]!.sum
+}
+
 const isExpected = (error: unknown) =>
-  (error instanceof ProblemError && error.code === 'insufficient_funds') ||
-  error instanceof RangeError ||
-  /UNIQUE constraint failed: holds/.test(String(error))
+  (error instanceof ProblemError && error.code === 'insufficient_funds') || error instanceof RangeError
 
 test('a hold needs the money, and a refused hold changes nothing', async () => {
   const { database, ledger } = await freshLedger()
@@ -119,19 +140,28 @@ test('a hold needs the money, and a refused hold changes nothing', async () => {
   expect(await database.read((reader) => ledger.remainder(reader, 'task_1'))).toBeNull()
 })
 
-/** A hold of 100 for task_1 of user_a, and what can be done with it. */
+/** Holds of 100 each for task_1 and task_2 of user_a, and what can be done with the first. */
 async function heldLedger() {
   const { database, ledger } = await freshLedger()
-  await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 100, 'one')))
-  await database.transaction((tx) => ledger.hold(tx, { taskId: 'task_1', userId: 'user_a', amount: micros(100) }))
+  await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 200, 'one')))
+  for (const taskId of ['task_1', 'task_2'])
+    await database.transaction((tx) => ledger.hold(tx, { taskId, userId: 'user_a', amount: micros(100) }))
+  const settling = (cost: number, fee = 0, reason = 'dispute') => ({
+    ...{ taskId: 'task_1', providerId: 'user_b', cost: micros(cost), fee: micros(fee), reason },
+  })
+  const balance = (account: string) => database.read((reader) => ledger.balanceOf(reader, account))
   return {
-    settle: (cost: number, fee = 0) =>
-      database.transaction((tx) =>
-        ledger.settle(tx, { taskId: 'task_1', providerId: 'user_b', cost: micros(cost), fee: micros(fee) }),
-      ),
-    release: (amount: number, reason: string) =>
-      database.transaction((tx) => ledger.release(tx, { taskId: 'task_1', amount: micros(amount), reason })),
-    balance: (account: string) => database.read((reader) => ledger.balanceOf(reader, account)),
+    ...{ database, ledger, settling, balance },
+    settle: (...part: Parameters<typeof settling>) =>
+      database.transaction((tx) => ledger.settle(tx, settling(...part))),
+    release: (keep: number, reason: string) =>
+      database.transaction((tx) => ledger.release(tx, { taskId: 'task_1', keep: micros(keep), reason })),
+    /** What user_a can spend, what is left of both holds, what user_b and the platform have. */
+    async money() {
+      const accounts = [available('user_a'), held('user_a'), available('user_b'), 'fees']
+      return Promise.all(accounts.map(balance))
+    },
+    left: async (taskId: string) => (await database.read((reader) => ledger.remainder(reader, taskId)))?.rest,
     problems: async () => (await database.read(verifyLedger)).problems,
   }
 }
@@ -140,28 +170,88 @@ test.each([
   [100, 3],
   [60, 0],
   [60, 60],
-])('a task is settled at most once, whatever is left of its hold: %i with a fee of %i', async (cost, fee) => {
-  const { settle, balance, problems } = await heldLedger()
+])('a task is settled at most once, and what it did not cost goes back: %i with a fee of %i', async (cost, fee) => {
+  const { settle, money, left, problems } = await heldLedger()
   await settle(cost, fee)
-  await expect(settle(30)).rejects.toThrow(/has been settled/)
-  await expect(settle(cost, fee)).rejects.toThrow(/has been settled/)
-  expect([await balance(available('user_b')), await balance('fees'), await balance(held('user_a'))]).toEqual([
-    cost - fee,
-    fee,
-    100 - cost,
-  ])
+  await expect(settle(30, 0, 'end')).rejects.toThrow(/0 is left/)
+  await expect(settle(cost, fee, 'end')).rejects.toThrow(/0 is left/)
+  expect(await money()).toEqual([100 - cost, 100, cost - fee, fee])
+  expect([await left('task_1'), await left('task_2')]).toEqual([0, 100])
   expect(await problems()).toEqual([])
 })
 
+test('a task that cost nothing gives all of its hold back, and nobody is paid', async () => {
+  const { settle, money } = await heldLedger()
+  expect(await settle(0)).toBeNull()
+  expect(await money()).toEqual([100, 100, 0, 0])
+})
+
 test.each([30, 20])('a hold is released once for a reason: 30, then %i', async (amount) => {
-  const { release, balance, problems } = await heldLedger()
-  await release(30, 'end')
-  await expect(release(amount, 'end')).rejects.toThrow(/release:end:task_1/)
-  expect([await balance(held('user_a')), await balance(available('user_a'))]).toEqual([70, 30])
-  await release(amount, 'dispute')
-  expect(await balance(held('user_a'))).toBe(70 - amount)
+  const { release, money, left, problems } = await heldLedger()
+  await release(70, 'end')
+  await expect(release(70 - amount, 'end')).rejects.toThrow(/release:end:task_1/)
+  expect(await money()).toEqual([30, 170, 0, 0])
+  await release(70 - amount, 'dispute')
+  expect(await left('task_1')).toBe(70 - amount)
   expect(await problems()).toEqual([])
 })
+
+test('no more is taken out of a task’s hold than is in it, though as much is held for another task', async () => {
+  const { settle, release, money } = await heldLedger()
+  for (const refused of [
+    settle(101),
+    settle(-1),
+    settle(50, 51),
+    settle(50, -1),
+    release(101, 'end'),
+    release(-1, 'end'),
+  ])
+    await expect(refused).rejects.toThrow(RangeError)
+  expect(await money()).toEqual([0, 200, 0, 0])
+  await release(40, 'end')
+  for (const refused of [settle(41), release(41, 'dispute')]) await expect(refused).rejects.toThrow(/40 is left/)
+  await settle(40)
+  expect(await money()).toEqual([60, 100, 40, 0])
+})
+
+test('a hold can be used in the commit that makes it, and what failed there has taken nothing', async () => {
+  const { database, ledger, settling, money, problems } = await heldLedger()
+  await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 50, 'two')))
+  const taskId = 'task_3'
+  const settle = (fails: boolean) =>
+    database.transaction(async (tx) => {
+      await ledger.settle(tx, { ...settling(20, 1), taskId })
+      if (fails) throw new RangeError('the transaction fails after its transfers')
+    })
+  const outcomes = await Promise.allSettled([
+    database.transaction((tx) => ledger.hold(tx, { taskId, userId: 'user_a', amount: micros(50) })),
+    settle(true),
+    settle(false),
+    settle(false),
+  ])
+  expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'rejected'])
+  expect(await money()).toEqual([30, 200, 19, 1])
+  expect(await problems()).toEqual([])
+})
+
+test('who settles a task reads its transfers once', async () => {
+  const { database, ledger, settling } = await heldLedger()
+  const asked: string[] = []
+  await database.transaction((tx) => ledger.settle(noting(tx, asked), settling(60, 1)))
+  expect(asked.filter((sql) => sql.startsWith('SELECT') && sql.includes('transfers'))).toHaveLength(1)
+})
+
+/** The transaction, and what it is asked for. */
+function noting(tx: Transaction, asked: string[]): Transaction {
+  return {
+    get: (sql, ...params) => (asked.push(sql), tx.get(sql, ...params)),
+    all: (sql, ...params) => (asked.push(sql), tx.all(sql, ...params)),
+    run: (sql, ...params) => (asked.push(sql), tx.run(sql, ...params)),
+    afterCommit: (effect) => tx.afterCommit(effect),
+    sealWith: (work) => tx.sealWith(work),
+    onUndo: (undo) => tx.onUndo(undo),
+  }
+}
 
 test('a transfer that is repeated moves nothing; another transfer with its key is refused', async () => {
   const { database, ledger } = await freshLedger()
@@ -211,6 +301,32 @@ test.each([
   expect((await database.read(verifyLedger)).problems).toEqual([])
   sqlite.exec(sql)
   expect((await database.read(verifyLedger)).problems.join('\n')).toMatch(expected)
+})
+
+test.each<[string, { taskId?: string; amount: number }, RegExp]>([
+  ['more than it has', { taskId: 'task_1', amount: 101 }, /101 is taken out of held:user_a for task_1, where 100 is/],
+  ['for no task', { amount: 1 }, /1 is taken out of held:user_a for null, where 0 is/],
+])(
+  'the verifier notices when a transfer takes something out of a hold %s',
+  async (_what, { taskId, amount }, expected) => {
+    const { database, ledger, problems } = await heldLedger()
+    const wanted = {
+      kind: 'release' as const,
+      debit: held('user_a'),
+      credit: available('user_a'),
+      amount: micros(amount),
+    }
+    const of = taskId === undefined ? { key: 'x' } : { key: `x:${taskId}`, taskId }
+    await database.transaction((tx) => ledger.transfer(tx, { ...wanted, ...of }))
+    expect(await problems()).toEqual([expect.stringMatching(expected)])
+  },
+)
+
+test('the verifier notices what is held for no task', async () => {
+  const { database, ledger, problems } = await heldLedger()
+  const wanted = { ...deposit('user_a', 7, 'two'), credit: held('user_a') }
+  await database.transaction((tx) => ledger.transfer(tx, wanted))
+  expect(await problems()).toEqual([expect.stringMatching(/7 is held for no task/)])
 })
 
 test('the sum of all balances is said as it is at any time, also when it is wrong', async () => {

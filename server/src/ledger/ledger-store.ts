@@ -13,13 +13,6 @@ export type TransferRow = Row & {
   created_at: string
   leaf_hash: string
 }
-export type HoldRow = Row & {
-  task_id: string
-  user_id: string
-  amount_micros: number
-  settled_micros: number
-  released_micros: number
-}
 export type BatchRow = Row & LedgerBatch
 
 export const toTransfer = ({ amount_micros, leaf_hash: _, ...row }: TransferRow): Transfer => ({
@@ -88,25 +81,13 @@ export async function depositedSince(reader: Reader, userId: string, since: stri
   return row!.sum as Micros
 }
 
-export function holdOf(reader: Reader, taskId: string): Promise<HoldRow | undefined> {
-  return reader.get<HoldRow>('SELECT * FROM holds WHERE task_id = ?', taskId)
-}
-
-export async function insertHold(
-  tx: Transaction,
-  hold: { taskId: string; userId: string; amountMicros: number; at: string },
-) {
-  await tx.run(
-    'INSERT INTO holds (task_id, user_id, amount_micros, created_at) VALUES (?, ?, ?, ?)',
-    ...[hold.taskId, hold.userId, hold.amountMicros, hold.at],
-  )
-}
-
-/** Writes what can change of a hold. */
-export async function writeHold(tx: Transaction, { task_id, settled_micros, released_micros }: HoldRow) {
-  await tx.run(
-    'UPDATE holds SET settled_micros = ?, released_micros = ? WHERE task_id = ?',
-    ...[settled_micros, released_micros, task_id],
+/** Which account has a task's hold, and what is left of it: what its transfers have put there, less what they have taken out. */
+export function holdOf(reader: Reader, taskId: string): Promise<{ account: string; rest_micros: number } | undefined> {
+  return reader.get<{ account: string; rest_micros: number }>(
+    `SELECT credit_account AS account, amount_micros -
+       (SELECT coalesce(sum(amount_micros), 0) FROM transfers WHERE task_id = h.task_id AND debit_account = h.credit_account) AS rest_micros
+     FROM transfers h WHERE task_id = ? AND kind = 'hold'`,
+    taskId,
   )
 }
 
@@ -169,11 +150,4 @@ export async function keysUsedTwice(reader: Reader): Promise<string[]> {
 
 export function allAccounts(reader: Reader): Promise<{ id: string; balance_micros: number }[]> {
   return reader.all<{ id: string; balance_micros: number }>('SELECT id, balance_micros FROM accounts')
-}
-
-/** What is left of each user's holds, added up. */
-export function allHolds(reader: Reader): Promise<{ user_id: string; rest: number }[]> {
-  return reader.all<{ user_id: string; rest: number }>(
-    'SELECT user_id, sum(amount_micros - settled_micros - released_micros) AS rest FROM holds GROUP BY user_id',
-  )
 }
