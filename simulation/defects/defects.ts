@@ -190,21 +190,16 @@ export const defects: readonly Defect[] = [
     replace: 'WHERE task_id = h.task_id AND debit_account = h.credit_account',
     by: 'WHERE task_id IS NULL AND debit_account = h.credit_account',
   }),
-  {
-    name: 'begin the ledger’s chain anew at a restart',
-    changes: [
-      {
-        file: 'server/src/ledger/open-batch.ts',
-        replace: 'let open: OpenBatch | null = null',
-        by: 'let open: OpenBatch | null = null\n  let isChained = false',
-      },
-      {
-        file: 'server/src/ledger/open-batch.ts',
-        replace: 'previous_hash: hash }',
-        by: 'previous_hash: isChained ? hash : ((isChained = true), genesisHash) }',
-      },
-    ],
-  },
+  one('begin the ledger’s chain anew at a restart', {
+    file: 'server/src/ledger/open-batch.ts',
+    replace: '(await store.lastBatch(tx)) ?? genesis',
+    by: '{ ...((await store.lastBatch(tx)) ?? genesis), hash: genesisHash }',
+  }),
+  one('go on from a batch whose commit was lost', {
+    file: 'server/src/ledger/open-batch.ts',
+    replace: 'tx.onUndo(() => (last = before))',
+    by: 'void before',
+  }),
   one('an agent that does not stop at its deadline', {
     file: 'agent/src/attempts/attempt.ts',
     replace: 'if (leftMs <= 0) return this.stop(deadlinePassed)',

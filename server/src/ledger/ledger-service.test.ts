@@ -253,6 +253,22 @@ function noting(tx: Transaction, asked: string[]): Transaction {
   }
 }
 
+test('a commit that is lost at its very end has moved nothing, and the chain goes on from the batch before it', async () => {
+  const { database, ledger } = await freshLedger()
+  const make = (key: string, isLost = false) =>
+    database.transaction(async (tx) => {
+      await ledger.transfer(tx, deposit('user_a', 50, key))
+      if (isLost) tx.sealWith(() => Promise.reject(new Error('it is lost after its batch was sealed')))
+    })
+  for (const key of ['one', 'two']) {
+    await expect(make(key, true)).rejects.toThrow(/it is lost/)
+    await make(key)
+    await expect(make('three', true)).rejects.toThrow(/it is lost/)
+  }
+  expect(await database.read((reader) => ledger.balanceOf(reader, available('user_a')))).toBe(100)
+  expect(await database.read(verifyLedger)).toMatchObject({ problems: [], batches: 2, transfers: 2 })
+})
+
 test('a transfer that is repeated moves nothing; another transfer with its key is refused', async () => {
   const { database, ledger } = await freshLedger()
   const wanted = deposit('user_a', 100, 'one')

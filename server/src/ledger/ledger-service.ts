@@ -89,10 +89,12 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       committed_at: nowIso(context),
     }
     const hash = sha256Hex(batchText(fields))
-    await store.insertBatch(tx, { ...fields, hash, signature: key.sign(hash) })
+    const sealed = { ...fields, hash, signature: key.sign(hash) }
+    await store.insertBatch(tx, sealed)
     tx.afterCommit(() => {
       for (const listen of moveListeners) for (const account of changedAccounts) listen(account)
     })
+    return sealed
   }
 
   /** Whose a task's hold is, and what is left of it. */

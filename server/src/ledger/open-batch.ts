@@ -10,6 +10,9 @@ type OpenBatch = Pick<LedgerBatch, 'batch' | 'first_seq' | 'previous_hash'> & {
   readonly balances: Map<string, Balance>
 }
 type Balance = { readonly storedMicros: number; micros: number }
+/** What the next batch follows. */
+type Link = Pick<LedgerBatch, 'batch' | 'last_seq' | 'hash'>
+const genesis: Link = { batch: 0, last_seq: 0, hash: genesisHash }
 type Leaf = Pick<store.TransferRow, 'seq' | 'leaf_hash'>
 type Accounts = Pick<store.TransferRow, 'debit_account' | 'credit_account'>
 
@@ -20,18 +23,20 @@ export type EndedBatch = Pick<OpenBatch, 'batch' | 'first_seq' | 'previous_hash'
 
 /**
  * The batch that is open, in memory: a commit reads a balance once and writes it once, at its end, however many transfers
- * have changed it. Where a transaction fails, what it did here is undone too; with the commit all of it is gone, so
- * that outside of one the tables are what there is. `seal` stores the batch.
+ * have changed it. Where a transaction fails, what it did here is undone too; with the commit all of it is gone, so that outside
+ * of one the tables are what there is. Only the last batch is known from one commit to the next, since nobody else writes any.
+ * `seal` stores a batch.
  *
  * What a transfer needs to know is loaded first; all else is done at once, since a promise costs more than the sum that it brings.
  */
-export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => Promise<void>) {
+export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => Promise<Link>) {
   let open: OpenBatch | null = null
+  let last: Link | null = null
 
   async function begin(tx: Transaction): Promise<OpenBatch> {
-    const last = await store.lastBatch(tx)
+    last ??= (await store.lastBatch(tx)) ?? genesis
     if (open) return open
-    const { batch = 0, last_seq = 0, hash = genesisHash } = last ?? {}
+    const { batch, last_seq, hash } = last
     open = {
       ...{ batch: batch + 1, first_seq: last_seq + 1, previous_hash: hash },
       ...{ leaves: [], balances: new Map() },
@@ -47,7 +52,10 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
     open = null
     const changed = [...balances].filter(([, { storedMicros, micros }]) => micros !== storedMicros)
     for (const [account, { micros }] of changed) await store.writeBalance(tx, account, micros)
-    if (batch.leaves.length > 0) await seal(tx, { ...batch, changedAccounts: changed.map(([account]) => account) })
+    if (batch.leaves.length === 0) return
+    const before = last
+    tx.onUndo(() => (last = before))
+    last = await seal(tx, { ...batch, changedAccounts: changed.map(([account]) => account) })
   }
 
   async function loadBalance(tx: Transaction, { balances }: OpenBatch, account: string) {
