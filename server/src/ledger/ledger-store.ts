@@ -1,6 +1,7 @@
 import type { LedgerBatch, Micros, Transfer, TransferKind } from '@orbyte/protocol'
 import type { Reader, Row, Transaction } from '../db/database.ts'
 import { ownedRows, readOwned } from '../db/owned-rows.ts'
+import { rowWriter } from '../db/row-writer.ts'
 
 export type TransferRow = Row & {
   seq: number
@@ -25,13 +26,13 @@ export async function balanceOf(reader: Reader, account: string): Promise<Micros
   return (row?.balance_micros ?? 0) as Micros
 }
 
-export async function writeBalance(tx: Transaction, account: string, balanceMicros: number) {
-  await tx.run(
-    `INSERT INTO accounts (id, balance_micros) VALUES (?, ?)
+export const writeBalances = rowWriter<{ account: string; micros: number }>({
+  columns: 2,
+  sql: (rows) =>
+    `INSERT INTO accounts (id, balance_micros) VALUES ${rows}
      ON CONFLICT (id) DO UPDATE SET balance_micros = excluded.balance_micros`,
-    ...[account, balanceMicros],
-  )
-}
+  push: (values, { account, micros }) => values.push(account, micros),
+})
 
 /** False: there is one with its key. */
 export async function insertTransfer(tx: Transaction, row: TransferRow): Promise<boolean> {

@@ -9,7 +9,7 @@ type OpenBatch = Pick<LedgerBatch, 'batch' | 'first_seq' | 'previous_hash'> & {
   readonly leaves: string[]
   readonly balances: Map<string, Balance>
 }
-type Balance = { readonly storedMicros: number; micros: number }
+type Balance = { readonly account: string; readonly storedMicros: number; micros: number }
 /** What the next batch follows. */
 type Link = Pick<LedgerBatch, 'batch' | 'last_seq' | 'hash'>
 const genesis: Link = { batch: 0, last_seq: 0, hash: genesisHash }
@@ -50,18 +50,18 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
   async function end(tx: Transaction) {
     const { balances, ...batch } = open!
     open = null
-    const changed = [...balances].filter(([, { storedMicros, micros }]) => micros !== storedMicros)
-    for (const [account, { micros }] of changed) await store.writeBalance(tx, account, micros)
     if (batch.leaves.length === 0) return
+    const changed = [...balances.values()].filter(({ storedMicros, micros }) => micros !== storedMicros)
+    await store.writeBalances(tx, changed)
     const before = last
     tx.onUndo(() => (last = before))
-    last = await seal(tx, { ...batch, changedAccounts: changed.map(([account]) => account) })
+    last = await seal(tx, { ...batch, changedAccounts: changed.map(({ account }) => account) })
   }
 
   async function loadBalance(tx: Transaction, { balances }: OpenBatch, account: string) {
     if (balances.has(account)) return
     const storedMicros = await store.balanceOf(tx, account)
-    if (!balances.has(account)) balances.set(account, { storedMicros, micros: storedMicros })
+    if (!balances.has(account)) balances.set(account, { account, storedMicros, micros: storedMicros })
   }
 
   return {
