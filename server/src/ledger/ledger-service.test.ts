@@ -1,35 +1,11 @@
-import { DatabaseSync } from '@photostructure/sqlite'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { type Micros, micros, ProblemError } from '@orbyte/protocol'
-import type { Database, Reader, Transaction } from '../db/database.ts'
-import { migrate } from '../db/migrations.ts'
-import { sqliteDatabase } from '../db/sqlite-database.ts'
-import { manualClock } from '../manual-clock.ts'
-import { ledgerKeyFrom } from './ledger-key.ts'
-import { available, createLedger, held, type Ledger } from './ledger-service.ts'
+import type { Database, Reader } from '../db/database.ts'
+import { deposit, freshLedger } from './fixture-ledger.ts'
+import { available, type Ledger } from './ledger-service.ts'
+import { batchOfSeq } from './ledger-store.ts'
 import { verifyLedger } from './ledger-verify.ts'
-
-async function freshLedger(): Promise<{
-  database: Database
-  ledger: Ledger
-  sqlite: InstanceType<typeof DatabaseSync>
-}> {
-  const sqlite = new DatabaseSync(':memory:')
-  const database = sqliteDatabase(sqlite)
-  await migrate(database, { backupPath: null })
-  const ledger = createLedger({ database, clock: manualClock(1_700_000_000_000) }, ledgerKeyFrom('a secret for tests'))
-  await database.transaction((tx) => ledger.checkKey(tx))
-  return { database, ledger, sqlite }
-}
-
-const deposit = (userId: string, amount: number, key: string) => ({
-  kind: 'deposit' as const,
-  debit: 'external',
-  credit: available(userId),
-  amount: micros(amount),
-  key,
-})
 
 const users = ['user_a', 'user_b', 'user_c']
 const anyUser = fc.constantFrom(...users)
@@ -129,130 +105,6 @@ async function heldByAll(reader: Reader): Promise<number> {
 const isExpected = (error: unknown) =>
   (error instanceof ProblemError && error.code === 'insufficient_funds') || error instanceof RangeError
 
-test('a hold needs the money, and a refused hold changes nothing', async () => {
-  const { database, ledger } = await freshLedger()
-  await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 100, 'one')))
-  const hold = database.transaction((tx) =>
-    ledger.hold(tx, { taskId: 'task_1', userId: 'user_a', amount: micros(101) }),
-  )
-  await expect(hold).rejects.toMatchObject({ code: 'insufficient_funds' })
-  expect(await database.read((reader) => ledger.balanceOf(reader, available('user_a')))).toBe(100)
-  expect(await database.read((reader) => ledger.remainder(reader, 'task_1'))).toBeNull()
-})
-
-/** Holds of 100 each for task_1 and task_2 of user_a, and what can be done with the first. */
-async function heldLedger() {
-  const { database, ledger } = await freshLedger()
-  await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 200, 'one')))
-  for (const taskId of ['task_1', 'task_2'])
-    await database.transaction((tx) => ledger.hold(tx, { taskId, userId: 'user_a', amount: micros(100) }))
-  const settling = (cost: number, fee = 0, reason = 'dispute') => ({
-    ...{ taskId: 'task_1', providerId: 'user_b', cost: micros(cost), fee: micros(fee), reason },
-  })
-  const balance = (account: string) => database.read((reader) => ledger.balanceOf(reader, account))
-  return {
-    ...{ database, ledger, settling, balance },
-    settle: (...part: Parameters<typeof settling>) =>
-      database.transaction((tx) => ledger.settle(tx, settling(...part))),
-    release: (keep: number, reason: string) =>
-      database.transaction((tx) => ledger.release(tx, { taskId: 'task_1', keep: micros(keep), reason })),
-    /** What user_a can spend, what is left of both holds, what user_b and the platform have. */
-    async money() {
-      const accounts = [available('user_a'), held('user_a'), available('user_b'), 'fees']
-      return Promise.all(accounts.map(balance))
-    },
-    left: async (taskId: string) => (await database.read((reader) => ledger.remainder(reader, taskId)))?.rest,
-    problems: async () => (await database.read(verifyLedger)).problems,
-  }
-}
-
-test.each([
-  [100, 3],
-  [60, 0],
-  [60, 60],
-])('a task is settled at most once, and what it did not cost goes back: %i with a fee of %i', async (cost, fee) => {
-  const { settle, money, left, problems } = await heldLedger()
-  await settle(cost, fee)
-  await expect(settle(30, 0, 'end')).rejects.toThrow(/0 is left/)
-  await expect(settle(cost, fee, 'end')).rejects.toThrow(/0 is left/)
-  expect(await money()).toEqual([100 - cost, 100, cost - fee, fee])
-  expect([await left('task_1'), await left('task_2')]).toEqual([0, 100])
-  expect(await problems()).toEqual([])
-})
-
-test('a task that cost nothing gives all of its hold back, and nobody is paid', async () => {
-  const { settle, money } = await heldLedger()
-  expect(await settle(0)).toBeNull()
-  expect(await money()).toEqual([100, 100, 0, 0])
-})
-
-test.each([30, 20])('a hold is released once for a reason: 30, then %i', async (amount) => {
-  const { release, money, left, problems } = await heldLedger()
-  await release(70, 'end')
-  await expect(release(70 - amount, 'end')).rejects.toThrow(/release:end:task_1/)
-  expect(await money()).toEqual([30, 170, 0, 0])
-  await release(70 - amount, 'dispute')
-  expect(await left('task_1')).toBe(70 - amount)
-  expect(await problems()).toEqual([])
-})
-
-test('no more is taken out of a task’s hold than is in it, though as much is held for another task', async () => {
-  const { settle, release, money } = await heldLedger()
-  for (const refused of [
-    settle(101),
-    settle(-1),
-    settle(50, 51),
-    settle(50, -1),
-    release(101, 'end'),
-    release(-1, 'end'),
-  ])
-    await expect(refused).rejects.toThrow(RangeError)
-  expect(await money()).toEqual([0, 200, 0, 0])
-  await release(40, 'end')
-  for (const refused of [settle(41), release(41, 'dispute')]) await expect(refused).rejects.toThrow(/40 is left/)
-  await settle(40)
-  expect(await money()).toEqual([60, 100, 40, 0])
-})
-
-test('a hold can be used in the commit that makes it, and what failed there has taken nothing', async () => {
-  const { database, ledger, settling, money, problems } = await heldLedger()
-  await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 50, 'two')))
-  const taskId = 'task_3'
-  const settle = (fails: boolean) =>
-    database.transaction(async (tx) => {
-      await ledger.settle(tx, { ...settling(20, 1), taskId })
-      if (fails) throw new RangeError('the transaction fails after its transfers')
-    })
-  const outcomes = await Promise.allSettled([
-    database.transaction((tx) => ledger.hold(tx, { taskId, userId: 'user_a', amount: micros(50) })),
-    settle(true),
-    settle(false),
-    settle(false),
-  ])
-  expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'rejected'])
-  expect(await money()).toEqual([30, 200, 19, 1])
-  expect(await problems()).toEqual([])
-})
-
-test('who settles a task reads its transfers once', async () => {
-  const { database, ledger, settling } = await heldLedger()
-  const asked: string[] = []
-  await database.transaction((tx) => ledger.settle(noting(tx, asked), settling(60, 1)))
-  expect(asked.filter((sql) => sql.startsWith('SELECT') && sql.includes('transfers'))).toHaveLength(1)
-})
-
-/** The transaction, and what it is asked for. */
-function noting(tx: Transaction, asked: string[]): Transaction {
-  return {
-    get: (sql, ...params) => (asked.push(sql), tx.get(sql, ...params)),
-    all: (sql, ...params) => (asked.push(sql), tx.all(sql, ...params)),
-    run: (sql, ...params) => (asked.push(sql), tx.run(sql, ...params)),
-    afterCommit: (effect) => tx.afterCommit(effect),
-    sealWith: (work) => tx.sealWith(work),
-    onUndo: (undo) => tx.onUndo(undo),
-  }
-}
-
 test('a commit that is lost at its very end has moved nothing, and the chain goes on from the batch before it', async () => {
   const { database, ledger } = await freshLedger()
   const make = (key: string, isLost = false) =>
@@ -267,6 +119,20 @@ test('a commit that is lost at its very end has moved nothing, and the chain goe
   }
   expect(await database.read((reader) => ledger.balanceOf(reader, available('user_a')))).toBe(100)
   expect(await database.read(verifyLedger)).toMatchObject({ problems: [], batches: 2, transfers: 2 })
+})
+
+test('the batch of each transfer is found, and none for what is in no batch', async () => {
+  const { database, ledger } = await freshLedger()
+  const expected: number[] = []
+  for (const [index, transfers] of [1, 3, 1, 1, 7, 2, 1, 5, 1].entries()) {
+    const make = (number: number) =>
+      database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 1, `${index}.${number}`)))
+    await Promise.all(Array.from({ length: transfers }, (_, number) => make(number)))
+    expected.push(...Array<number>(transfers).fill(index + 1))
+  }
+  const batchOf = async (seq: number) => (await database.read((reader) => batchOfSeq(reader, seq)))?.batch
+  expect(await Promise.all(expected.map((_, index) => batchOf(index + 1)))).toEqual(expected)
+  expect(await batchOf(expected.length + 1)).toBeUndefined()
 })
 
 test('a transfer that is repeated moves nothing; another transfer with its key is refused', async () => {
@@ -317,32 +183,6 @@ test.each([
   expect((await database.read(verifyLedger)).problems).toEqual([])
   sqlite.exec(sql)
   expect((await database.read(verifyLedger)).problems.join('\n')).toMatch(expected)
-})
-
-test.each<[string, { taskId?: string; amount: number }, RegExp]>([
-  ['more than it has', { taskId: 'task_1', amount: 101 }, /101 is taken out of held:user_a for task_1, where 100 is/],
-  ['for no task', { amount: 1 }, /1 is taken out of held:user_a for null, where 0 is/],
-])(
-  'the verifier notices when a transfer takes something out of a hold %s',
-  async (_what, { taskId, amount }, expected) => {
-    const { database, ledger, problems } = await heldLedger()
-    const wanted = {
-      kind: 'release' as const,
-      debit: held('user_a'),
-      credit: available('user_a'),
-      amount: micros(amount),
-    }
-    const of = taskId === undefined ? { key: 'x' } : { key: `x:${taskId}`, taskId }
-    await database.transaction((tx) => ledger.transfer(tx, { ...wanted, ...of }))
-    expect(await problems()).toEqual([expect.stringMatching(expected)])
-  },
-)
-
-test('the verifier notices what is held for no task', async () => {
-  const { database, ledger, problems } = await heldLedger()
-  const wanted = { ...deposit('user_a', 7, 'two'), credit: held('user_a') }
-  await database.transaction((tx) => ledger.transfer(tx, wanted))
-  expect(await problems()).toEqual([expect.stringMatching(/7 is held for no task/)])
 })
 
 test('the sum of all balances is said as it is at any time, also when it is wrong', async () => {

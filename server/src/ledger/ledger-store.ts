@@ -96,8 +96,18 @@ export function lastBatch(reader: Reader): Promise<BatchRow | undefined> {
   return reader.get<BatchRow>('SELECT * FROM ledger_batches ORDER BY batch DESC LIMIT 1')
 }
 
-export function batchOfSeq(reader: Reader, seq: number): Promise<BatchRow | undefined> {
-  return reader.get<BatchRow>('SELECT * FROM ledger_batches WHERE last_seq >= ? ORDER BY last_seq LIMIT 1', seq)
+/** The batch that has a transfer, found by halving: each has one at least, so its number is no larger than the transfer's. */
+export async function batchOfSeq(reader: Reader, seq: number): Promise<BatchRow | undefined> {
+  const batchAt = (batch: number) => reader.get<BatchRow>('SELECT * FROM ledger_batches WHERE batch = ?', batch)
+  let [from, to] = [1, seq]
+  while (from < to) {
+    const middle = Math.ceil((from + to) / 2)
+    const batch = await batchAt(middle)
+    if (batch && batch.first_seq <= seq) from = middle
+    else to = middle - 1
+  }
+  const batch = await batchAt(from)
+  return batch && batch.last_seq >= seq ? batch : undefined
 }
 
 export function batchesBefore(reader: Reader, before: number, limit: number): Promise<BatchRow[]> {
