@@ -70,8 +70,11 @@ const neverFound = [
    FROM attempts a LEFT JOIN payments p ON p.attempt_id = a.id WHERE a.cost_micros <> coalesce(p.amount_micros, 0)`,
   `SELECT id || ' cost ' || cost_micros || ' of the ' || hold_micros || ' that were held' AS problem FROM tasks
    WHERE cost_micros > hold_micros`,
-  `SELECT 'the hold of ' || t.id || ' is not closed' AS problem FROM tasks t LEFT JOIN holds h ON h.task_id = t.id
-   WHERE h.settled_micros IS NOT coalesce(t.cost_micros, 0) OR h.settled_micros + h.released_micros <> h.amount_micros`,
+  `SELECT 'the hold of ' || t.id || ' is not closed' AS problem FROM tasks t LEFT JOIN (
+     SELECT task_id, sum(iif(kind = 'hold', amount_micros, -amount_micros)) AS rest,
+       sum(iif(kind IN ('settlement', 'fee'), amount_micros, 0)) AS settled
+     FROM transfers WHERE kind IN ('hold', 'settlement', 'fee', 'release') GROUP BY task_id) h ON h.task_id = t.id
+   WHERE h.settled IS NOT coalesce(t.cost_micros, 0) OR h.rest <> 0`,
 
   // No evidence, no charge.
   `SELECT id || ' ran and cost nothing' AS problem FROM tasks

@@ -47,7 +47,7 @@ const damages = [
   ['is pending', `UPDATE payments SET status = 'pending' WHERE task_id = t`],
   ['is for an attempt of another task', `UPDATE payments SET attempt_id = 'att_other' WHERE task_id = t`],
   ['that were held', 'UPDATE tasks SET hold_micros = 0 WHERE id = t'],
-  ['is not closed', 'UPDATE holds SET released_micros = released_micros - 1 WHERE task_id = t'],
+  ['is not closed', `UPDATE transfers SET amount_micros = amount_micros - 1 WHERE task_id = t AND kind = 'release'`],
   ['ran and cost nothing', 'UPDATE tasks SET cost_micros = 0 WHERE id = t'],
   ['was never ready', 'UPDATE attempts SET ready_at = NULL WHERE task_id = t'],
   ['was charged for', 'UPDATE tasks SET run_ms = run_ms + 600000 WHERE id = t'],

@@ -1,6 +1,7 @@
 import type { EventType, MarketEvent } from '@orbyte/protocol'
 import { type Clock, isoFromMs } from './context.ts'
 import type { Reader, Row, Transaction, Value } from './db/database.ts'
+import { rowWriter } from './db/row-writer.ts'
 
 /** An event, with the users who may see it: their own tasks' and GPUs' events and no others. */
 export type NewEvent = {
@@ -54,13 +55,11 @@ export type EventRow = Row & {
 type Together = readonly (readonly [type: EventType, isProviders: boolean, data: MarketEvent['data']])[]
 
 const columns = ['cursor', 'type', 'at', 'task_id', 'attempt_id', 'user_id', 'provider_id', 'data', 'together'] as const
-/** A statement that adds so many rows: it costs half of what as many statements do. */
-const insertOf = (rows: number) =>
-  `INSERT INTO events (${columns.join(', ')}) VALUES ${Array(rows)
-    .fill(`(${columns.map(() => '?').join(', ')})`)
-    .join(', ')}`
-const insertMany = { rows: 8, sql: insertOf(8) }
-const insertOne = { rows: 1, sql: insertOf(1) }
+const insertRows = rowWriter({
+  columns: columns.length,
+  sql: (rows) => `INSERT INTO events (${columns.join(', ')}) VALUES ${rows}`,
+  push: pushValues,
+})
 
 /** What is looked for, counted or deleted by its type has a row of its own. */
 const alone: ReadonlySet<EventType> = new Set(['output.appended', 'output.reset', 'log.appended', 'file.added'])
@@ -136,14 +135,7 @@ async function store(tx: Transaction, events: readonly StoredEvent[]) {
   if (events.length === 0) return
   let cursor = await headOf(tx)
   for (const event of events) event.cursor = ++cursor
-  const rows = groups(events)
-  for (let first = 0; first < rows.length;) {
-    const { rows: count, sql } = rows.length - first >= insertMany.rows ? insertMany : insertOne
-    const values: Value[] = []
-    for (let index = first; index < first + count; index++) pushValues(values, rows[index]!)
-    await tx.run(sql, ...values)
-    first += count
-  }
+  await insertRows(tx, groups(events))
 }
 
 async function headOf(reader: Reader): Promise<number> {

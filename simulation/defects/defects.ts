@@ -182,24 +182,24 @@ export const defects: readonly Defect[] = [
   }),
   one('give nothing back where a task cost nothing', {
     file: 'server/src/payments/payment-service.ts',
-    replace: "if (excess > 0) await ledger.release(tx, { taskId: charge.task_id, amount: excess, reason: 'end' })",
-    by: "if (excess > 0 && charge.cost > 0) await ledger.release(tx, { taskId: charge.task_id, amount: excess, reason: 'end' })",
+    replace: 'if (cost === 0 || !auto_pay) await ledger.release',
+    by: 'if (cost > 0 && !auto_pay) await ledger.release',
   }),
-  {
-    name: 'begin the ledger’s chain anew at a restart',
-    changes: [
-      {
-        file: 'server/src/ledger/open-batch.ts',
-        replace: 'let open: OpenBatch | null = null',
-        by: 'let open: OpenBatch | null = null\n  let isChained = false',
-      },
-      {
-        file: 'server/src/ledger/open-batch.ts',
-        replace: 'previous_hash: hash }',
-        by: 'previous_hash: isChained ? hash : ((isChained = true), genesisHash) }',
-      },
-    ],
-  },
+  one('forget what has been taken out of a hold', {
+    file: 'server/src/ledger/ledger-store.ts',
+    replace: 'WHERE task_id = h.task_id AND debit_account = h.credit_account',
+    by: 'WHERE task_id IS NULL AND debit_account = h.credit_account',
+  }),
+  one('begin the ledger’s chain anew at a restart', {
+    file: 'server/src/ledger/open-batch.ts',
+    replace: '(await store.lastBatch(tx)) ?? genesis',
+    by: '{ ...((await store.lastBatch(tx)) ?? genesis), hash: genesisHash }',
+  }),
+  one('go on from a batch whose commit was lost', {
+    file: 'server/src/ledger/open-batch.ts',
+    replace: 'tx.onUndo(() => (last = before))',
+    by: 'void before',
+  }),
   one('an agent that does not stop at its deadline', {
     file: 'agent/src/attempts/attempt.ts',
     replace: 'if (leftMs <= 0) return this.stop(deadlinePassed)',

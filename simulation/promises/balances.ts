@@ -12,7 +12,7 @@ const genesis: BatchFacts = { batch: 0, first_seq: 0, last_seq: 0, previous_hash
 
 /**
  * Money is conserved: the sum of all accounts is zero, nothing is below zero but the world outside, balances are what the
- * transfers say and what is held is what the holds say. What the ledger has once said it says for ever.
+ * transfers say, and of what is held for a task no more is taken than is there. What the ledger has once said it says for ever.
  */
 export function watchBalances({ disk, store, current, broken }: Evidence, callerOf: (userId: string) => Caller): Watch {
   /** What the transfers so far add up to, kept apart from what the market keeps. */
@@ -21,23 +21,25 @@ export function watchBalances({ disk, store, current, broken }: Evidence, caller
   let head = genesis
   const isBroken = (message: string) => broken('money is conserved', message)
 
-  function add(account: string, micros: number) {
-    balances.set(account, (balances.get(account) ?? 0) + micros)
+  function add(account: string, micros: number): number {
+    const balance = (balances.get(account) ?? 0) + micros
+    balances.set(account, balance)
+    return balance
   }
 
   function goOnAdding() {
-    for (const { seq, debit_account, credit_account, amount_micros } of store.transfersAfter(lastSeq)) {
+    for (const { seq, debit_account, credit_account, amount_micros, task_id } of store.transfersAfter(lastSeq)) {
       if (seq !== lastSeq + 1) isBroken(`transfer ${seq} comes after ${lastSeq}`)
       lastSeq = seq
       add(debit_account, -amount_micros)
       add(credit_account, amount_micros)
+      if (credit_account.startsWith('held:')) add(`${credit_account} for ${task_id}`, amount_micros)
+      if (debit_account.startsWith('held:') && add(`${debit_account} for ${task_id}`, -amount_micros) < 0)
+        isBroken(`transfer ${seq} takes more out of ${debit_account} for ${task_id} than is there`)
     }
     for (const { id, balance_micros } of store.accounts())
       if (balance_micros !== (balances.get(id) ?? 0))
         isBroken(`${id} has ${balance_micros}, and its transfers add up to ${balances.get(id) ?? 0}`)
-    for (const { user_id, micros } of store.heldByHolds())
-      if (micros !== (balances.get(`held:${user_id}`) ?? 0))
-        isBroken(`${user_id} has ${balances.get(`held:${user_id}`) ?? 0} held, and the holds add up to ${micros}`)
   }
 
   /** The chain goes on from where it was: nobody writes history. */

@@ -72,7 +72,7 @@ export function watchCharges({ clock, store, runs, config, broken }: Evidence): 
   function judgeHold({ id }: TaskFacts, payment: PaymentFacts | undefined) {
     const hold = store.hold(id)
     if (!hold) return broken('money is conserved', `${id} has no hold`)
-    const rest = hold.amount_micros - hold.settled_micros - hold.released_micros
+    const rest = hold.rest_micros
     const isOpen = payment?.status === 'pending' || payment?.status === 'disputed'
     const expected = isOpen ? payment.amount_micros : 0
     if (rest !== expected)
@@ -111,8 +111,7 @@ export function watchCharges({ clock, store, runs, config, broken }: Evidence): 
     everyHour() {
       for (const { id, hold_micros } of store.openTasks()) {
         const hold = store.hold(id)
-        const isWhole =
-          hold?.amount_micros === hold_micros && hold_micros > 0 && hold.settled_micros + hold.released_micros === 0
+        const isWhole = hold?.amount_micros === hold_micros && hold_micros > 0 && hold.rest_micros === hold_micros
         if (!isWhole)
           broken('a task keeps its hold until it ends', `${id} is open, and its hold is ${JSON.stringify(hold)}`)
       }

@@ -53,7 +53,7 @@ export type HeldFacts = Pick<AttemptFacts, 'id' | 'gpu_id' | 'status' | 'task_id
   task_status: string
   task_attempt_id: string | null
 }
-export type HoldFacts = Row & { amount_micros: number; settled_micros: number; released_micros: number }
+export type HoldFacts = Row & { amount_micros: number; rest_micros: number }
 export type PaymentFacts = Row & {
   id: string
   attempt_id: string
@@ -106,10 +106,6 @@ export function createPromiseStore({ look }: Pick<MarketDisk, 'look'>) {
            coalesce(min(CASE WHEN id = 'external' THEN 0 ELSE balance_micros END), 0) AS least FROM accounts`,
       )[0]!,
     accounts: () => look<{ id: string; balance_micros: number }>('SELECT id, balance_micros FROM accounts'),
-    heldByHolds: () =>
-      look<{ user_id: string; micros: number }>(
-        'SELECT user_id, sum(amount_micros - settled_micros - released_micros) AS micros FROM holds GROUP BY user_id',
-      ),
     transfersAfter: (seq: number) =>
       look<TransferFacts>(`SELECT ${transferColumns} FROM transfers WHERE seq > ? ORDER BY seq`, seq),
     /** What came into an account from the world outside, less what went there. */
@@ -126,8 +122,14 @@ export function createPromiseStore({ look }: Pick<MarketDisk, 'look'>) {
         'SELECT batch, first_seq, last_seq, previous_hash, hash FROM ledger_batches WHERE batch >= ? ORDER BY batch',
         batch,
       ),
+    /** What was held for a task, and what is left of it. */
     hold: (taskId: string) =>
-      look<HoldFacts>('SELECT amount_micros, settled_micros, released_micros FROM holds WHERE task_id = ?', taskId)[0],
+      look<HoldFacts>(
+        `SELECT amount_micros, amount_micros - (SELECT coalesce(sum(amount_micros), 0) FROM transfers
+           WHERE task_id = h.task_id AND debit_account = h.credit_account) AS rest_micros
+         FROM transfers h WHERE task_id = ? AND kind = 'hold'`,
+        taskId,
+      )[0],
     paymentsOfTask: (taskId: string) =>
       look<PaymentFacts>(
         `SELECT id, attempt_id, payer_id, recipient_id, amount_micros, fee_micros, refunded_micros, run_ms, status

@@ -51,7 +51,6 @@ async function everything() {
     await rows('SELECT * FROM tasks'),
     await rows('SELECT * FROM transfers'),
     await rows('SELECT * FROM accounts ORDER BY id'),
-    await rows('SELECT * FROM holds'),
     await rows('SELECT * FROM events WHERE task_id IS NOT NULL'),
   ]
 }

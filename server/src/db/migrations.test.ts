@@ -2,8 +2,12 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { micros } from '@orbyte/protocol'
 import { createEventLog } from '../event-store.ts'
 import { startTestServer } from '../fixture-server.ts'
+import { ledgerKeyFrom } from '../ledger/ledger-key.ts'
+import { available, createLedger, held } from '../ledger/ledger-service.ts'
+import { verifyLedger } from '../ledger/ledger-verify.ts'
 import { manualClock } from '../manual-clock.ts'
 import { type Database, DatabaseInUseError } from './database.ts'
 import { migrate, migrations, NewerSchemaError } from './migrations.ts'
@@ -114,7 +118,7 @@ test('transfers and events are the same after their tables have changed', async 
         ['hold:task_1', 'task_1'],
         ['settle:task_1', 'task_1'],
       ])
-        await tx.run(transfer, task === null ? 'deposit' : 'hold', key!, task!)
+        await tx.run(transfer, task === null ? 'deposit' : 'refund', key!, task!)
       for (const task of ['task_1', 'task_2']) await tx.run(event, task)
     }),
   )
@@ -134,5 +138,87 @@ test('transfers and events are the same after their tables have changed', async 
       ['hold:task_1', 'task_1'],
     ])
       await expect(database.transaction((tx) => tx.run(transfer, 'hold', key!, task!))).rejects.toThrow(/UNIQUE/)
+  })
+})
+
+describe('what is left of holds, kept beside the transfers before', () => {
+  const step = migrations.findIndex((statements) => statements.some((sql) => sql.includes('differing_holds')))
+  /** For each task what was held, settled and released, as it was kept. */
+  const kept: [task: string, held: number, settled: number, released: number][] = [
+    ['task_waiting', 100, 0, 0],
+    ['task_settled', 100, 30, 70],
+    ['task_free', 100, 0, 100],
+    ['task_in_review', 100, 0, 60],
+    ['task_disputed', 100, 25, 75],
+  ]
+
+  /** A file from before, of one renter. */
+  async function before(database: Database) {
+    await migrate(database, { backupPath: null, steps: migrations.slice(0, step) })
+    const ledger = createLedger({ database, clock: manualClock(0) }, ledgerKeyFrom('a secret for tests'))
+    const [userId, providerId] = ['user_a', 'user_b']
+    const funds = { debit: 'external', credit: available(userId), amount: micros(1_000), key: 'deposit:a' }
+    await database.transaction(async (tx) => {
+      await ledger.checkKey(tx)
+      await ledger.transfer(tx, { kind: 'deposit', ...funds })
+      for (const [taskId, amount] of kept) await ledger.hold(tx, { taskId, userId, amount: micros(amount) })
+      const settle = (taskId: string, cost: number, reason: string) =>
+        ledger.settle(tx, { taskId, providerId, cost: micros(cost), fee: micros(1), reason })
+      await settle('task_settled', 30, 'end')
+      await ledger.release(tx, { taskId: 'task_free', reason: 'end' })
+      for (const taskId of ['task_in_review', 'task_disputed'])
+        await ledger.release(tx, { taskId, keep: micros(40), reason: 'end' })
+      await settle('task_disputed', 25, 'dispute')
+      const refund = { debit: available(providerId), credit: available(userId), amount: micros(5) }
+      await ledger.transfer(tx, { kind: 'refund', ...refund, key: 'refund:task_settled:0', taskId: 'task_settled' })
+      for (const [task, ...amounts] of kept)
+        await tx.run(`INSERT INTO holds VALUES (?, ?, ?, ?, ?, '2026-01-01')`, task, userId, ...amounts)
+    })
+    return {
+      ledger,
+      settle: (taskId: string, cost: number) =>
+        database.transaction((tx) =>
+          ledger.settle(tx, { taskId, providerId, cost: micros(cost), fee: micros(0), reason: 'end' }),
+        ),
+    }
+  }
+
+  test('is what the transfers say, and goes on from there', async () => {
+    await on(async (database) => {
+      const { ledger, settle } = await before(database)
+      await migrate(database, { backupPath: null })
+      const left = async (task: string) => (await database.read((reader) => ledger.remainder(reader, task)))?.rest
+      for (const [task, ...[amount, settled, released]] of kept)
+        expect(await left(task), task).toBe(amount - settled - released)
+      await settle('task_waiting', 10)
+      await settle('task_in_review', 40)
+      await expect(settle('task_settled', 10)).rejects.toThrow(/0 is left/)
+      expect(await database.read((reader) => ledger.balanceOf(reader, held('user_a')))).toBe(0)
+      expect((await database.read(verifyLedger)).problems).toEqual([])
+      await expect(database.read((reader) => reader.all('SELECT * FROM holds'))).rejects.toThrow(/no such table/)
+    })
+  })
+
+  test.each([
+    ['less was released', `UPDATE holds SET released_micros = released_micros - 1 WHERE task_id = 'task_settled'`],
+    [
+      'it was settled, and not released',
+      `UPDATE holds SET settled_micros = 70, released_micros = 30 WHERE task_id = 'task_settled'`,
+    ],
+    ['less was held', `UPDATE holds SET amount_micros = 99 WHERE task_id = 'task_waiting'`],
+    ['another user’s is held', `UPDATE holds SET user_id = 'user_b' WHERE task_id = 'task_waiting'`],
+    ['nothing was held', `DELETE FROM holds WHERE task_id = 'task_waiting'`],
+    ['something was held', `INSERT INTO holds VALUES ('task_other', 'user_a', 1, 0, 0, '')`],
+    ['it was held for no task', `UPDATE transfers SET task_id = NULL WHERE idempotency_key = 'hold:task_waiting'`],
+  ])('is not thrown away where the transfers say something else: %s', async (_what, sql) => {
+    await on(async (database) => {
+      await before(database)
+      await database.transaction((tx) => tx.run(sql))
+      await expect(migrate(database, { backupPath: null })).rejects.toThrow(
+        /^the hold of (task_\w+|no task) is not what its transfers say: .* is left as it was.*orbyte ledger verify.*orbyte restore/,
+      )
+      expect(await versionOf(database)).toEqual({ value: String(step) })
+      expect(await database.read((reader) => reader.all('SELECT * FROM holds'))).not.toEqual([])
+    })
   })
 })

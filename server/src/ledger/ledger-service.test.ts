@@ -1,42 +1,20 @@
-import { DatabaseSync } from '@photostructure/sqlite'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { type Micros, micros, ProblemError } from '@orbyte/protocol'
-import type { Database } from '../db/database.ts'
-import { migrate } from '../db/migrations.ts'
-import { sqliteDatabase } from '../db/sqlite-database.ts'
-import { manualClock } from '../manual-clock.ts'
-import { ledgerKeyFrom } from './ledger-key.ts'
-import { available, createLedger, held, type Ledger } from './ledger-service.ts'
+import type { Database, Reader } from '../db/database.ts'
+import { deposit, freshLedger } from './fixture-ledger.ts'
+import { available, type Ledger } from './ledger-service.ts'
+import { batchOfSeq } from './ledger-store.ts'
 import { verifyLedger } from './ledger-verify.ts'
-
-async function freshLedger(): Promise<{
-  database: Database
-  ledger: Ledger
-  sqlite: InstanceType<typeof DatabaseSync>
-}> {
-  const sqlite = new DatabaseSync(':memory:')
-  const database = sqliteDatabase(sqlite)
-  await migrate(database, { backupPath: null })
-  const ledger = createLedger({ database, clock: manualClock(1_700_000_000_000) }, ledgerKeyFrom('a secret for tests'))
-  await database.transaction((tx) => ledger.checkKey(tx))
-  return { database, ledger, sqlite }
-}
-
-const deposit = (userId: string, amount: number, key: string) => ({
-  kind: 'deposit' as const,
-  debit: 'external',
-  credit: available(userId),
-  amount: micros(amount),
-  key,
-})
 
 const users = ['user_a', 'user_b', 'user_c']
 const anyUser = fc.constantFrom(...users)
 const anyAmount = fc.integer({ min: 1, max: 1_000_000 })
 /** Small beside a hold, so that several could fit into one. */
 const anyPart = fc.integer({ min: 1, max: 100_000 })
-const anyTask = fc.integer({ min: 0, max: 3 }).map((n) => `task_${n}`)
+const tasks = ['task_0', 'task_1', 'task_2', 'task_3']
+const anyTask = fc.constantFrom(...tasks)
+const anyReason = fc.constantFrom('end', 'dispute')
 const anyStep = fc.oneof(
   fc.record({
     do: fc.constant('deposit' as const),
@@ -46,12 +24,19 @@ const anyStep = fc.oneof(
     isRepeated: fc.boolean(),
   }),
   fc.record({ do: fc.constant('hold' as const), user: anyUser, amount: anyAmount, task: anyTask }),
-  fc.record({ do: fc.constant('settle' as const), user: anyUser, amount: anyPart, fee: anyPart, task: anyTask }),
+  fc.record({
+    do: fc.constant('settle' as const),
+    user: anyUser,
+    amount: anyPart,
+    fee: anyPart,
+    task: anyTask,
+    reason: anyReason,
+  }),
   fc.record({
     do: fc.constant('release' as const),
     amount: fc.option(anyPart, { nil: undefined }),
     task: anyTask,
-    reason: fc.constantFrom('end', 'dispute'),
+    reason: anyReason,
   }),
   fc.record({ do: fc.constant('fail' as const), user: anyUser, amount: anyAmount }),
 )
@@ -76,8 +61,9 @@ async function take(database: Database, ledger: Ledger, step: Step) {
         providerId: step.user,
         cost: amount!,
         fee: micros(Math.min(step.fee, amount!)),
+        reason: step.reason,
       })
-    if (step.do === 'release') await ledger.release(tx, { taskId: step.task, amount, reason: step.reason })
+    if (step.do === 'release') await ledger.release(tx, { taskId: step.task, keep: amount, reason: step.reason })
     if (step.do === 'fail') {
       await ledger.transfer(tx, deposit(step.user, amount!, `failed:${amount}`))
       throw new RangeError('the transaction fails after its transfer')
@@ -96,6 +82,7 @@ test('any sequence of holds, settlements, releases and failures keeps the sum at
           if (outcome.status === 'rejected' && !isExpected(outcome.reason)) throw outcome.reason as Error
         const report = await database.read(verifyLedger)
         expect(report.problems).toEqual([])
+        expect(await database.read((reader) => leftOfHolds(reader, ledger))).toEqual(await database.read(heldByAll))
       }
       await database.close()
     }),
@@ -103,64 +90,49 @@ test('any sequence of holds, settlements, releases and failures keeps the sum at
   )
 })
 
-const isExpected = (error: unknown) =>
-  (error instanceof ProblemError && error.code === 'insufficient_funds') ||
-  error instanceof RangeError ||
-  /UNIQUE constraint failed: holds/.test(String(error))
-
-test('a hold needs the money, and a refused hold changes nothing', async () => {
-  const { database, ledger } = await freshLedger()
-  await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 100, 'one')))
-  const hold = database.transaction((tx) =>
-    ledger.hold(tx, { taskId: 'task_1', userId: 'user_a', amount: micros(101) }),
+/** What is left of each task's hold, added up: the same as what is held in all accounts. */
+async function leftOfHolds(reader: Reader, ledger: Ledger): Promise<number> {
+  const holds = await Promise.all(tasks.map((taskId) => ledger.remainder(reader, taskId)))
+  return holds.reduce((sum, hold) => sum + (hold?.rest ?? 0), 0)
+}
+async function heldByAll(reader: Reader): Promise<number> {
+  const rows = await reader.all<{ sum: number }>(
+    `SELECT coalesce(sum(balance_micros), 0) AS sum FROM accounts WHERE id LIKE 'held:%'`,
   )
-  await expect(hold).rejects.toMatchObject({ code: 'insufficient_funds' })
-  expect(await database.read((reader) => ledger.balanceOf(reader, available('user_a')))).toBe(100)
-  expect(await database.read((reader) => ledger.remainder(reader, 'task_1'))).toBeNull()
-})
-
-/** A hold of 100 for task_1 of user_a, and what can be done with it. */
-async function heldLedger() {
-  const { database, ledger } = await freshLedger()
-  await database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 100, 'one')))
-  await database.transaction((tx) => ledger.hold(tx, { taskId: 'task_1', userId: 'user_a', amount: micros(100) }))
-  return {
-    settle: (cost: number, fee = 0) =>
-      database.transaction((tx) =>
-        ledger.settle(tx, { taskId: 'task_1', providerId: 'user_b', cost: micros(cost), fee: micros(fee) }),
-      ),
-    release: (amount: number, reason: string) =>
-      database.transaction((tx) => ledger.release(tx, { taskId: 'task_1', amount: micros(amount), reason })),
-    balance: (account: string) => database.read((reader) => ledger.balanceOf(reader, account)),
-    problems: async () => (await database.read(verifyLedger)).problems,
-  }
+  return rows[0]!.sum
 }
 
-test.each([
-  [100, 3],
-  [60, 0],
-  [60, 60],
-])('a task is settled at most once, whatever is left of its hold: %i with a fee of %i', async (cost, fee) => {
-  const { settle, balance, problems } = await heldLedger()
-  await settle(cost, fee)
-  await expect(settle(30)).rejects.toThrow(/has been settled/)
-  await expect(settle(cost, fee)).rejects.toThrow(/has been settled/)
-  expect([await balance(available('user_b')), await balance('fees'), await balance(held('user_a'))]).toEqual([
-    cost - fee,
-    fee,
-    100 - cost,
-  ])
-  expect(await problems()).toEqual([])
+const isExpected = (error: unknown) =>
+  (error instanceof ProblemError && error.code === 'insufficient_funds') || error instanceof RangeError
+
+test('a commit that is lost at its very end has moved nothing, and the chain goes on from the batch before it', async () => {
+  const { database, ledger } = await freshLedger()
+  const make = (key: string, isLost = false) =>
+    database.transaction(async (tx) => {
+      await ledger.transfer(tx, deposit('user_a', 50, key))
+      if (isLost) tx.sealWith(() => Promise.reject(new Error('it is lost after its batch was sealed')))
+    })
+  for (const key of ['one', 'two']) {
+    await expect(make(key, true)).rejects.toThrow(/it is lost/)
+    await make(key)
+    await expect(make('three', true)).rejects.toThrow(/it is lost/)
+  }
+  expect(await database.read((reader) => ledger.balanceOf(reader, available('user_a')))).toBe(100)
+  expect(await database.read(verifyLedger)).toMatchObject({ problems: [], batches: 2, transfers: 2 })
 })
 
-test.each([30, 20])('a hold is released once for a reason: 30, then %i', async (amount) => {
-  const { release, balance, problems } = await heldLedger()
-  await release(30, 'end')
-  await expect(release(amount, 'end')).rejects.toThrow(/release:end:task_1/)
-  expect([await balance(held('user_a')), await balance(available('user_a'))]).toEqual([70, 30])
-  await release(amount, 'dispute')
-  expect(await balance(held('user_a'))).toBe(70 - amount)
-  expect(await problems()).toEqual([])
+test('the batch of each transfer is found, and none for what is in no batch', async () => {
+  const { database, ledger } = await freshLedger()
+  const expected: number[] = []
+  for (const [index, transfers] of [1, 3, 1, 1, 7, 2, 1, 5, 1].entries()) {
+    const make = (number: number) =>
+      database.transaction((tx) => ledger.transfer(tx, deposit('user_a', 1, `${index}.${number}`)))
+    await Promise.all(Array.from({ length: transfers }, (_, number) => make(number)))
+    expected.push(...Array<number>(transfers).fill(index + 1))
+  }
+  const batchOf = async (seq: number) => (await database.read((reader) => batchOfSeq(reader, seq)))?.batch
+  expect(await Promise.all(expected.map((_, index) => batchOf(index + 1)))).toEqual(expected)
+  expect(await batchOf(expected.length + 1)).toBeUndefined()
 })
 
 test('a transfer that is repeated moves nothing; another transfer with its key is refused', async () => {

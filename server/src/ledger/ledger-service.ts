@@ -20,7 +20,7 @@ import { createOpenLedger, type EndedBatch } from './open-batch.ts'
  * transaction, with a key that makes a repetition harmless. Accounts:
  *
  *   available:<user>   what a user can spend
- *   held:<user>        reserved for the user's tasks; `holds` says how much for which
+ *   held:<user>        reserved for the user's tasks; a task's own transfers say what is left of its hold
  *   fees               what the platform has earned; its own checks are paid from it as long as there is something
  *   external           the world outside: the only account that may be negative
  *
@@ -30,7 +30,7 @@ export type Ledger = ReturnType<typeof createLedger>
 
 /** `key`: names the task, where there is one, and else none; so a key that is used once among those is used once. */
 type NewTransfer = { kind: TransferKind; debit: string; credit: string; amount: Micros; key: string; taskId?: string }
-type Remainder = { userId: string; rest: Micros; isSettled: boolean }
+type Remainder = { userId: string; rest: Micros }
 type Made = { transfer: Transfer; hash: string }
 
 export const available = (userId: string) => `available:${userId}`
@@ -89,18 +89,34 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
       committed_at: nowIso(context),
     }
     const hash = sha256Hex(batchText(fields))
-    await store.insertBatch(tx, { ...fields, hash, signature: key.sign(hash) })
+    const sealed = { ...fields, hash, signature: key.sign(hash) }
+    await store.insertBatch(tx, sealed)
     tx.afterCommit(() => {
       for (const listen of moveListeners) for (const account of changedAccounts) listen(account)
     })
+    return sealed
   }
 
-  /** What is left of a task's hold. */
-  async function remainder(tx: Reader, taskId: string): Promise<Remainder | null> {
-    const hold = open.knownHold(taskId) ?? (await open.loadHold(tx, taskId))
-    if (!hold) return null
-    const rest = micros(hold.amount_micros - hold.settled_micros - hold.released_micros)
-    return { userId: hold.user_id, rest, isSettled: hold.settled_micros > 0 }
+  /** Whose a task's hold is, and what is left of it. */
+  async function remainder(reader: Reader, taskId: string): Promise<Remainder | null> {
+    const hold = await store.holdOf(reader, taskId)
+    return hold ? { userId: hold.account.slice(held('').length), rest: micros(hold.rest_micros) } : null
+  }
+
+  /**
+   * Gives what a task's hold has beyond `keep` (default: nothing) back to the renter, at most once for a `reason`. Returns the
+   * account that `keep` is left in.
+   */
+  async function release(tx: Transaction, part: { taskId: string; keep?: Micros; reason: string }): Promise<string> {
+    const { taskId, keep = micros(0), reason } = part
+    const hold = await remainder(tx, taskId)
+    if (!hold || keep < 0 || keep > hold.rest)
+      throw new RangeError(`cannot keep ${keep} in the hold of ${taskId}: ${hold?.rest ?? 'none'} is left`)
+    const [debit, credit] = [held(hold.userId), available(hold.userId)]
+    const amount = micros(hold.rest - keep)
+    const key = `release:${reason}:${taskId}`
+    if (amount > 0) await transferOnce(tx, { kind: 'release', debit, credit, amount, key, taskId })
+    return debit
   }
 
   return {
@@ -124,58 +140,30 @@ export function createLedger(context: LedgerContext, key: LedgerKey) {
         key: `hold:${taskId}`,
         taskId,
       })
-      await open.addHold(tx, { taskId, userId, amountMicros: amount, at: nowIso(context) })
     },
 
+    release,
+
     /**
-     * Pays `cost` out of a task's hold: the fee to the platform, the rest to the provider. At most once a task.
-     * Returns the hash of the provider's transfer (of the fee's, if the fee is all).
+     * Ends a task's hold: pays `cost`, the fee to the platform and all else to the provider, and gives what it did not cost back
+     * for `reason`. At most once a task: it leaves nothing. Returns the hash of the provider's transfer (of the fee's, if the fee
+     * is all); null: there was nothing to pay.
      */
     async settle(
       tx: Transaction,
-      part: { taskId: string; providerId: string; cost: Micros; fee: Micros },
-    ): Promise<string> {
-      const { taskId, cost, fee } = part
-      const hold = await remainder(tx, taskId)
-      if (hold?.isSettled) throw new RangeError(`${taskId} has been settled`)
-      if (!hold || cost > hold.rest || fee > cost || cost <= 0)
-        throw new RangeError(
-          `cannot settle ${cost} (fee ${fee}) from the hold of ${taskId}: ${hold?.rest ?? 'none'} is left`,
-        )
-      await open.takeFromHold(tx, taskId, { settledMicros: cost, releasedMicros: 0 })
-      const debit = held(hold.userId)
-      let hash: string | undefined
-      if (fee > 0)
-        hash = (
-          await transferOnce(tx, { kind: 'fee', debit, credit: 'fees', amount: fee, key: `fee:${taskId}`, taskId })
-        ).leaf_hash
-      if (cost > fee) {
-        const amount = micros(cost - fee)
-        const credit = available(part.providerId)
-        hash = (await transferOnce(tx, { kind: 'settlement', debit, credit, amount, key: `settle:${taskId}`, taskId }))
-          .leaf_hash
-      }
-      return hash!
-    },
-
-    /** Gives `amount` (default: all that is left) of a task's hold back to the renter. At most once for a `reason`. */
-    async release(tx: Transaction, { taskId, amount, reason }: { taskId: string; amount?: Micros; reason: string }) {
-      const hold = await remainder(tx, taskId)
-      if (!hold) throw new RangeError(`there is no hold for ${taskId}`)
-      const back = amount ?? hold.rest
-      if (back > hold.rest)
-        throw new RangeError(`cannot release ${back} from the hold of ${taskId}: ${hold.rest} is left`)
-      if (back === 0) return
-      await open.takeFromHold(tx, taskId, { settledMicros: 0, releasedMicros: back })
-      const [debit, credit] = [held(hold.userId), available(hold.userId)]
-      await transferOnce(tx, {
-        kind: 'release',
-        debit,
-        credit,
-        amount: back,
-        key: `release:${reason}:${taskId}`,
-        taskId,
-      })
+      part: { taskId: string; providerId: string; cost: Micros; fee: Micros; reason: string },
+    ): Promise<string | null> {
+      const { taskId, cost, fee, reason } = part
+      if (fee < 0 || fee > cost) throw new RangeError(`a fee of ${fee} for ${taskId}, which costs ${cost}`)
+      const debit = await release(tx, { taskId, keep: cost, reason })
+      const parts = [
+        { kind: 'fee', credit: 'fees', amount: fee, key: `fee:${taskId}` },
+        { kind: 'settlement', credit: available(part.providerId), amount: micros(cost - fee), key: `settle:${taskId}` },
+      ] as const
+      let hash: string | null = null
+      for (const { kind, credit, amount, key } of parts)
+        if (amount > 0) hash = (await transferOnce(tx, { kind, debit, credit, amount, key, taskId })).leaf_hash
+      return hash
     },
 
     async transfersOf(reader: Reader, query: { userId: string; before: number; limit: number }): Promise<Transfer[]> {

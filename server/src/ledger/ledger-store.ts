@@ -1,6 +1,7 @@
 import type { LedgerBatch, Micros, Transfer, TransferKind } from '@orbyte/protocol'
 import type { Reader, Row, Transaction } from '../db/database.ts'
 import { ownedRows, readOwned } from '../db/owned-rows.ts'
+import { rowWriter } from '../db/row-writer.ts'
 
 export type TransferRow = Row & {
   seq: number
@@ -12,13 +13,6 @@ export type TransferRow = Row & {
   task_id: string | null
   created_at: string
   leaf_hash: string
-}
-export type HoldRow = Row & {
-  task_id: string
-  user_id: string
-  amount_micros: number
-  settled_micros: number
-  released_micros: number
 }
 export type BatchRow = Row & LedgerBatch
 
@@ -32,13 +26,13 @@ export async function balanceOf(reader: Reader, account: string): Promise<Micros
   return (row?.balance_micros ?? 0) as Micros
 }
 
-export async function writeBalance(tx: Transaction, account: string, balanceMicros: number) {
-  await tx.run(
-    `INSERT INTO accounts (id, balance_micros) VALUES (?, ?)
+export const writeBalances = rowWriter<{ account: string; micros: number }>({
+  columns: 2,
+  sql: (rows) =>
+    `INSERT INTO accounts (id, balance_micros) VALUES ${rows}
      ON CONFLICT (id) DO UPDATE SET balance_micros = excluded.balance_micros`,
-    ...[account, balanceMicros],
-  )
-}
+  push: (values, { account, micros }) => values.push(account, micros),
+})
 
 /** False: there is one with its key. */
 export async function insertTransfer(tx: Transaction, row: TransferRow): Promise<boolean> {
@@ -88,25 +82,13 @@ export async function depositedSince(reader: Reader, userId: string, since: stri
   return row!.sum as Micros
 }
 
-export function holdOf(reader: Reader, taskId: string): Promise<HoldRow | undefined> {
-  return reader.get<HoldRow>('SELECT * FROM holds WHERE task_id = ?', taskId)
-}
-
-export async function insertHold(
-  tx: Transaction,
-  hold: { taskId: string; userId: string; amountMicros: number; at: string },
-) {
-  await tx.run(
-    'INSERT INTO holds (task_id, user_id, amount_micros, created_at) VALUES (?, ?, ?, ?)',
-    ...[hold.taskId, hold.userId, hold.amountMicros, hold.at],
-  )
-}
-
-/** Writes what can change of a hold. */
-export async function writeHold(tx: Transaction, { task_id, settled_micros, released_micros }: HoldRow) {
-  await tx.run(
-    'UPDATE holds SET settled_micros = ?, released_micros = ? WHERE task_id = ?',
-    ...[settled_micros, released_micros, task_id],
+/** Which account has a task's hold, and what is left of it: what its transfers have put there, less what they have taken out. */
+export function holdOf(reader: Reader, taskId: string): Promise<{ account: string; rest_micros: number } | undefined> {
+  return reader.get<{ account: string; rest_micros: number }>(
+    `SELECT credit_account AS account, amount_micros -
+       (SELECT coalesce(sum(amount_micros), 0) FROM transfers WHERE task_id = h.task_id AND debit_account = h.credit_account) AS rest_micros
+     FROM transfers h WHERE task_id = ? AND kind = 'hold'`,
+    taskId,
   )
 }
 
@@ -114,8 +96,18 @@ export function lastBatch(reader: Reader): Promise<BatchRow | undefined> {
   return reader.get<BatchRow>('SELECT * FROM ledger_batches ORDER BY batch DESC LIMIT 1')
 }
 
-export function batchOfSeq(reader: Reader, seq: number): Promise<BatchRow | undefined> {
-  return reader.get<BatchRow>('SELECT * FROM ledger_batches WHERE last_seq >= ? ORDER BY last_seq LIMIT 1', seq)
+/** The batch that has a transfer, found by halving: each has one at least, so its number is no larger than the transfer's. */
+export async function batchOfSeq(reader: Reader, seq: number): Promise<BatchRow | undefined> {
+  const batchAt = (batch: number) => reader.get<BatchRow>('SELECT * FROM ledger_batches WHERE batch = ?', batch)
+  let [from, to] = [1, seq]
+  while (from < to) {
+    const middle = Math.ceil((from + to) / 2)
+    const batch = await batchAt(middle)
+    if (batch && batch.first_seq <= seq) from = middle
+    else to = middle - 1
+  }
+  const batch = await batchAt(from)
+  return batch && batch.last_seq >= seq ? batch : undefined
 }
 
 export function batchesBefore(reader: Reader, before: number, limit: number): Promise<BatchRow[]> {
@@ -169,11 +161,4 @@ export async function keysUsedTwice(reader: Reader): Promise<string[]> {
 
 export function allAccounts(reader: Reader): Promise<{ id: string; balance_micros: number }[]> {
   return reader.all<{ id: string; balance_micros: number }>('SELECT id, balance_micros FROM accounts')
-}
-
-/** What is left of each user's holds, added up. */
-export function allHolds(reader: Reader): Promise<{ user_id: string; rest: number }[]> {
-  return reader.all<{ user_id: string; rest: number }>(
-    'SELECT user_id, sum(amount_micros - settled_micros - released_micros) AS rest FROM holds GROUP BY user_id',
-  )
 }

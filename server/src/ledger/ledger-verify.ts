@@ -4,7 +4,6 @@ import type { Reader } from '../db/database.ts'
 import { openSqliteReadOnly } from '../db/sqlite-database.ts'
 import {
   allAccounts,
-  allHolds,
   type BatchRow,
   batchesFrom,
   keysUsedTwice,
@@ -36,11 +35,13 @@ export async function verifyLedgerFile(path: string): Promise<LedgerReport> {
 
 /**
  * Checks the whole ledger from its transfers alone: every leaf, root, link and signature; that balances are what the transfers
- * say, none below zero but `external`; that their sum is zero; that what is held is what the holds say; that no key is used twice.
+ * say, none below zero but `external`; that their sum is zero; that what is held is held for tasks, and that no more was ever
+ * taken out of a task's hold than was in it; that no key is used twice.
  */
 export async function verifyLedger(reader: Reader): Promise<LedgerReport> {
   const problems: string[] = []
   const balances = new Map<string, number>()
+  const holds = new Map<string, number>()
   const publicKey = await ledgerPublicKey(reader)
   const report: LedgerReport = { batches: 0, transfers: 0, accounts: 0, problems, head: null, public_key: publicKey }
   let previous: BatchRow | null = null
@@ -48,9 +49,11 @@ export async function verifyLedger(reader: Reader): Promise<LedgerReport> {
     for (const batch of page) {
       const transfers = await transfersBetween(reader, batch.first_seq, batch.last_seq)
       problems.push(...batchProblems({ batch, previous, transfers, publicKey }))
-      for (const { debit_account, credit_account, amount_micros } of transfers) {
+      for (const transfer of transfers) {
+        const { debit_account, credit_account, amount_micros } = transfer
         balances.set(debit_account, (balances.get(debit_account) ?? 0) - amount_micros)
         balances.set(credit_account, (balances.get(credit_account) ?? 0) + amount_micros)
+        problems.push(...holdProblems(holds, transfer))
       }
       report.batches++
       report.transfers += transfers.length
@@ -81,6 +84,25 @@ function batchProblems({ batch, previous, transfers, publicKey }: Link): string[
   return problems
 }
 
+/** Moves what a transfer puts into a task's hold or takes out of it. `holds`: what is left of those that are not empty. */
+function holdProblems(holds: Map<string, number>, transfer: TransferRow): string[] {
+  const { seq, kind, debit_account, credit_account, amount_micros, task_id } = transfer
+  const problems: string[] = []
+  const [from, to] = [`${debit_account} for ${task_id}`, `${credit_account} for ${task_id}`]
+  if (to.startsWith('held:')) {
+    if (kind !== 'hold' || task_id === null) problems.push(`transfer ${seq}: ${amount_micros} is held for no task`)
+    holds.set(to, (holds.get(to) ?? 0) + amount_micros)
+  }
+  if (from.startsWith('held:')) {
+    const there = holds.get(from) ?? 0
+    if (amount_micros > there)
+      problems.push(`transfer ${seq}: ${amount_micros} is taken out of ${from}, where ${there} is`)
+    if (amount_micros === there) holds.delete(from)
+    else holds.set(from, there - amount_micros)
+  }
+  return problems
+}
+
 async function balanceProblems(reader: Reader, expected: Map<string, number>): Promise<string[]> {
   const problems: string[] = []
   const accounts = await allAccounts(reader)
@@ -94,16 +116,6 @@ async function balanceProblems(reader: Reader, expected: Map<string, number>): P
   if (sum !== 0) problems.push(`the sum of all balances is ${sum}, not 0`)
   const kept = await sumOfBalances(reader)
   if (kept !== sum) problems.push(`the sum of all balances is ${sum}, and ${kept} is kept as that`)
-  const holds = await allHolds(reader)
-  for (const { user_id, rest } of holds)
-    if ((actual.get(`held:${user_id}`) ?? 0) !== rest)
-      problems.push(
-        `held:${user_id}: the balance is ${actual.get(`held:${user_id}`) ?? 0}, the holds add up to ${rest}`,
-      )
-  const holders = new Set(holds.map(({ user_id }) => `held:${user_id}`))
-  for (const [id, balance] of actual)
-    if (id.startsWith('held:') && balance !== 0 && !holders.has(id))
-      problems.push(`${id}: ${balance} is held for no task`)
   return problems
 }
 

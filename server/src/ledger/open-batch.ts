@@ -8,12 +8,13 @@ type OpenBatch = Pick<LedgerBatch, 'batch' | 'first_seq' | 'previous_hash'> & {
   /** Hashes of its transfers, in their order. */
   readonly leaves: string[]
   readonly balances: Map<string, Balance>
-  readonly holds: Map<string, OpenHold>
 }
-type Balance = { readonly storedMicros: number; micros: number }
+type Balance = { readonly account: string; readonly storedMicros: number; micros: number }
+/** What the next batch follows. */
+type Link = Pick<LedgerBatch, 'batch' | 'last_seq' | 'hash'>
+const genesis: Link = { batch: 0, last_seq: 0, hash: genesisHash }
 type Leaf = Pick<store.TransferRow, 'seq' | 'leaf_hash'>
 type Accounts = Pick<store.TransferRow, 'debit_account' | 'credit_account'>
-type OpenHold = { readonly row: store.HoldRow; isChanged: boolean }
 
 /** A batch that has ended, what the tree is made of, and whose balance is another than before. */
 export type EndedBatch = Pick<OpenBatch, 'batch' | 'first_seq' | 'previous_hash' | 'leaves'> & {
@@ -21,22 +22,24 @@ export type EndedBatch = Pick<OpenBatch, 'batch' | 'first_seq' | 'previous_hash'
 }
 
 /**
- * The batch that is open, in memory: a commit reads a balance or a hold once and writes it once, at its end, however many
- * transfers have changed it. Where a transaction fails, what it did here is undone too; with the commit all of it is gone, so
- * that outside of one the tables are what there is. `seal` stores the batch.
+ * The batch that is open, in memory: a commit reads a balance once and writes it once, at its end, however many transfers
+ * have changed it. Where a transaction fails, what it did here is undone too; with the commit all of it is gone, so that outside
+ * of one the tables are what there is. Only the last batch is known from one commit to the next, since nobody else writes any.
+ * `seal` stores a batch.
  *
  * What a transfer needs to know is loaded first; all else is done at once, since a promise costs more than the sum that it brings.
  */
-export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => Promise<void>) {
+export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => Promise<Link>) {
   let open: OpenBatch | null = null
+  let last: Link | null = null
 
   async function begin(tx: Transaction): Promise<OpenBatch> {
-    const last = await store.lastBatch(tx)
+    last ??= (await store.lastBatch(tx)) ?? genesis
     if (open) return open
-    const { batch = 0, last_seq = 0, hash = genesisHash } = last ?? {}
+    const { batch, last_seq, hash } = last
     open = {
       ...{ batch: batch + 1, first_seq: last_seq + 1, previous_hash: hash },
-      ...{ leaves: [], balances: new Map(), holds: new Map() },
+      ...{ leaves: [], balances: new Map() },
     }
     tx.onUndo(() => (open = null))
     tx.sealWith(() => end(tx))
@@ -45,24 +48,20 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
 
   /** Writes what has changed. */
   async function end(tx: Transaction) {
-    const { balances, holds, ...batch } = open!
+    const { balances, ...batch } = open!
     open = null
-    const changed = [...balances].filter(([, { storedMicros, micros }]) => micros !== storedMicros)
-    for (const [account, { micros }] of changed) await store.writeBalance(tx, account, micros)
-    for (const { row, isChanged } of holds.values()) if (isChanged) await store.writeHold(tx, row)
-    if (batch.leaves.length > 0) await seal(tx, { ...batch, changedAccounts: changed.map(([account]) => account) })
+    if (batch.leaves.length === 0) return
+    const changed = [...balances.values()].filter(({ storedMicros, micros }) => micros !== storedMicros)
+    await store.writeBalances(tx, changed)
+    const before = last
+    tx.onUndo(() => (last = before))
+    last = await seal(tx, { ...batch, changedAccounts: changed.map(({ account }) => account) })
   }
 
   async function loadBalance(tx: Transaction, { balances }: OpenBatch, account: string) {
     if (balances.has(account)) return
     const storedMicros = await store.balanceOf(tx, account)
-    if (!balances.has(account)) balances.set(account, { storedMicros, micros: storedMicros })
-  }
-
-  async function loadHold(reader: Reader, taskId: string): Promise<store.HoldRow | undefined> {
-    const row = await store.holdOf(reader, taskId)
-    if (row && open && !open.holds.has(taskId)) open.holds.set(taskId, { row, isChanged: false })
-    return open?.holds.get(taskId)?.row ?? row
+    if (!balances.has(account)) balances.set(account, { account, storedMicros, micros: storedMicros })
   }
 
   return {
@@ -102,35 +101,6 @@ export function createOpenLedger(seal: (tx: Transaction, ended: EndedBatch) => P
         to.micros -= amount_micros
       })
       return true
-    },
-
-    /** Undefined: it has to be loaded, where there is one. */
-    knownHold: (taskId: string): store.HoldRow | undefined => open?.holds.get(taskId)?.row,
-
-    loadHold,
-
-    async addHold(tx: Transaction, hold: { taskId: string; userId: string; amountMicros: number; at: string }) {
-      await store.insertHold(tx, hold)
-      const { holds } = open ?? (await begin(tx))
-      const { taskId: task_id, userId: user_id, amountMicros: amount_micros } = hold
-      const row = { task_id, user_id, amount_micros, settled_micros: 0, released_micros: 0 }
-      holds.set(task_id, { row, isChanged: false })
-      tx.onUndo(() => holds.delete(task_id))
-    },
-
-    async takeFromHold(tx: Transaction, taskId: string, part: { settledMicros: number; releasedMicros: number }) {
-      const { holds } = open ?? (await begin(tx))
-      if (!holds.has(taskId)) await loadHold(tx, taskId)
-      const hold = holds.get(taskId)!
-      const { row, isChanged } = hold
-      row.settled_micros += part.settledMicros
-      row.released_micros += part.releasedMicros
-      hold.isChanged = true
-      tx.onUndo(() => {
-        row.settled_micros -= part.settledMicros
-        row.released_micros -= part.releasedMicros
-        hold.isChanged = isChanged
-      })
     },
   }
 }

@@ -39,24 +39,23 @@ export function createPaymentService(context: Context, { ledger, users, accounts
 
   /** Pays the provider what the hold still has of this payment, less `refund`, which goes back to the renter. */
   async function settle(tx: Transaction, payment: Payment, refund = 0): Promise<Payment> {
-    const settled = await payOut(tx, payment, refund)
+    const settled = await payOut(tx, payment, { refund, reason: 'dispute' })
     await store.updatePayment(tx, settled)
     await tell(tx, settled.status === 'completed' ? 'payment.settled' : 'payment.refunded', settled)
     return settled
   }
 
-  /** Moves the money of a payment. Returns the payment as it is to be stored. */
-  async function payOut(tx: Transaction, payment: Payment, refund: number): Promise<Payment> {
-    const { task_id } = payment
-    if (refund > 0) await ledger.release(tx, { taskId: task_id, amount: micros(refund), reason: 'dispute' })
-    const cost = micros(payment.amount - refund)
+  /** Moves the money of a payment, and gives back what the hold has beyond it. Returns the payment as it is to be stored. */
+  async function payOut(tx: Transaction, payment: Payment, how: { refund: number; reason: string }): Promise<Payment> {
+    const { task_id: taskId, recipient_id: providerId } = payment
+    const refunded = micros(how.refund)
+    const cost = micros(payment.amount - refunded)
     const fee = feeOf(cost, config.feeBasisPoints)
-    const hash =
-      cost > 0 ? await ledger.settle(tx, { taskId: task_id, providerId: payment.recipient_id, cost, fee }) : null
+    const hash = await ledger.settle(tx, { taskId, providerId, cost, fee, reason: how.reason })
     return {
       ...payment,
       fee,
-      refunded: micros(refund),
+      refunded,
       status: cost > 0 ? 'completed' : 'refunded',
       transaction_hash: hash,
       review_until: null,
@@ -97,12 +96,10 @@ export function createPaymentService(context: Context, { ledger, users, accounts
      * after the review. A cost of nothing makes no payment.
      */
     async charge(tx: Transaction, charge: Charge): Promise<Payment | null> {
-      const hold = await ledger.remainder(tx, charge.task_id)
-      const excess = micros(hold!.rest - charge.cost)
-      if (excess > 0) await ledger.release(tx, { taskId: charge.task_id, amount: excess, reason: 'end' })
-      if (charge.cost === 0) return null
+      const { cost, auto_pay } = charge
+      if (cost === 0 || !auto_pay) await ledger.release(tx, { taskId: charge.task_id, keep: cost, reason: 'end' })
+      if (cost === 0) return null
       const now = context.clock.now()
-      const { auto_pay } = charge
       const due: Payment = {
         id: newId(context, 'payment'),
         task_id: charge.task_id,
@@ -112,7 +109,7 @@ export function createPaymentService(context: Context, { ledger, users, accounts
         recipient_id: charge.recipient_id,
         run_ms: charge.run_ms,
         price_per_hour: charge.price_per_hour,
-        amount: charge.cost,
+        amount: cost,
         fee: micros(0),
         refunded: micros(0),
         status: 'pending',
@@ -121,7 +118,7 @@ export function createPaymentService(context: Context, { ledger, users, accounts
         created_at: isoFromMs(now),
         settled_at: null,
       }
-      const payment = auto_pay ? await payOut(tx, due, 0) : due
+      const payment = auto_pay ? await payOut(tx, due, { refund: 0, reason: 'end' }) : due
       await store.insertPayment(tx, payment)
       await tell(tx, auto_pay ? 'payment.settled' : 'payment.pending', payment)
       return payment
