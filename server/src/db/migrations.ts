@@ -1,5 +1,10 @@
 import { type Database, type Reader, shortOf } from './database.ts'
 
+const standing = [
+  ...['tasks_completed', 'tasks_failed', 'failures_in_a_row', 'cool_down_until', 'tasks_slow'],
+  ...['audits_passed', 'audits_failed', 'audits_in_a_row', 'audited_at'],
+]
+
 /**
  * The schema, as numbered steps. A step that has been released is never changed; the file's version is the number of steps
  * that it has seen. Columns carry the wire's names; amounts are whole micro-ORB and say so.
@@ -224,6 +229,16 @@ export const migrations: readonly string[][] = [
     `CREATE INDEX transfers_deposited ON transfers (credit_account, created_at) WHERE kind = 'deposit'`,
     // Events that a task's moment brings together share a row: server/src/event-store.ts.
     `ALTER TABLE events ADD COLUMN together TEXT`,
+  ],
+  // What changes of a GPU with each task, apart from all else: docs/decisions/0019-how-commits-are-written.md.
+  [
+    `CREATE TABLE gpu_standings (
+      gpu_id TEXT PRIMARY KEY, tasks_completed INTEGER NOT NULL DEFAULT 0, tasks_failed INTEGER NOT NULL DEFAULT 0,
+      failures_in_a_row INTEGER NOT NULL DEFAULT 0, cool_down_until TEXT, tasks_slow INTEGER NOT NULL DEFAULT 0,
+      audits_passed INTEGER NOT NULL DEFAULT 0, audits_failed INTEGER NOT NULL DEFAULT 0,
+      audits_in_a_row INTEGER NOT NULL DEFAULT 0, audited_at TEXT) STRICT, WITHOUT ROWID`,
+    `INSERT INTO gpu_standings (gpu_id, ${standing.join(', ')}) SELECT id, ${standing.join(', ')} FROM gpus`,
+    ...standing.map((column) => `ALTER TABLE gpus DROP COLUMN ${column}`),
   ],
 ]
 
