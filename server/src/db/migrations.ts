@@ -239,6 +239,18 @@ export const migrations: readonly string[][] = [
       audits_in_a_row INTEGER NOT NULL DEFAULT 0, audited_at TEXT) STRICT, WITHOUT ROWID`,
     `INSERT INTO gpu_standings (gpu_id, ${standing.join(', ')}) SELECT id, ${standing.join(', ')} FROM gpus`,
     ...standing.map((column) => `ALTER TABLE gpus DROP COLUMN ${column}`),
+    // An owner's rows by the hundred instead of one by one: server/src/db/owned-rows.ts.
+    `CREATE TABLE lean_owned (
+      list INTEGER NOT NULL, owner TEXT NOT NULL, base INTEGER NOT NULL, offsets TEXT NOT NULL,
+      PRIMARY KEY (list, owner, base)) STRICT, WITHOUT ROWID`,
+    `INSERT INTO lean_owned (list, owner, base, offsets)
+     SELECT list, owner, row - 1, (
+       SELECT json_group_array(next.row - first.row + 1) FROM (
+         SELECT row FROM owned WHERE list = first.list AND owner = first.owner AND row >= first.row ORDER BY row LIMIT 100) next)
+     FROM (SELECT list, owner, row, row_number() OVER (PARTITION BY list, owner ORDER BY row) AS place FROM owned) first
+     WHERE place % 100 = 1`,
+    `DROP TABLE owned`,
+    `ALTER TABLE lean_owned RENAME TO owned`,
   ],
 ]
 
