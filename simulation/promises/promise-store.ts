@@ -205,7 +205,7 @@ export function createPromiseStore({ look }: Pick<MarketDisk, 'look'>) {
       look<{ owner_id: string }>('SELECT owner_id FROM gpus WHERE id = ?', gpuId)[0]!.owner_id,
     coolDowns: () =>
       look<{ id: string; until: string }>(
-        'SELECT id, cool_down_until AS until FROM gpus WHERE cool_down_until IS NOT NULL',
+        'SELECT gpu_id AS id, cool_down_until AS until FROM gpu_standings WHERE cool_down_until IS NOT NULL',
       ),
   }
 }

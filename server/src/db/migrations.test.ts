@@ -5,12 +5,15 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { micros } from '@orbyte/protocol'
 import { createEventLog } from '../event-store.ts'
 import { startTestServer } from '../fixture-server.ts'
+import { countCompletedAttempt } from '../gpus/gpu-standing-store.ts'
+import { readGpu } from '../gpus/gpu-store.ts'
 import { ledgerKeyFrom } from '../ledger/ledger-key.ts'
 import { available, createLedger, held } from '../ledger/ledger-service.ts'
 import { verifyLedger } from '../ledger/ledger-verify.ts'
 import { manualClock } from '../manual-clock.ts'
 import { type Database, DatabaseInUseError } from './database.ts'
 import { migrate, migrations, NewerSchemaError } from './migrations.ts'
+import { indexOwned, ownedBehind, ownedRows, readOwned } from './owned-rows.ts'
 import { openSqlite, openSqliteReadOnly } from './sqlite-database.ts'
 
 let folder: string
@@ -105,9 +108,14 @@ test('a new file needs no copy, and one that is up to date is not touched', asyn
   expect(existsSync(`${path}.before-version-${known}`)).toBe(false)
 })
 
+/** A file as it was before the step that mentions `what`. */
+function migrateUpTo(what: string) {
+  const step = migrations.findIndex((statements) => statements.some((sql) => sql.includes(what)))
+  return on((database) => migrate(database, { backupPath: null, steps: migrations.slice(0, step) }))
+}
+
 test('transfers and events are the same after their tables have changed', async () => {
-  const step = migrations.findIndex((statements) => statements.some((sql) => sql.includes('lean_transfers')))
-  await on((database) => migrate(database, { backupPath: null, steps: migrations.slice(0, step) }))
+  await migrateUpTo('lean_transfers')
   const transfer = `INSERT INTO transfers (kind, debit_account, credit_account, amount_micros, idempotency_key, task_id, created_at, leaf_hash)
     VALUES (?, 'external', 'fees', 5, ?, ?, '2026-01-01T00:00:00.000Z', 'hash')`
   const event = `INSERT INTO events (type, at, task_id, user_id, data) VALUES ('task.queued', '2026-01-01T00:00:00.000Z', ?, 'user_a', '{"a":1}')`
@@ -220,5 +228,87 @@ describe('what is left of holds, kept beside the transfers before', () => {
       expect(await versionOf(database)).toEqual({ value: String(step) })
       expect(await database.read((reader) => reader.all('SELECT * FROM holds'))).not.toEqual([])
     })
+  })
+})
+
+test('what is known of how GPUs have done stays with them, and goes on from there', async () => {
+  await migrateUpTo('gpu_standings')
+  const gpu = `INSERT INTO gpus (id, owner_id, kind, name, model, vram_gb, registered_model, registered_vram_gb, price_micros_per_hour,
+      created_at, deleted_at, tasks_completed, tasks_failed, failures_in_a_row, cool_down_until, tasks_slow, audits_passed,
+      audits_failed, audits_in_a_row, audited_at)
+    VALUES (?1, 'user_a', 'gpu', 'one', 'RTX 4090', 24, 'RTX 4090', 24, 5, '2026-01-01T00:00:00.000Z', ?2, ?3, 2, 3,
+      '2026-01-01T00:00:04.000Z', 5, 6, 7, 8, '2026-01-01T00:00:09.000Z')`
+  await on((database) =>
+    database.transaction(async (tx) => {
+      for (const [id, deletedAt, completed] of [
+        ['gpu_1', null, 1],
+        ['gpu_2', null, 1_000],
+        ['gpu_3', '2026-01-02T00:00:00.000Z', 10],
+      ] as const)
+        await tx.run(gpu, id, deletedAt, completed)
+    }),
+  )
+  await on((database) => migrate(database, { backupPath: null }))
+  const startMs = Date.parse('2026-01-01T00:00:00.000Z')
+  const kept = {
+    ...{ model: 'RTX 4090', vramGb: 24, priceMicrosPerHour: 5, tasksFailed: 2, failuresInARow: 3, tasksSlow: 5 },
+    ...{ coolDownUntilMs: startMs + 4_000, auditsPassed: 6, auditsFailed: 7, auditsInARow: 8 },
+    auditedAtMs: startMs + 9_000,
+  }
+  await on(async (database) => {
+    const read = (id: string) => database.read((reader) => readGpu(reader, id))
+    expect(await read('gpu_1')).toMatchObject({ ...kept, tasksCompleted: 1 })
+    expect(await read('gpu_2')).toMatchObject({ ...kept, tasksCompleted: 1_000 })
+    expect(await read('gpu_3')).toBeNull()
+    await database.transaction((tx) => countCompletedAttempt(tx, 'gpu_2'))
+    const good = { tasksCompleted: 1_001, failuresInARow: 0, coolDownUntilMs: 0 }
+    expect(await read('gpu_2')).toMatchObject({ ...kept, ...good })
+    expect(await read('gpu_1')).toMatchObject(kept)
+  })
+})
+
+test('whoever owned something still has it listed, the newest first, what was not in the index yet too', async () => {
+  await migrateUpTo('lean_owned')
+  const { paymentsOfPayer } = ownedRows
+  const [indexed, all] = [720, 800]
+  // The first two end alike.
+  const payers = ['user_a-123456', 'user_b-123456', 'user_c-654321', 'user_d-000000'] as const
+  const payerOf = (row: number) => (row === 7 ? payers[1] : row % 3 === 0 ? payers[2] : payers[0])
+  const payment = `INSERT INTO payments (id, task_id, attempt_id, gpu_id, payer_id, recipient_id, amount_micros, fee_micros, status,
+      run_ms, price_micros_per_hour, created_at)
+    VALUES (?1, ?1, 'att_1', 'gpu_1', ?2, 'user_r', 1, 0, 'completed', 1, 1, '2026-01-01T00:00:00.000Z')`
+  const index = `INSERT INTO owned (list, owner, row) SELECT ?1, substr(payer_id, -6), rowid FROM payments WHERE rowid <= ?2`
+  await on((database) =>
+    database.transaction(async (tx) => {
+      for (let row = 1; row <= all; row++) await tx.run(payment, `pay_${row}`, payerOf(row))
+      await tx.run(index, paymentsOfPayer.number, indexed)
+      await tx.run('INSERT INTO owned_up_to (list, row) VALUES (?, ?)', paymentsOfPayer.number, indexed)
+    }),
+  )
+  await on((database) => migrate(database, { backupPath: null }))
+  await on(async (database) => {
+    const listed = (payer: string, before: number) =>
+      database.read((reader) =>
+        readOwned<{ row: number }>(reader, {
+          ...{ list: paymentsOfPayer, select: 't.rowid AS row', owner: '?1', before: '?2', where: 'payer_id = ?1' },
+          ...{ params: [payer, before], limit: all },
+        }),
+      )
+    async function expectAllListed() {
+      for (const before of [all + 1, 500])
+        for (const payer of payers) {
+          const rows = Array.from({ length: before - 1 }, (_, place) => ({ row: before - 1 - place }))
+          expect(await listed(payer, before)).toEqual(rows.filter(({ row }) => payerOf(row) === payer))
+        }
+    }
+    await expectAllListed()
+    const behind = async () => (await database.read(ownedBehind)).filter(({ list }) => list === paymentsOfPayer.number)
+    expect(await behind()).toEqual([{ list: paymentsOfPayer.number, from: indexed, last: all }])
+    while ((await behind()).length > 0) await database.transaction((tx) => indexOwned(tx, 30))
+    await expectAllListed()
+    const most = await database.read((reader) =>
+      reader.get('SELECT max(json_array_length(offsets)) AS most FROM owned WHERE list = ?', paymentsOfPayer.number),
+    )
+    expect(most).toEqual({ most: 100 })
   })
 })

@@ -1,5 +1,10 @@
 import { type Database, type Reader, shortOf } from './database.ts'
 
+const standing = [
+  ...['tasks_completed', 'tasks_failed', 'failures_in_a_row', 'cool_down_until', 'tasks_slow'],
+  ...['audits_passed', 'audits_failed', 'audits_in_a_row', 'audited_at'],
+]
+
 /**
  * The schema, as numbered steps. A step that has been released is never changed; the file's version is the number of steps
  * that it has seen. Columns carry the wire's names; amounts are whole micro-ORB and say so.
@@ -248,6 +253,28 @@ export const migrations: readonly string[][] = [
     `DROP INDEX ledger_batches_by_seq`,
     `DROP INDEX transfers_of_tasks`,
     `CREATE UNIQUE INDEX transfers_of_tasks ON transfers (task_id, replace(idempotency_key, task_id, '')) WHERE task_id IS NOT NULL`,
+  ],
+  // What changes of a GPU with each task, apart from all else: docs/decisions/0019-how-commits-are-written.md.
+  [
+    `CREATE TABLE gpu_standings (
+      gpu_id TEXT PRIMARY KEY, tasks_completed INTEGER NOT NULL DEFAULT 0, tasks_failed INTEGER NOT NULL DEFAULT 0,
+      failures_in_a_row INTEGER NOT NULL DEFAULT 0, cool_down_until TEXT, tasks_slow INTEGER NOT NULL DEFAULT 0,
+      audits_passed INTEGER NOT NULL DEFAULT 0, audits_failed INTEGER NOT NULL DEFAULT 0,
+      audits_in_a_row INTEGER NOT NULL DEFAULT 0, audited_at TEXT) STRICT, WITHOUT ROWID`,
+    `INSERT INTO gpu_standings (gpu_id, ${standing.join(', ')}) SELECT id, ${standing.join(', ')} FROM gpus`,
+    ...standing.map((column) => `ALTER TABLE gpus DROP COLUMN ${column}`),
+    // An owner's rows by the hundred instead of one by one: server/src/db/owned-rows.ts.
+    `CREATE TABLE lean_owned (
+      list INTEGER NOT NULL, owner TEXT NOT NULL, base INTEGER NOT NULL, offsets TEXT NOT NULL,
+      PRIMARY KEY (list, owner, base)) STRICT, WITHOUT ROWID`,
+    `INSERT INTO lean_owned (list, owner, base, offsets)
+     SELECT list, owner, row - 1, (
+       SELECT json_group_array(next.row - first.row + 1) FROM (
+         SELECT row FROM owned WHERE list = first.list AND owner = first.owner AND row >= first.row ORDER BY row LIMIT 100) next)
+     FROM (SELECT list, owner, row, row_number() OVER (PARTITION BY list, owner ORDER BY row) AS place FROM owned) first
+     WHERE place % 100 = 1`,
+    `DROP TABLE owned`,
+    `ALTER TABLE lean_owned RENAME TO owned`,
   ],
 ]
 

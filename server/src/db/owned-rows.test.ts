@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { Database } from './database.ts'
+import type { Database, Reader } from './database.ts'
 import { migrate } from './migrations.ts'
 import { indexOwned, ownedBehind, ownedRows, readOwned, rowsOwned } from './owned-rows.ts'
 import { openSqlite } from './sqlite-database.ts'
@@ -84,17 +84,42 @@ async function pages(list: (typeof ownedRows)['transfersOfPayer' | 'transfersOfP
   return found
 }
 
-test('the index is brought up to date in steps, until it is behind no more', async () => {
+test('the index is brought up to date in steps, an entry for each owner, until it is behind no more', async () => {
   for (let seq = 1; seq <= 10; seq++) await addTransfer(seq, [0, 1, 1])
   const behind = () => database.read(ownedBehind)
-  const rows = async () => (await database.read((reader) => reader.get('SELECT count(*) AS rows FROM owned')))!.rows
-  const found: [lists: number, rows: unknown][] = []
-  for (; (await behind()).length > 0; await database.transaction((tx) => indexOwned(tx, 4)))
-    found.push([(await behind()).length, await rows()])
-  expect([...found, [0, await rows()]]).toEqual([
-    [2, 0],
-    [2, 8],
-    [2, 16],
-    [0, 20],
+  const indexed = () =>
+    database.read((reader) =>
+      reader.get('SELECT count(*) AS entries, total(json_array_length(offsets)) AS rows FROM owned'),
+    )
+  const found: [isBehind: boolean, lists: number, indexed: unknown][] = []
+  for (let isBehind = true; isBehind;) {
+    isBehind = await database.transaction((tx) => indexOwned(tx, 4))
+    found.push([isBehind, (await behind()).length, await indexed()])
+  }
+  expect(found).toEqual([
+    [true, 2, { entries: 2, rows: 8 }],
+    [true, 2, { entries: 4, rows: 16 }],
+    [false, 0, { entries: 6, rows: 20 }],
+  ])
+})
+
+test('an owner’s rows are looked for entry by entry, the newest first, until there are enough', async () => {
+  const asked: string[] = []
+  const plans = await database.read(async (reader) => {
+    const noting: Reader = { ...reader, all: (sql, ...params) => (asked.push(sql), reader.all(sql, ...params)) }
+    await readOwned(noting, {
+      ...{ list: ownedRows.tasksOfRenter, select: 'id', owner: '?1', before: '?2', where: 'renter_id = ?1' },
+      ...{ params: ['user_1', 9], limit: 5 },
+    })
+    const explained = await reader.all<{ detail: string }>(`EXPLAIN QUERY PLAN ${asked[1]}`, 'user_1', 9, 5)
+    return explained.map(({ detail }) => detail)
+  })
+  expect(plans).toEqual([
+    'SEARCH t USING INTEGER PRIMARY KEY (rowid=?)',
+    'LIST SUBQUERY 1',
+    'SEARCH o USING PRIMARY KEY (list=? AND owner=? AND base<?)',
+    'SCAN j VIRTUAL TABLE INDEX 1:',
+    'SEARCH t USING INTEGER PRIMARY KEY (rowid=?)',
+    'USE TEMP B-TREE FOR LAST TERM OF ORDER BY',
   ])
 })

@@ -4,6 +4,9 @@ import { type Reader, type Row, shortOf, type Transaction, type Value } from './
  * Lists of what belongs to somebody: a renter's tasks, a GPU's attempts, who has paid and earned what. An index for each would be
  * written to at as many places a commit as there are owners in it, which cost a tenth of a task's time. So there is one index of
  * all, `owned`, which is brought up to date a moment later, many rows at a time; what has been added since is looked through.
+ *
+ * Of what is added to the index at once each owner has one entry: the number of the last row before it, `base`, and how far after
+ * that each row of the owner's is, `offsets`. What is added later lies beyond, so that to sort by base and offset is to sort by row.
  */
 
 type List = { readonly number: number; readonly table: string; readonly owner: string; readonly only?: string }
@@ -26,6 +29,9 @@ export const ownedRows = {
 /** The last row of a list that the index has. */
 const indexedUpTo = ({ number }: List) => `coalesce((SELECT row FROM owned_up_to WHERE list = ${number}), 0)`
 
+const entries = 'owned o CROSS JOIN json_each(o.offsets) j'
+const entriesOf = ({ number }: List, owner: string) => `o.list = ${number} AND o.owner = ${shortOf(owner)}`
+
 export type OwnedQuery = {
   list: List
   /** What to read of `t`, a row of the list's table. */
@@ -44,7 +50,7 @@ export type OwnedQuery = {
 /** Newest first. */
 export async function readOwned<R extends Row>(reader: Reader, query: OwnedQuery): Promise<R[]> {
   const { list, select, joins = '', before, where, owner, params, limit } = query
-  const { number, table, only = 'TRUE' } = list as List
+  const { table, only = 'TRUE' } = list as List
   const recent = await reader.all<R>(
     `SELECT ${select} FROM ${table} t ${joins}
      WHERE t.rowid > ${indexedUpTo(list)} AND t.rowid < ${before} AND ${only} AND ${where} ORDER BY t.rowid DESC LIMIT ?${params.length + 1}`,
@@ -53,9 +59,11 @@ export async function readOwned<R extends Row>(reader: Reader, query: OwnedQuery
   )
   if (recent.length === limit) return recent
   const older = await reader.all<R>(
-    `SELECT ${select} FROM owned o CROSS JOIN ${table} t ON t.rowid = o.row ${joins}
-     WHERE o.list = ${number} AND o.owner = ${shortOf(owner)} AND o.row < ${before} AND ${where}
-     ORDER BY o.row DESC LIMIT ?${params.length + 1}`,
+    `SELECT ${select} FROM ${table} t ${joins} WHERE t.rowid IN (
+       SELECT t.rowid FROM ${entries} CROSS JOIN ${table} t ON t.rowid = o.base + j.value
+       WHERE ${entriesOf(list, owner)} AND o.base < ${before} AND o.base + j.value < ${before} AND ${where}
+       ORDER BY o.base DESC, j.value DESC LIMIT ?${params.length + 1})
+     ORDER BY t.rowid DESC`,
     ...params,
     limit,
   )
@@ -64,8 +72,8 @@ export async function readOwned<R extends Row>(reader: Reader, query: OwnedQuery
 
 /** SQL: the numbers of all rows of an owner, and of nobody whose id does not end like theirs. */
 export function rowsOwned(list: List, owner: string): string {
-  const { number, table, owner: column, only = 'TRUE' } = list
-  return `SELECT row FROM owned WHERE list = ${number} AND owner = ${shortOf(owner)}
+  const { table, owner: column, only = 'TRUE' } = list
+  return `SELECT o.base + j.value AS row FROM ${entries} WHERE ${entriesOf(list, owner)}
     UNION ALL SELECT rowid FROM ${table} WHERE rowid > ${indexedUpTo(list)} AND ${column} = ${owner} AND ${only}`
 }
 
@@ -80,15 +88,17 @@ export function ownedBehind(reader: Reader): Promise<Behind[]> {
   return reader.all<Behind>(`SELECT * FROM (${ends.join(' UNION ALL ')}) WHERE "from" < last`)
 }
 
-/** Brings the index up to date, by at most so many rows of each table. */
-export async function indexOwned(tx: Transaction, rowsMax: number): Promise<void> {
+/** Brings the index up to date, by at most so many rows of each table. True: it is still behind. */
+export async function indexOwned(tx: Transaction, rowsMax: number): Promise<boolean> {
   const lists = new Map(Object.values<List>(ownedRows).map((list) => [list.number, list]))
-  for (const { list, from, last } of await ownedBehind(tx)) {
+  const behind = await ownedBehind(tx)
+  for (const { list, from, last } of behind) {
     const { table, owner, only = 'TRUE' } = lists.get(list)!
     const upTo = Math.min(last, from + rowsMax)
     await tx.run(
-      `INSERT INTO owned (list, owner, row)
-       SELECT ${list}, ${shortOf(owner)}, rowid FROM ${table} WHERE rowid > ? AND rowid <= ? AND ${only} ORDER BY 2, 3`,
+      `INSERT INTO owned (list, owner, base, offsets)
+       SELECT ${list}, ${shortOf(owner)}, ?1, json_group_array(rowid - ?1) FROM ${table}
+       WHERE rowid > ?1 AND rowid <= ?2 AND ${only} GROUP BY 2`,
       ...[from, upTo],
     )
     await tx.run(
@@ -96,4 +106,5 @@ export async function indexOwned(tx: Transaction, rowsMax: number): Promise<void
       ...[list, upTo],
     )
   }
+  return behind.some(({ from, last }) => last - from > rowsMax)
 }

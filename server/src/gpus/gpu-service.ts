@@ -9,6 +9,7 @@ import { type AgentReport, bindDevices, newGpuRecord, tooManyGpus } from './gpu-
 import * as history from './gpu-history-store.ts'
 import { type GpuQuery, listGpus } from './gpu-listing.ts'
 import { GpuRegistry, type MarketGpu } from './gpu-registry.ts'
+import * as standings from './gpu-standing-store.ts'
 import * as store from './gpu-store.ts'
 import { createTelemetryRecorder } from './gpu-telemetry.ts'
 import { viewGpu } from './gpu-view.ts'
@@ -66,18 +67,18 @@ export async function createGpuService(context: Context, deps: GpuServiceDeps) {
       recordAttemptEnd(market, tx, { gpuId, ...end }),
     /** Within the transaction that ends an attempt which took far too long. */
     async recordSlowTask(tx: Transaction, gpuId: string) {
-      const counters = await store.countSlowTask(tx, gpuId)
+      const counters = await standings.countSlowTask(tx, gpuId)
       if (counters) tx.afterCommit(() => registry.patch(gpuId, counters))
     },
     /** Within the transaction in which a check asks it. */
     async recordAudited(tx: Transaction, gpuId: string) {
       const auditedAtMs = context.clock.now()
-      await store.writeAuditedAt(tx, gpuId, auditedAtMs)
+      await standings.writeAuditedAt(tx, gpuId, auditedAtMs)
       tx.afterCommit(() => registry.patch(gpuId, { auditedAtMs }))
     },
     /** Within the transaction that decides a check. */
-    async recordAudit(tx: Transaction, gpuId: string, outcome: store.AuditOutcome) {
-      const counters = await store.countAudit(tx, gpuId, outcome)
+    async recordAudit(tx: Transaction, gpuId: string, outcome: standings.AuditOutcome) {
+      const counters = await standings.countAudit(tx, gpuId, outcome)
       if (counters) tx.afterCommit(() => registry.patch(gpuId, counters))
     },
     /**
@@ -282,14 +283,14 @@ function readTelemetry(market: Market, gpuId: string, since: string | undefined)
 type EndOnGpu = AttemptEnd & { readonly gpuId: string }
 async function recordAttemptEnd(market: Market, tx: Transaction, { gpuId, outcome, nowMs }: EndOnGpu) {
   if (outcome === 'completed') {
-    await store.countCompletedAttempt(tx, gpuId)
+    await standings.countCompletedAttempt(tx, gpuId)
     tx.afterCommit(() => market.registry.countCompleted(gpuId))
     return
   }
-  const counted = await store.countFailure(tx, gpuId, { isTask: outcome === 'provider_failed', nowMs })
+  const counted = await standings.countFailure(tx, gpuId, { isTask: outcome === 'provider_failed', nowMs })
   if (!counted) return
   const { coolDownMs, coolDownMaxMs } = market.config.timing
   const coolDownUntilMs = nowMs + Math.min(coolDownMs * 2 ** (counted.failuresInARow - 1), coolDownMaxMs)
-  await store.writeCoolDown(tx, gpuId, coolDownUntilMs)
+  await standings.writeCoolDown(tx, gpuId, coolDownUntilMs)
   tx.afterCommit(() => market.registry.patch(gpuId, { ...counted, coolDownUntilMs }))
 }

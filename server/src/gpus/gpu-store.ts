@@ -1,9 +1,10 @@
 import { type DeviceSpecs, formatOrb, type GpuKind, type Micros } from '@orbyte/protocol'
 import { isoFromMs } from '../context.ts'
-import { flag, type Reader, type Row, type Transaction } from '../db/database.ts'
+import { flag, type Reader, type Transaction } from '../db/database.ts'
+import { type GpuStanding, insertStanding, type StandingRow } from './gpu-standing-store.ts'
 
 /** What is kept of a GPU on disk. `model` and `vramGb` are as detected once an agent backs it, as registered before. */
-export type GpuRecord = {
+export type GpuRecord = GpuStanding & {
   readonly id: string
   readonly ownerId: string
   /** The agent that reported it last; null: none ever did. */
@@ -23,24 +24,12 @@ export type GpuRecord = {
   readonly sharing: boolean
   readonly specs: DeviceSpecs | null
   readonly differences: readonly string[]
-  readonly tasksCompleted: number
-  readonly tasksFailed: number
-  readonly failuresInARow: number
-  /** Milliseconds since 1970; 0: it is not cooling down. */
-  readonly coolDownUntilMs: number
-  readonly tasksSlow: number
-  readonly auditsPassed: number
-  readonly auditsFailed: number
-  /** Since it was last found wrong, or differed from others. */
-  readonly auditsInARow: number
-  /** Milliseconds since 1970; 0: it was never checked. */
-  readonly auditedAtMs: number
   readonly createdAt: string
   /** Milliseconds since 1970; 0: no agent ever had it. */
   readonly lastSeenMs: number
 }
 
-type GpuRow = Row & {
+type GpuRow = StandingRow & {
   id: string
   owner_id: string
   agent_id: string | null
@@ -57,15 +46,6 @@ type GpuRow = Row & {
   sharing: number
   specs: string | null
   differences: string
-  tasks_completed: number
-  tasks_failed: number
-  failures_in_a_row: number
-  cool_down_until: string | null
-  tasks_slow: number
-  audits_passed: number
-  audits_failed: number
-  audits_in_a_row: number
-  audited_at: string | null
   created_at: string
   last_seen_at: string | null
 }
@@ -101,13 +81,15 @@ function gpuOf(row: GpuRow): GpuRecord {
   }
 }
 
+const gpus = 'gpus JOIN gpu_standings ON gpu_id = id'
+
 export async function readAllGpus(reader: Reader): Promise<GpuRecord[]> {
-  const rows = await reader.all<GpuRow>('SELECT * FROM gpus WHERE deleted_at IS NULL ORDER BY id')
+  const rows = await reader.all<GpuRow>(`SELECT * FROM ${gpus} WHERE deleted_at IS NULL ORDER BY id`)
   return rows.map(gpuOf)
 }
 
 export async function readGpu(reader: Reader, gpuId: string): Promise<GpuRecord | null> {
-  const row = await reader.get<GpuRow>('SELECT * FROM gpus WHERE id = ? AND deleted_at IS NULL', gpuId)
+  const row = await reader.get<GpuRow>(`SELECT * FROM ${gpus} WHERE id = ? AND deleted_at IS NULL`, gpuId)
   return row ? gpuOf(row) : null
 }
 
@@ -124,7 +106,7 @@ export async function readGpusOfOwner(
   { isUnbound }: { isUnbound: boolean } = { isUnbound: false },
 ): Promise<GpuRecord[]> {
   const rows = await reader.all<GpuRow>(
-    `SELECT * FROM gpus WHERE owner_id = ? AND deleted_at IS NULL ${isUnbound ? 'AND device_uuid IS NULL' : ''} ORDER BY id`,
+    `SELECT * FROM ${gpus} WHERE owner_id = ? AND deleted_at IS NULL ${isUnbound ? 'AND device_uuid IS NULL' : ''} ORDER BY id`,
     ownerId,
   )
   return rows.map(gpuOf)
@@ -141,7 +123,7 @@ export async function countGpusOf(reader: Reader, ownerId: string): Promise<numb
 /** In wire form, with the deleted ones. */
 export async function exportGpusOfOwner(reader: Reader, ownerId: string) {
   const rows = await reader.all<GpuRow & { deleted_at: string | null }>(
-    'SELECT * FROM gpus WHERE owner_id = ? ORDER BY id',
+    `SELECT * FROM ${gpus} WHERE owner_id = ? ORDER BY id`,
     ownerId,
   )
   return rows.map(({ id, name, model, kind, vram_gb, region, created_at, deleted_at, ...row }) => {
@@ -160,7 +142,7 @@ export async function exportGpusOfOwner(reader: Reader, ownerId: string) {
 }
 
 export async function readGpuOfDevice(reader: Reader, deviceUuid: string): Promise<GpuRecord | null> {
-  const row = await reader.get<GpuRow>('SELECT * FROM gpus WHERE device_uuid = ? AND deleted_at IS NULL', deviceUuid)
+  const row = await reader.get<GpuRow>(`SELECT * FROM ${gpus} WHERE device_uuid = ? AND deleted_at IS NULL`, deviceUuid)
   return row ? gpuOf(row) : null
 }
 
@@ -179,9 +161,10 @@ export async function insertGpu(tx: Transaction, gpu: GpuRecord) {
     ...[flag(gpu.maintenance), flag(gpu.sharing)],
     ...[gpu.specs && JSON.stringify(gpu.specs), JSON.stringify(gpu.differences), gpu.createdAt, lastSeenAt(gpu)],
   )
+  await insertStanding(tx, gpu.id)
 }
 
-/** Writes what an owner may change and an agent may report; counters are `countAttemptEnd`'s. */
+/** Writes what an owner may change and an agent may report; how it has done is gpu-standing-store.ts's. */
 export async function updateGpu(tx: Transaction, gpu: GpuRecord) {
   await tx.run(
     `UPDATE gpus SET agent_id = ?, device_uuid = ?, kind = ?, name = ?, model = ?, vram_gb = ?, registered_model = ?,
@@ -205,64 +188,4 @@ export async function updateGpu(tx: Transaction, gpu: GpuRecord) {
 
 export async function markGpuDeleted(tx: Transaction, gpuId: string, deletedAt: string) {
   await tx.run('UPDATE gpus SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL', deletedAt, gpuId)
-}
-
-export async function countCompletedAttempt(tx: Transaction, gpuId: string) {
-  await tx.run(
-    'UPDATE gpus SET tasks_completed = tasks_completed + 1, failures_in_a_row = 0, cool_down_until = NULL WHERE id = ?',
-    gpuId,
-  )
-}
-
-/**
- * `isTask`: it had taken a task. What fails while it cools down failed together with what was before it, on another share, and is
- * no failure more in a row. Null: there never was such a GPU.
- */
-export async function countFailure(
-  tx: Transaction,
-  gpuId: string,
-  { isTask, nowMs }: { isTask: boolean; nowMs: number },
-): Promise<Pick<GpuRecord, 'tasksFailed' | 'failuresInARow'> | null> {
-  const row = await tx.get<{ tasks_failed: number; failures_in_a_row: number }>(
-    `UPDATE gpus SET tasks_failed = tasks_failed + ?,
-       failures_in_a_row = failures_in_a_row + CASE WHEN cool_down_until > ? THEN 0 ELSE 1 END
-     WHERE id = ? RETURNING tasks_failed, failures_in_a_row`,
-    ...[flag(isTask), isoFromMs(nowMs), gpuId],
-  )
-  return row ? { tasksFailed: row.tasks_failed, failuresInARow: row.failures_in_a_row } : null
-}
-
-export async function writeCoolDown(tx: Transaction, gpuId: string, untilMs: number) {
-  await tx.run('UPDATE gpus SET cool_down_until = ? WHERE id = ?', isoFromMs(untilMs), gpuId)
-}
-
-export async function countSlowTask(tx: Transaction, gpuId: string): Promise<Pick<GpuRecord, 'tasksSlow'> | null> {
-  const row = await tx.get<{ tasks_slow: number }>(
-    'UPDATE gpus SET tasks_slow = tasks_slow + 1 WHERE id = ? RETURNING tasks_slow',
-    gpuId,
-  )
-  return row ? { tasksSlow: row.tasks_slow } : null
-}
-
-/** differed: from others, and nobody knows who is right. */
-export type AuditOutcome = 'passed' | 'failed' | 'differed'
-
-export async function countAudit(
-  tx: Transaction,
-  gpuId: string,
-  outcome: AuditOutcome,
-): Promise<Pick<GpuRecord, 'auditsPassed' | 'auditsFailed' | 'auditsInARow'> | null> {
-  const [passed, failed] = [flag(outcome === 'passed'), flag(outcome === 'failed')]
-  const row = await tx.get<{ audits_passed: number; audits_failed: number; audits_in_a_row: number }>(
-    `UPDATE gpus SET audits_passed = audits_passed + ?1, audits_failed = audits_failed + ?2,
-       audits_in_a_row = (audits_in_a_row + 1) * ?1 WHERE id = ?3
-     RETURNING audits_passed, audits_failed, audits_in_a_row`,
-    ...[passed, failed, gpuId],
-  )
-  if (!row) return null
-  return { auditsPassed: row.audits_passed, auditsFailed: row.audits_failed, auditsInARow: row.audits_in_a_row }
-}
-
-export async function writeAuditedAt(tx: Transaction, gpuId: string, atMs: number) {
-  await tx.run('UPDATE gpus SET audited_at = ? WHERE id = ?', isoFromMs(atMs), gpuId)
 }

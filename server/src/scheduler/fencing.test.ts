@@ -145,7 +145,7 @@ test('a message that arrives twice has no second effect, on the same connection 
   await back.result(start, { run_ms: 99 })
   expect(await market.task(alice, id)).toMatchObject({ status: 'completed', run_ms: 20, cost: '0.00002' })
   const completed = await market.context.database.read((reader) =>
-    reader.get<{ tasks_completed: number }>('SELECT tasks_completed FROM gpus WHERE id = ?', agent.gpuId),
+    reader.get<{ tasks_completed: number }>('SELECT tasks_completed FROM gpu_standings WHERE gpu_id = ?', agent.gpuId),
   )
   expect(completed!.tasks_completed).toBe(1)
 })
