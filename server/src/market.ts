@@ -117,8 +117,8 @@ function indexAllOwned({ database }: Context) {
   let isStopped = false
   return {
     async work() {
-      while (!isStopped && (await database.read(ownedBehind)).length > 0 && !isStopped)
-        await database.transaction((tx) => indexOwned(tx, ownedRowsMax))
+      let isBehind = (await database.read(ownedBehind)).length > 0
+      while (isBehind && !isStopped) isBehind = await database.transaction((tx) => indexOwned(tx, ownedRowsMax))
     },
     stop: () => void (isStopped = true),
   }

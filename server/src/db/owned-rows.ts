@@ -88,10 +88,11 @@ export function ownedBehind(reader: Reader): Promise<Behind[]> {
   return reader.all<Behind>(`SELECT * FROM (${ends.join(' UNION ALL ')}) WHERE "from" < last`)
 }
 
-/** Brings the index up to date, by at most so many rows of each table. */
-export async function indexOwned(tx: Transaction, rowsMax: number): Promise<void> {
+/** Brings the index up to date, by at most so many rows of each table. True: it is still behind. */
+export async function indexOwned(tx: Transaction, rowsMax: number): Promise<boolean> {
   const lists = new Map(Object.values<List>(ownedRows).map((list) => [list.number, list]))
-  for (const { list, from, last } of await ownedBehind(tx)) {
+  const behind = await ownedBehind(tx)
+  for (const { list, from, last } of behind) {
     const { table, owner, only = 'TRUE' } = lists.get(list)!
     const upTo = Math.min(last, from + rowsMax)
     await tx.run(
@@ -105,4 +106,5 @@ export async function indexOwned(tx: Transaction, rowsMax: number): Promise<void
       ...[list, upTo],
     )
   }
+  return behind.some(({ from, last }) => last - from > rowsMax)
 }
