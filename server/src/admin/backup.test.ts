@@ -15,6 +15,7 @@ import { DatabaseSync } from '@photostructure/sqlite'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type BackupManifest, backupText, signOperatorToken } from '@orbyte/protocol'
 import { loadConfig } from '../config.ts'
+import { openSqliteReadOnly } from '../db/sqlite-database.ts'
 import { startTestServer, type TestServer } from '../fixture-server.ts'
 import { ledgerKeyFrom } from '../ledger/ledger-key.ts'
 import { BackupError } from './backup-keys.ts'
@@ -161,6 +162,19 @@ async function endOf(response: Response): Promise<Response> {
   await response.arrayBuffer()
   return response
 }
+
+test('while another program reads the database there is no backup, and its answer says so', async () => {
+  const { reader, close } = openSqliteReadOnly(join(folder, 'orbyte.db'))
+  await reader.get('SELECT count(*) FROM users')
+  const refused = await ask()
+  expect([refused.status, await refused.json()]).toMatchObject([
+    409,
+    { code: 'backup_refused', detail: expect.stringContaining('orbyte ledger verify') as unknown },
+  ])
+  close()
+  await backUp()
+  expect(await verifyBackup(backup)).toMatchObject({ problems: [] })
+})
 
 test('an archive that breaks off is no backup', async () => {
   const bytes = new Uint8Array(await (await ask()).arrayBuffer())
