@@ -34,7 +34,7 @@ export function environmentExample(): GeneratedFile {
 }
 
 /** Fields of the configuration whose comment begins with a name in capitals: "PORT, default 8000; 0 picks a free one." */
-function serverVariables(): Variable[] {
+export function serverVariables(): Variable[] {
   const path = 'server/src/config.ts'
   const code = ts.createSourceFile(path, readFileSync(join(repository, path), 'utf8'), ts.ScriptTarget.Latest, true)
   const variables = [...descendants(code)].filter(ts.isPropertySignature).flatMap((field) => {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { relative, resolve } from 'node:path'
+import { basename, extname, relative, resolve } from 'node:path'
 import { formatOrb, ProblemError } from '@orbyte/protocol'
 import { loadConfig, systemEnvironment } from './config.ts'
 import { startServer } from './server.ts'
@@ -66,6 +66,8 @@ function secretFlag(databasePath: string): string {
 /** How this program was called, so that what is printed can be pasted. */
 function programName(): string {
   const path = shorter(process.argv[1] ?? 'orbyte')
+  // Installed, it is on the PATH by its own name.
+  if (extname(path) === '') return basename(path)
   return path.endsWith('.ts') ? `npx tsx ${path}` : `node ${path}`
 }
 
