@@ -34,7 +34,9 @@ test('each workspace is in the image’s context, and npm finds its manifest bef
 })
 
 test('nothing reaches the image’s context that is not named, and no settings at all', () => {
-  const rules = read('.dockerignore').split('\n').filter((line) => line !== '' && !line.startsWith('#'))
+  const rules = read('.dockerignore')
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'))
   expect(rules[0]).toBe('*')
   expect(rules).toContain('**/.env*')
 })
