@@ -2,6 +2,7 @@ import { realpathSync } from 'node:fs'
 import { percentOf, printable, wholeMilli } from '@orbyte/protocol'
 import { agentFlagsHelp, type AgentOptions, type Environment, loadAgentOptions, UsageError } from './agent-config.ts'
 import type { AgentStatus, DeviceStatus } from './agent-status.ts'
+import { computesText } from './executors/rehearsal.ts'
 import { askAgent, type ControlCommand } from './owner/control.ts'
 import { type DoctorCheck, examine } from './owner/doctor.ts'
 import { serviceFile } from './owner/service.ts'
@@ -93,7 +94,7 @@ async function doctor(args: readonly string[], { environment, print, signal }: C
   const checks = await examine({ options, outside, nodeVersion, fetch, runningAgent, signal })
   await Promise.all(outside.executors.map((executor) => executor.close()))
   print(args.includes('--json') ? JSON.stringify(checks, null, 2) : doctorText(checks))
-  return checks.every(({ state }) => state === 'ok') ? exitCodes.ok : exitCodes.failed
+  return checks.every(({ state }) => state !== 'problem') ? exitCodes.ok : exitCodes.failed
 }
 
 function service(args: readonly string[], { environment, invocation, print }: CommandContext): number {
@@ -132,7 +133,8 @@ function statusText(status: AgentStatus): string {
       const share = milli === wholeMilli ? '' : `${percentOf(milli)} of it for `
       return `: ${share}${task_type}, ${phase}, ${(run_ms / 1_000).toFixed(1)} s`
     })
-    return `  ${index}  ${name} (${vram_gb.toFixed(1)} GiB${price}) ${gpu_id ?? ''}\n     ${stateOf(device)}${work.join('')}`
+    const how = device.computes.map((one) => `\n     ${computesText(one)}`).join('')
+    return `  ${index}  ${name} (${vram_gb.toFixed(1)} GiB${price}) ${gpu_id ?? ''}\n     ${stateOf(device)}${work.join('')}${how}`
   })
   const lines = [
     `${status.stopping ? 'stopping' : 'running'}, ${market}`,
@@ -170,7 +172,7 @@ function stateOf({ status, gpu_id, cool_down_ms }: DeviceStatus): string {
 
 function doctorText(checks: readonly DoctorCheck[]): string {
   const lines = checks.flatMap(({ name, state, message, remedy }) => [
-    `${state === 'ok' ? 'ok      ' : 'problem '} ${name}: ${message}`,
+    `${state.padEnd(8)} ${name}: ${message}`,
     ...(remedy === null ? [] : [`         → ${remedy}`]),
   ])
   return lines.join('\n')

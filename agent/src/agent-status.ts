@@ -1,6 +1,7 @@
 import { formatOrb, parseOrb, type ServerMessageOf } from '@orbyte/protocol'
 import { z } from 'zod'
 import type { Attempt } from './attempts/attempt.ts'
+import { Rehearsal } from './executors/rehearsal.ts'
 import type { DetectedDevice } from './gpus/gpu-detector.ts'
 
 const DeviceStatus = z.object({
@@ -24,6 +25,10 @@ const DeviceStatus = z.object({
     'not admitted',
     'offline',
   ]),
+  computes: z
+    .array(z.object({ executor: z.string(), rehearsal: Rehearsal }))
+    .default([])
+    .describe('By what each executor computes on it, where that was tried.'),
   cool_down_ms: z.number().describe('Nothing is offered to it for so long, because it has failed.'),
   attempts: z.array(
     z.object({
@@ -71,6 +76,7 @@ export type DeviceStatusParts = {
   readonly coolDownMs: number
   readonly attempts: readonly Attempt[]
   readonly paused: DeviceStatus['status'] | null
+  readonly rehearsals: DeviceStatus['computes']
   /** Whether the market has ever welcomed this agent process. */
   readonly isWelcome: boolean
 }
@@ -87,6 +93,7 @@ export function deviceStatus(parts: DeviceStatusParts): DeviceStatus {
     vram_gb: device.vramMib / 1_024,
     price_per_hour: assigned === null ? null : formatOrb(assigned.price_per_hour),
     status: attempts.length === 0 ? (paused ?? idleStatus(parts)) : 'running',
+    computes: parts.rehearsals,
     cool_down_ms: coolDownMs,
     attempts: attempts.map((attempt) => {
       const { attempt_id: id, status, run_ms } = attempt.held()

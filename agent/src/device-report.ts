@@ -20,8 +20,11 @@ const modelNamesMax = 2_000
 
 const nothing = { task_types: [], model_formats: [] }
 
-/** Only where it can be seen how much VRAM each process uses is nobody kept from theirs: see nvidia-processes.ts. */
-const isDivisible = ({ kind, uuid }: DetectedDevice) => kind === 'emulated' || uuid.startsWith('GPU-')
+/** Only where it was seen how much VRAM a process uses is nobody kept from theirs: see nvidia-processes.ts. */
+function isDivisible({ kind, uuid }: DetectedDevice, abilities: Abilities): boolean {
+  if (kind === 'emulated') return true
+  return uuid.startsWith('GPU-') && abilities.rehearsalsOn(uuid).some(({ rehearsal }) => rehearsal.vramMib !== null)
+}
 
 /** What the market is told about this machine's devices. */
 export function deviceReport(parts: DeviceReportParts): WireDevice[] {
@@ -35,14 +38,13 @@ export function deviceReport(parts: DeviceReportParts): WireDevice[] {
     model: device.model,
     vram_mib: device.vramMib,
     specs: specsOf(device, parts),
-    task_types: abilities.taskTypes(),
-    model_formats: abilities.modelFormats(),
+    ...abilities.on(device),
     own_models: abilities.ownModels().slice(0, namesMax),
     loaded_models: memory.loadedOn(device.uuid),
     cached_models: memory.cached().slice(-namesMax),
     paused: parts.isPaused(device.uuid),
-    several: abilities.limitedTo('several'),
-    shares: isDivisible(device) ? abilities.limitedTo('shares') : nothing,
+    several: abilities.on(device, 'several'),
+    shares: isDivisible(device, abilities) ? abilities.on(device, 'shares') : nothing,
     price_per_hour: options.pricePerHour,
     sharing: options.sharing,
     name: options.name && (devices.length === 1 ? options.name : `${options.name} ${devices.indexOf(device)}`),

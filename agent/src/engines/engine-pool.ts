@@ -28,7 +28,8 @@ const vramCheckMs = 1_000
 export interface EnginePool {
   /** With the warm engine of a GPU for whoever has all of it; for others in a process of their own, which ends with the attempt. */
   run(attempt: AttemptInput, run: Omit<EngineRun, 'attempt'>): Promise<Record<string, unknown>>
-  engineOf(device: ExecutorDevice): EngineProcess
+  /** A run for nobody, in a process that ends afterwards: whether the engine computes on this GPU. Rejects when it does not. */
+  rehearse(device: ExecutorDevice, params: unknown): Promise<EngineRehearsal>
   /** What is wrong with the engine on this machine, or null. Tries it in a process that ends afterwards. */
   problem(): Promise<ExecutorProblem | null>
   pids(): number[]
@@ -36,6 +37,17 @@ export interface EnginePool {
   free(deviceUuid: string): Promise<void>
   close(): Promise<void>
 }
+
+export type EngineRehearsal = {
+  readonly output: Record<string, unknown>
+  /** From ready to its end. */
+  readonly runMs: number
+  /** VRAM of the process, as the driver lists it; null: the driver does not list the process. */
+  readonly vramMib: number | null
+}
+
+/** A driver may translate a library's code first, which took up to a minute on slow machines. */
+const rehearsalMsMax = 120_000
 
 export function createEnginePool(options: EnginePoolOptions): EnginePool {
   const engines = new Map<string, EngineProcess>()
@@ -73,12 +85,34 @@ export function createEnginePool(options: EnginePoolOptions): EnginePool {
     }
   }
 
+  async function rehearse(device: ExecutorDevice, params: unknown): Promise<EngineRehearsal> {
+    const { clock, readVram } = options
+    const engine = create([device])
+    own.add(engine)
+    const [over, late] = [new AbortController(), new AbortController()]
+    const tooLate = new AttemptError('too_slow', `It did not end in ${rehearsalMsMax / 1_000} s.`, 'provider')
+    const limit = clock.sleep(rehearsalMsMax, over.signal).then(() => late.abort(tooLate))
+    limit.catch(() => {})
+    let readyAt = clock.now()
+    const report = { ...silent, ready: () => void (readyAt = clock.now()) }
+    try {
+      const attempt = { durationMsMax: rehearsalMsMax }
+      const output = await engine.run({ params, report, signal: late.signal, attempt })
+      const runMs = clock.now() - readyAt
+      return { output, runMs, vramMib: (await readVram()).get(engine.pid() ?? -1) ?? null }
+    } finally {
+      over.abort()
+      await engine.close()
+      own.delete(engine)
+    }
+  }
+
   return {
     run: (attempt, run) =>
       useOf(attempt.devices) === 'whole'
         ? engineOf(attempt.devices[0]!).run({ ...run, attempt })
         : runApart(attempt, run),
-    engineOf,
+    rehearse,
     async problem() {
       const trial = create([])
       try {
@@ -101,6 +135,8 @@ export function createEnginePool(options: EnginePoolOptions): EnginePool {
     },
   }
 }
+
+const silent = { preparing: () => {}, ready: () => {}, output: () => {}, log: () => {}, file: () => {} }
 
 type Watching = Pick<EnginePoolOptions, 'clock' | 'readVram'> & { readonly over: AbortSignal }
 

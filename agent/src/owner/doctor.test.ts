@@ -79,7 +79,7 @@ test('each problem comes with what to do', async () => {
 
 test('an agent that runs with --cpu offers what this command alone would not find', async () => {
   const device = { index: 0, uuid: 'CPU-1', gpu_id: null, name: 'mine', model: 'CPU EPYC', kind: 'cpu', vram_gb: 16 }
-  const status = { price_per_hour: null, cool_down_ms: 0, status: 'available' as const, attempts: [] }
+  const status = { price_per_hour: null, computes: [], cool_down_ms: 0, status: 'available' as const, attempts: [] }
   const doctor = doctorOf([], { runningAgent: async () => ({ connected: true, devices: [{ ...device, ...status }] }) })
   const checks = await examine({ ...doctor, outside: { ...doctor.outside, detectors: () => [] } })
   expect(checks.find(({ name }) => name === 'GPUs')).toMatchObject({

@@ -1,0 +1,46 @@
+import type { ExecutorProblem } from '../executors/executor.ts'
+
+/** By what llama.cpp computes on GPUs. */
+export const gpuLibraries = ['metal', 'cuda', 'vulkan'] as const
+export type GpuLibrary = (typeof gpuLibraries)[number]
+
+export const gpuLibraryNames: Readonly<Record<GpuLibrary, string>> = { metal: 'Metal', cuda: 'CUDA', vulkan: 'Vulkan' }
+
+/** Which to try on a GPU, the better ones first. By its uuid, which says whose tool has found it. */
+export function librariesFor(deviceUuid: string): readonly GpuLibrary[] {
+  if (/^(GPU|MIG)-/.test(deviceUuid)) return ['cuda', 'vulkan']
+  return deviceUuid.startsWith('Apple-') ? ['metal'] : ['vulkan']
+}
+
+export type LibraryFailure = ExecutorProblem & {
+  readonly library: GpuLibrary
+  /** Of the AttemptError. */
+  readonly code: string
+}
+
+/** What to do about a library that does not compute on a GPU. */
+export function libraryFailure(
+  library: GpuLibrary,
+  { code, message }: { code: string; message: string },
+): LibraryFailure {
+  return { library, code, message, remedy: remedyOf(library, code, message) }
+}
+
+function remedyOf(library: GpuLibrary, code: string, message: string): string {
+  if (code === 'out_of_memory') return 'Close what else uses the GPU, and start the agent again.'
+  if (code === 'other_gpu') return 'Point VK_DRIVER_FILES to the driver’s own file (…/vulkan/icd.d/nvidia_icd.json).'
+  if (code !== 'engine_unavailable') {
+    // The library's code for a GPU that it was not built for is translated by the driver, if that is no older than it: see engine-packages.ts.
+    return /unsupported toolchain|no kernel image|driver version is insufficient/i.test(message)
+      ? 'Install NVIDIA’s driver 590 or newer.'
+      : 'Install a newer driver, and look at what the engine prints: --log-level debug.'
+  }
+  switch (library) {
+    case 'cuda':
+      return 'Install the CUDA runtime (NVIDIA’s packages cuda-cudart-13-0 and libcublas-13-0), then: orbyte agent engines'
+    case 'vulkan':
+      return 'Install the Vulkan loader (libvulkan1), in a container also set NVIDIA_DRIVER_CAPABILITIES=all, then: orbyte agent engines'
+    case 'metal':
+      return 'Install the engines again: orbyte agent engines'
+  }
+}
