@@ -127,14 +127,14 @@ function statusText(status: AgentStatus): string {
     ? `connected to ${status.server} as ${status.agent_id}`
     : `not connected to ${status.server}`
   const devices = status.devices.map((device) => {
-    const { index, name, vram_gb, price_per_hour, gpu_id, attempts } = device
+    const { index, name, price_per_hour, gpu_id, attempts } = device
     const price = price_per_hour === null ? '' : `, ${price_per_hour} ORB/h`
     const work = attempts.map(({ task_type, status: phase, run_ms, milli }) => {
       const share = milli === wholeMilli ? '' : `${percentOf(milli)} of it for `
       return `: ${share}${task_type}, ${phase}, ${(run_ms / 1_000).toFixed(1)} s`
     })
     const how = device.computes.map((one) => `\n     ${computesText(one)}`).join('')
-    return `  ${index}  ${name} (${vram_gb.toFixed(1)} GiB${price}) ${gpu_id ?? ''}\n     ${stateOf(device)}${work.join('')}${how}`
+    return `  ${index}  ${name} (${vramText(device)}${price}) ${gpu_id ?? ''}\n     ${stateOf(device)}${work.join('')}${how}`
   })
   const lines = [
     `${status.stopping ? 'stopping' : 'running'}, ${market}`,
@@ -145,6 +145,11 @@ function statusText(status: AgentStatus): string {
   ]
   // Names and problems are the market's words.
   return printable(lines.join('\n'))
+}
+
+function vramText({ vram_gb, usable_vram_gb = vram_gb }: DeviceStatus): string {
+  const [all, usable] = [vram_gb.toFixed(1), usable_vram_gb.toFixed(1)]
+  return usable === all ? `${all} GiB` : `${all} GiB, ${usable} of it for tasks`
 }
 
 /** How a device is and, where it takes no tasks, what would change that. */

@@ -155,7 +155,7 @@ class MarketAgent implements Agent {
         coolDownMs: this.#assigned.coolDownMs(device.uuid),
         attempts: this.#runner.runningOn(device.uuid),
         paused: this.#whyPaused(device.uuid),
-        rehearsals: this.#abilities.rehearsalsOn(device.uuid),
+        abilities: this.#abilities,
         isWelcome: this.#welcome !== null,
       }),
     )
@@ -201,7 +201,7 @@ class MarketAgent implements Agent {
       const refused = this.#connection.run(this.#over.signal)
       void this.#keepFresh()
       const refusal = await Promise.race([refused, this.#drained()])
-      if (refusal !== null) end = { reason: 'refused', message: refusalText(refusal) }
+      if (refusal !== null) end = refusedEnd(refusal)
       this.#stopping.abort()
       this.#runner.refuseNew()
       await this.#runner.stopAll(agentStopped)
@@ -397,6 +397,6 @@ const agentStopped: AttemptEnd = {
   fault: 'provider',
 }
 
-function refusalText({ code, message }: Refusal): string {
-  return `The market does not accept this agent: ${message} (${code})`
+function refusedEnd({ code, message }: Refusal): AgentEnd {
+  return { reason: 'refused', message: `The market does not accept this agent: ${message} (${code})` }
 }

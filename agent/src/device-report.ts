@@ -26,6 +26,16 @@ function isDivisible({ kind, uuid }: DetectedDevice, abilities: Abilities): bool
   return uuid.startsWith('GPU-') && abilities.rehearsalsOn(uuid).some(({ rehearsal }) => rehearsal.vramMib !== null)
 }
 
+/** Without what the driver keeps, and what an engine's process takes beside its model; null: all of it, as far as is known. */
+export function usableVramMib(
+  { uuid, kind, vramMib, reservedMib = 0 }: DetectedDevice,
+  abilities: Abilities,
+): number | null {
+  if (kind !== 'gpu') return null
+  const engineMib = Math.max(0, ...abilities.rehearsalsOn(uuid).map(({ rehearsal }) => rehearsal.vramMib ?? 0))
+  return Math.max(1, vramMib - reservedMib - engineMib)
+}
+
 /** What the market is told about this machine's devices. */
 export function deviceReport(parts: DeviceReportParts): WireDevice[] {
   const { options, abilities, memory, devices } = parts
@@ -37,6 +47,7 @@ export function deviceReport(parts: DeviceReportParts): WireDevice[] {
     kind: device.kind,
     model: device.model,
     vram_mib: device.vramMib,
+    usable_vram_mib: usableVramMib(device, abilities),
     specs: specsOf(device, parts),
     ...abilities.on(device),
     own_models: abilities.ownModels().slice(0, namesMax),

@@ -18,7 +18,9 @@ export const Requirements = z
       .positive()
       .max(16_384)
       .optional()
-      .describe('GiB, of each GPU. With `gpu_milli`: so much of the GPU’s VRAM the task gets.'),
+      .describe(
+        'GB of each GPU, as GPUs are sold: 24 is a card of 24 GB, of which drivers report 22.4 to 24 GiB. With `gpu_milli`: GiB of the GPU’s VRAM that the task gets.',
+      ),
     gpu_count: z.int().min(1).max(gpuCountMax).optional().describe('Whole GPUs, alike and of one machine. Default: 1.'),
     gpu_milli: z
       .int()

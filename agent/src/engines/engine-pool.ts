@@ -28,7 +28,7 @@ const vramCheckMs = 1_000
 export interface EnginePool {
   /** With the warm engine of a GPU for whoever has all of it; for others in a process of their own, which ends with the attempt. */
   run(attempt: AttemptInput, run: Omit<EngineRun, 'attempt'>): Promise<Record<string, unknown>>
-  /** A run for nobody, in a process that ends afterwards: whether the engine computes on this GPU. Rejects when it does not. */
+  /** Two runs for nobody, in a process that ends afterwards: whether the engine computes on this GPU. Rejects when it does not. */
   rehearse(device: ExecutorDevice, params: unknown): Promise<EngineRehearsal>
   /** What is wrong with the engine on this machine, or null. Tries it in a process that ends afterwards. */
   problem(): Promise<ExecutorProblem | null>
@@ -40,7 +40,7 @@ export interface EnginePool {
 
 export type EngineRehearsal = {
   readonly output: Record<string, unknown>
-  /** From ready to its end. */
+  /** Of the second, from ready to its end: what is compiled when it is first needed is no part of it. */
   readonly runMs: number
   /** VRAM of the process, as the driver lists it; null: the driver does not list the process. */
   readonly vramMib: number | null
@@ -96,8 +96,9 @@ export function createEnginePool(options: EnginePoolOptions): EnginePool {
     let readyAt = clock.now()
     const report = { ...silent, ready: () => void (readyAt = clock.now()) }
     try {
-      const attempt = { durationMsMax: rehearsalMsMax }
-      const output = await engine.run({ params, report, signal: late.signal, attempt })
+      const run = { params, report, signal: late.signal, attempt: { durationMsMax: rehearsalMsMax } }
+      await engine.run(run)
+      const output = await engine.run(run)
       const runMs = clock.now() - readyAt
       return { output, runMs, vramMib: (await readVram()).get(engine.pid() ?? -1) ?? null }
     } finally {

@@ -58,8 +58,8 @@ export function expectedLoadMs(wanted: Wanted, gpu: MarketGpu, warmth: Warmth): 
 }
 
 /** What the task takes of each GPU, in thousandths. */
-export function milliOn({ part }: Pick<Wanted, 'part'>, { vramGb }: Pick<MarketGpu, 'vramGb'>): number {
-  return part === null ? wholeMilli : Math.max(1, part.milli, Math.ceil((wholeMilli * part.vramGb) / vramGb))
+export function milliOn({ part }: Pick<Wanted, 'part'>, { usableVramGb }: Pick<MarketGpu, 'usableVramGb'>): number {
+  return part === null ? wholeMilli : Math.max(1, part.milli, Math.ceil((wholeMilli * part.vramGb) / usableVramGb))
 }
 
 /** What an hour of what the task takes of the GPU costs: what an attempt there freezes as its price. */

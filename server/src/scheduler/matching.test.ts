@@ -146,6 +146,19 @@ test('part of a GPU is the larger of its share of time and of VRAM, and costs th
   expect(judgeNow(wanted({ part: { milli: 100, vramGb: 25 } }), gpu, nowMs).rejection?.code).toBe('vram_too_small')
 })
 
+test('who asks for 24 GB gets an RTX 4090, a model has to fit into what tasks can have, and shares are shares of that', () => {
+  const gpu = offer(1, { vramGb: 23.99, usableVramGb: 23, sharing: true, modelFormats: ['gguf'] })
+  const code = (fields: Partial<Wanted>) => judgeNow(wanted(fields), gpu, nowMs).rejection?.code
+  const model = (vram_gb: number) => ({ ...wanted({}).model!, vram_gb })
+  expect(code({ requirements: { min_vram_gb: 24 } })).toBeUndefined()
+  expect(code({ requirements: { min_vram_gb: 26 } })).toBe('vram_too_small')
+  expect(code({ model: model(23) })).toBeUndefined()
+  expect(code({ model: model(23.5) })).toBe('vram_too_small')
+  expect(code({ part: { milli: 100, vramGb: 23 } })).toBeUndefined()
+  expect(code({ part: { milli: 100, vramGb: 23.5 } })).toBe('vram_too_small')
+  expect(milliOn(wanted({ part: { milli: 100, vramGb: 11.5 } }), gpu)).toBe(500)
+})
+
 test('a GPU that has failed the task is asked again only when told to, after its cool-down', () => {
   const gpu = offer(1, {})
   const failedGpus = new Map([[gpu.id, nowMs]])
