@@ -31,9 +31,12 @@ export function usableVramMib(
   { uuid, kind, vramMib, reservedMib = 0 }: DetectedDevice,
   abilities: Abilities,
 ): number | null {
-  if (kind !== 'gpu') return null
-  const engineMib = Math.max(0, ...abilities.rehearsalsOn(uuid).map(({ rehearsal }) => rehearsal.vramMib ?? 0))
-  return Math.max(1, vramMib - reservedMib - engineMib)
+  return kind === 'gpu' ? Math.max(1, vramMib - reservedMib - processVramMib({ uuid }, abilities)) : null
+}
+
+/** What the process of an engine takes, as the driver listed it in a rehearsal, whose model is next to nothing. */
+function processVramMib({ uuid }: Pick<DetectedDevice, 'uuid'>, abilities: Abilities): number {
+  return Math.max(0, ...abilities.rehearsalsOn(uuid).map(({ rehearsal }) => rehearsal.vramMib ?? 0))
 }
 
 /** What the market is told about this machine's devices. */
@@ -48,6 +51,7 @@ export function deviceReport(parts: DeviceReportParts): WireDevice[] {
     model: device.model,
     vram_mib: device.vramMib,
     usable_vram_mib: usableVramMib(device, abilities),
+    process_vram_mib: processVramMib(device, abilities),
     specs: specsOf(device, parts),
     ...abilities.on(device),
     own_models: abilities.ownModels().slice(0, namesMax),

@@ -67,6 +67,12 @@ export const ReportedDevice = z.object({
     .nullable()
     .default(null)
     .describe('Of that, what a task can have: the driver and the engine take the rest. Null: all, as far as is known.'),
+  process_vram_mib: z
+    .number()
+    .nonnegative()
+    .max(16_777_216)
+    .default(0)
+    .describe('What each process takes beside what its task uses: of it, the engine’s. Each share has one.'),
   specs: DeviceSpecs,
   task_types: z.array(TaskType),
   model_formats: z.array(z.string().max(100)).max(100).describe('Formats that its executors can load.'),

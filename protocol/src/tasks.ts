@@ -28,7 +28,7 @@ export const Requirements = z
       .max(wholeMilli)
       .optional()
       .describe(
-        'A share of one GPU is enough: so many thousandths of its time (milli-GPU), with `min_vram_gb` of its VRAM. The larger of the two shares is what it takes and pays. 1000, or left out: all of it.',
+        'A share of one GPU is enough: so many thousandths of its time (milli-GPU), with `min_vram_gb` of its VRAM, and what a process needs beside that. The larger of the two shares is what it takes and pays. 1000, or left out: all of it.',
       ),
     region: z.string().min(1).max(50).optional(),
     min_cpu_cores: z.int().positive().max(16_384).optional().describe('Processor cores of its machine.'),

@@ -1,11 +1,11 @@
 import type { Model, TaskType } from '@orbyte/protocol'
 import type { Executor, ExecutorDevice, ExecutorProblem, Use } from '../executors/executor.ts'
 import {
-  computesText,
-  failuresText,
   isUnwatched,
   type Rehearsal,
-  remediesText,
+  rehearsalText,
+  type Rehearsed,
+  remedyOf,
   unwatched,
 } from '../executors/rehearsal.ts'
 import type { DetectedDevice } from '../gpus/gpu-detector.ts'
@@ -66,7 +66,7 @@ export class Abilities {
   }
 
   /** What came of the rehearsals on a device. */
-  rehearsalsOn(deviceUuid: string): { executor: string; rehearsal: Rehearsal }[] {
+  rehearsalsOn(deviceUuid: string): Rehearsed[] {
     return [...this.#rehearsals].flatMap(([{ name }, ofDevices]) => {
       const rehearsal = ofDevices.get(deviceUuid)
       return rehearsal === undefined ? [] : [{ executor: name, rehearsal }]
@@ -158,23 +158,22 @@ export class Abilities {
   }
 }
 
-type Rehearsed = { readonly executor: string; readonly rehearsal: Rehearsal }
 type Named = Pick<DetectedDevice, 'uuid' | 'model'>
 
-function deviceProblems({ uuid, model }: Named, { executor, rehearsal }: Rehearsed): string[] {
+function deviceProblems({ uuid, model }: Named, rehearsed: Rehearsed): string[] {
+  const { rehearsal } = rehearsed
   if (isUnwatched(uuid, rehearsal)) return [`${model}: ${unwatched.message} ${unwatched.remedy}`]
-  if (rehearsal.computesBy !== null) return []
-  return [`${model}: ${executor} does not compute on it, ${failuresText(rehearsal)} ${remediesText(rehearsal)}`]
+  return rehearsal.computesBy === null ? [`${model}: ${wholeText(rehearsed)}`] : []
 }
 
 function logRehearsal(log: Log, device: Named, rehearsed: Rehearsed): void {
-  const { rehearsal } = rehearsed
-  const problems = deviceProblems(device, rehearsed)
-  if (rehearsal.computesBy !== null) {
-    const failures = rehearsal.failures.length === 0 ? '' : `, ${failuresText(rehearsal)} ${remediesText(rehearsal)}`
-    log.info(`${device.model}: ${computesText(rehearsed)}${failures}`)
-  }
-  for (const problem of problems) log.warn(problem)
+  if (rehearsed.rehearsal.computesBy !== null) log.info(`${device.model}: ${wholeText(rehearsed)}`)
+  for (const problem of deviceProblems(device, rehearsed)) log.warn(problem)
+}
+
+function wholeText(rehearsed: Rehearsed): string {
+  const remedy = remedyOf(rehearsed.rehearsal)
+  return `${rehearsalText(rehearsed)}${remedy === null ? '' : ` → ${remedy}`}`
 }
 
 function asProblem(error: unknown): ExecutorProblem {

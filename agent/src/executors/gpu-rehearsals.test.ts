@@ -38,7 +38,7 @@ test('what computes best is found by computing, with how fast it is and what its
   const { rehearse, pool } = started(storageForTest())
   const rehearsal = await rehearse(gpu('GPU-1'))
   expect(rehearsal).toEqual({ computesBy: 'CUDA', tokensPerSecond: expect.any(Number), vramMib: 610, failures: [] })
-  expect(computesText({ executor: 'llama', rehearsal })).toMatch(/^llama by CUDA, \d+ tokens a second$/)
+  expect(computesText({ executor: 'llama', rehearsal })).toMatch(/^llama computes by CUDA, \d+ tokens a second$/)
   expect(pool.pids()).toEqual([])
 })
 

@@ -13,21 +13,23 @@ export const Rehearsal = z.object({
 })
 export type Rehearsal = z.output<typeof Rehearsal>
 
-type Rehearsed = { readonly executor: string; readonly rehearsal: Rehearsal }
+export type Rehearsed = { readonly executor: string; readonly rehearsal: Rehearsal }
 
-/** "llama by CUDA, 812 tokens a second" */
+/** "llama computes by CUDA, 812 tokens a second" */
 export function computesText({ executor, rehearsal: { computesBy, tokensPerSecond } }: Rehearsed): string {
-  if (computesBy === null) return `${executor} by nothing`
-  return `${executor} by ${computesBy}${tokensPerSecond === null ? '' : `, ${tokensPerSecond} tokens a second`}`
+  if (computesBy === null) return `${executor} does not compute on it`
+  return `${executor} computes by ${computesBy}${tokensPerSecond === null ? '' : `, ${tokensPerSecond} tokens a second`}`
 }
 
-/** Why not by a better library, or at all. */
-export function failuresText({ failures }: Rehearsal): string {
-  return failures.map(({ library, message }) => `not by ${library}: ${message}`).join(' ')
+/** Also why not by a better library, or at all. */
+export function rehearsalText(rehearsed: Rehearsed): string {
+  const failures = rehearsed.rehearsal.failures.map(({ library, message }) => `; not by ${library}: ${message}`)
+  return `${computesText(rehearsed)}${failures.join('')}`
 }
 
-export function remediesText({ failures }: Rehearsal): string {
-  return failures.map(({ library, remedy }) => `${library}: ${remedy}`).join(' ')
+/** What to do about that; null: there is nothing. */
+export function remedyOf({ failures }: Rehearsal): string | null {
+  return failures.map(({ library, remedy }) => `for ${library}: ${remedy}`).join('; ') || null
 }
 
 /** A GPU that could be shared if it could be seen how much VRAM each process has. */

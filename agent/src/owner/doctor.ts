@@ -2,14 +2,7 @@ import { Health } from '@orbyte/protocol'
 import type { AgentOptions } from '../agent-config.ts'
 import type { AgentStatus } from '../agent-status.ts'
 import type { Executor } from '../executors/executor.ts'
-import {
-  computesText,
-  failuresText,
-  isUnwatched,
-  type Rehearsal,
-  remediesText,
-  unwatched,
-} from '../executors/rehearsal.ts'
+import { isUnwatched, rehearsalText, type Rehearsed, remedyOf, unwatched } from '../executors/rehearsal.ts'
 import { Devices } from '../gpus/devices.ts'
 import type { DetectedDevice } from '../gpus/gpu-detector.ts'
 import { loadIdentity } from '../identity.ts'
@@ -166,17 +159,16 @@ async function checkComputing(
   return (await Promise.all(all)).flat()
 }
 
-function computingChecks(
-  { uuid, model }: DetectedDevice,
-  rehearsed: { readonly executor: string; readonly rehearsal: Rehearsal },
-): DoctorCheck[] {
+function computingChecks({ uuid, model }: DetectedDevice, rehearsed: Rehearsed): DoctorCheck[] {
   const { rehearsal } = rehearsed
-  const why = rehearsal.failures.length === 0 ? '' : `; ${failuresText(rehearsal)}`
   const state = rehearsal.computesBy === null ? 'problem' : rehearsal.failures.length === 0 ? 'ok' : 'note'
-  const message = `${computesText(rehearsed)}${why}`
-  const computing: DoctorCheck = { name: model, state, message, remedy: remediesText(rehearsal) || null }
-  if (!isUnwatched(uuid, rehearsal)) return [computing]
-  return [computing, { name: model, state: 'note', ...unwatched }]
+  const computing: DoctorCheck = {
+    name: model,
+    state,
+    message: rehearsalText(rehearsed),
+    remedy: remedyOf(rehearsal),
+  }
+  return isUnwatched(uuid, rehearsal) ? [computing, { name: model, state: 'note', ...unwatched }] : [computing]
 }
 
 function ok(name: string, message: string): DoctorCheck {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { defaultPriceMicrosPerHour } from './gpu-default-prices.ts'
 import { orb } from './fixture-gpus.ts'
-import { describeDifferences, gibFromMib, isSameVram, isSoldAs, usableGb } from './gpu-hardware.ts'
+import { describeDifferences, gibFromMib, isSameVram, isSoldAs, processGb, usableGb } from './gpu-hardware.ts'
 
 test('sizes are GiB with two decimals', () => {
   expect(gibFromMib(24_564)).toBe(23.99)
@@ -36,6 +36,7 @@ test('what tasks can have of a GPU is said in tenths of GiB, rounded down, and i
   const of = (vram_mib: number, usable_vram_mib: number | null) => usableGb({ vram_mib, usable_vram_mib })
   expect([of(81_559, 81_051), of(24_564, null), of(24_564, 24_564), of(1_024, 1)]).toEqual([79.1, 23.99, 23.9, 0.1])
   expect(of(1_024, 2_048)).toBe(1)
+  expect([0, 28, 610].map((process_vram_mib) => processGb({ process_vram_mib }))).toEqual([0, 0.03, 0.6])
 })
 
 test('what was registered differs only beyond rounding and beyond spelling', () => {

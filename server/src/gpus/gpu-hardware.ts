@@ -28,6 +28,11 @@ export function usableGb(device: Pick<ReportedDevice, 'vram_mib' | 'usable_vram_
   return Math.min(vramGb, Math.max(0.1, Math.floor((device.usable_vram_mib / 1_024) * 10) / 10))
 }
 
+/** GiB that each process takes beside its task, rounded up. */
+export function processGb({ process_vram_mib }: Pick<ReportedDevice, 'process_vram_mib'>): number {
+  return Math.ceil((process_vram_mib / 1_024) * 100) / 100
+}
+
 type Hardware = { readonly model: string; readonly vramGb: number }
 
 /** Sentences on what was registered and is not so. A size counts as equal if it is, at the decimals that were registered. */

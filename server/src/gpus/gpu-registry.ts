@@ -1,6 +1,6 @@
 import { type Liveness, type ReportedDevice, type TaskType, type Telemetry, wholeMilli } from '@orbyte/protocol'
 import type { Clock } from '../context.ts'
-import { usableGb } from './gpu-hardware.ts'
+import { processGb, usableGb } from './gpu-hardware.ts'
 import type { GpuRecord } from './gpu-store.ts'
 import { createInterning } from './interning.ts'
 import { Numbered } from './numbered.ts'
@@ -24,6 +24,8 @@ export type MarketGpu = GpuRecord & {
   readonly takenMilli: number
   /** GiB of its VRAM that tasks can have. */
   readonly usableVramGb: number
+  /** GiB that each process there takes beside its task's. */
+  readonly processVramGb: number
   /** What its agent can run and the owner's limits allow. */
   readonly taskTypes: readonly TaskType[]
   readonly modelFormats: readonly string[]
@@ -254,6 +256,7 @@ export class GpuRegistry {
     return {
       paused: device.paused,
       usableVramGb: usableGb(device),
+      processVramGb: processGb(device),
       taskTypes: this.#intern(
         allowed === null ? device.task_types : device.task_types.filter((type) => allowed.includes(type)),
         before.taskTypes,
@@ -318,6 +321,7 @@ function neverReported(record: GpuRecord, number: number): LiveGpu {
     holders: nothing,
     takenMilli: 0,
     usableVramGb: record.vramGb,
+    processVramGb: 0,
     taskTypes: nothing,
     modelFormats: nothing,
     several: unable,

@@ -14,6 +14,7 @@ export type ProfileFields = Pick<
   | 'model'
   | 'vramGb'
   | 'usableVramGb'
+  | 'processVramGb'
   | 'region'
   | 'taskTypes'
   | 'modelFormats'
@@ -24,8 +25,10 @@ export type ProfileFields = Pick<
 >
 
 export function profileFieldsOf(gpu: MarketGpu): ProfileFields {
-  const { kind, model, vramGb, usableVramGb, region, taskTypes, modelFormats, several, shares, ownModels, limits } = gpu
-  return { kind, model, vramGb, usableVramGb, region, taskTypes, modelFormats, several, shares, ownModels, limits }
+  const { kind, model, vramGb, usableVramGb, processVramGb, region } = gpu
+  const { taskTypes, modelFormats, several, shares, ownModels, limits } = gpu
+  const hardware = { kind, model, vramGb, usableVramGb, processVramGb, region }
+  return { ...hardware, taskTypes, modelFormats, several, shares, ownModels, limits }
 }
 
 /** Lists are the same objects until they are reported anew, so this is quick. */
@@ -40,6 +43,7 @@ export function hasFields(gpu: MarketGpu, fields: ProfileFields): boolean {
     gpu.region === fields.region &&
     gpu.vramGb === fields.vramGb &&
     gpu.usableVramGb === fields.usableVramGb &&
+    gpu.processVramGb === fields.processVramGb &&
     gpu.model === fields.model &&
     gpu.kind === fields.kind
   )
