@@ -118,7 +118,7 @@ test('a GPU is offered for what computes on it, and its owner hears what does no
   expect(abilities.executorFor({ ...wanted, devices: [gpu('GPU-good')], use: 'whole' })?.name).toBe('llama')
   expect(abilities.executorFor({ ...wanted, devices: [gpu('GPU-bad')], use: 'whole' })).toBeNull()
   expect(abilities.problems(devices)).toEqual([
-    'NVIDIA GPU-bad: llama does not compute on it; not by CUDA: It aborted. → for CUDA: Another driver.',
+    'NVIDIA GPU-bad: llama does not compute on it; not by CUDA: It aborted → for CUDA: Another driver',
   ])
   // A GPU that came later, and that nobody has tried.
   expect(abilities.isNew(devices)).toBe(false)

@@ -23,14 +23,17 @@ export function computesText({ executor, rehearsal: { computesBy, tokensPerSecon
 
 /** Also why not by a better library, or at all. */
 export function rehearsalText(rehearsed: Rehearsed): string {
-  const failures = rehearsed.rehearsal.failures.map(({ library, message }) => `; not by ${library}: ${message}`)
+  const failures = rehearsed.rehearsal.failures.map(({ library, message }) => `; not by ${library}: ${open(message)}`)
   return `${computesText(rehearsed)}${failures.join('')}`
 }
 
 /** What to do about that; null: there is nothing. */
 export function remedyOf({ failures }: Rehearsal): string | null {
-  return failures.map(({ library, remedy }) => `for ${library}: ${remedy}`).join('; ') || null
+  return failures.map(({ library, remedy }) => `for ${library}: ${open(remedy)}`).join('; ') || null
 }
+
+/** More follows. */
+const open = (sentence: string) => sentence.replace(/\.$/, '')
 
 /** A GPU that could be shared if it could be seen how much VRAM each process has. */
 export function isUnwatched(deviceUuid: string, { computesBy, vramMib }: Rehearsal): boolean {
