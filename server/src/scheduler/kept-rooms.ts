@@ -63,7 +63,7 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
   const isLarge = ({ wanted }: QueuedTask) => wanted.gpus > 1 || free.areShared()
   const lacking = createLackingTasks({ isLarge, afterMs: config.timing.keepRoomAfterMs })
   /** Machines that whoever is first in turn waits for, until the rooms on them end: no other room comes there. */
-  const promised = new Set<string>()
+  const promised = new Set<MarketGpu['agentId']>()
   let plannedAtMs = -Infinity
   let isMoreOpen = false
 
@@ -104,7 +104,7 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
 
   /** `inTheWay`: machines on which others' rooms are. Where no other GPU can run it, those that have failed it are asked again. */
   function search({ wanted, group }: QueuedTask, nowMs: number) {
-    const inTheWay = new Set<string>()
+    const inTheWay = new Set<MarketGpu['agentId']>()
     function* machines(asked: Wanted) {
       for (const gpus of machinesFor(index, asked, nowMs)) {
         const { agentId } = gpus[0]!
