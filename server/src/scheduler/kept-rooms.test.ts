@@ -225,13 +225,13 @@ test('who waits hears where room is kept and until when, who is kept out what wo
   const small = market.submit(task({ maxMs: 90_000 }))
   const [gpu] = room!.gpus
   expect(keptFrom(small, gpu!, rooms)).toEqual({
-    code: 'kept_for_larger_task',
-    message: `it is kept for a larger task that waits, which is expected to start there at ${at(55_000)}: a task that runs for at most 55 s could run there before: submit it with that as max_duration_ms`,
+    code: 'kept_for_another_task',
+    message: `it is kept for a task that waits for 2 GPUs of one machine and is expected to start there at ${at(55_000)}: a task that runs for at most 55 s could run there before: submit it with that as max_duration_ms`,
     retryable: true,
   })
   expect(keptFrom(large, gpu!, rooms)).toBeNull()
   expect(keptForWhom(room!)).toMatchObject({
-    code: 'kept_for_larger_task',
+    code: 'kept_for_another_task',
     message: expect.stringContaining('2 GPUs of one machine'),
   })
   const allowed = market.submit(task({ maxMs: 55_000 }))
