@@ -276,6 +276,98 @@ export const migrations: readonly string[][] = [
     `DROP TABLE owned`,
     `ALTER TABLE lean_owned RENAME TO owned`,
   ],
+  // A task is written when it is submitted and when it ends, its attempt when it begins: docs/decisions/0019-how-commits-are-written.md.
+  // To bound the memory that it takes, indexes come before the rows, which come in the sequence of their numbers; and what is given up
+  // goes at the end: SQLite keeps a copy of each page that a statement takes into use again.
+  [
+    `CREATE TABLE lean_tasks (
+      row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, renter_id TEXT NOT NULL, title TEXT, task_type TEXT NOT NULL,
+      status TEXT NOT NULL, input_data TEXT, input_bytes INTEGER NOT NULL, output_data TEXT, requirements TEXT NOT NULL, model TEXT,
+      max_price_micros_per_hour INTEGER NOT NULL, max_duration_ms INTEGER NOT NULL, max_wait_ms INTEGER NOT NULL,
+      auto_pay INTEGER NOT NULL, allow_reexecution INTEGER NOT NULL, priority INTEGER NOT NULL, hold_micros INTEGER NOT NULL,
+      cost_micros INTEGER, run_ms INTEGER NOT NULL DEFAULT 0, end_code TEXT, end_message TEXT, end_decided_by TEXT,
+      created_at TEXT NOT NULL, completed_at TEXT, data_deleted_at TEXT, reexecution TEXT,
+      CHECK ((status = 'open') = (completed_at IS NULL))) STRICT`,
+    `CREATE INDEX tasks_open ON lean_tasks (renter_id, id) WHERE status = 'open'`,
+    `CREATE INDEX tasks_by_end ON lean_tasks (completed_at) WHERE data_deleted_at IS NULL AND completed_at IS NOT NULL`,
+    `CREATE INDEX tasks_of_images ON lean_tasks (${shortOf('renter_id')}) WHERE task_type = 'image_generation'`,
+    `INSERT INTO lean_tasks
+     SELECT rowid, id, renter_id, title, task_type, CASE WHEN status IN ('pending', 'running') THEN 'open' ELSE status END, input_data,
+       input_bytes, output_data, requirements, model, max_price_micros_per_hour, max_duration_ms, max_wait_ms, auto_pay,
+       allow_reexecution, priority, hold_micros, cost_micros, run_ms, end_code, end_message, end_decided_by, created_at,
+       CASE WHEN status NOT IN ('pending', 'running') THEN coalesce(completed_at, updated_at) END, data_deleted_at, reexecution
+     FROM tasks ORDER BY rowid`,
+
+    `CREATE TABLE lean_attempts (
+      row INTEGER PRIMARY KEY, id TEXT NOT NULL, task_id TEXT NOT NULL, gpu_id TEXT NOT NULL, agent_id TEXT NOT NULL,
+      provider_id TEXT NOT NULL, number INTEGER NOT NULL, fencing_token TEXT NOT NULL, status TEXT NOT NULL, progress TEXT,
+      price_micros_per_hour INTEGER NOT NULL, trial INTEGER NOT NULL, run_ms INTEGER NOT NULL DEFAULT 0,
+      output_length INTEGER NOT NULL DEFAULT 0, output_bytes INTEGER NOT NULL DEFAULT 0, log_lines INTEGER NOT NULL DEFAULT 0,
+      expected_run_ms INTEGER, slow INTEGER NOT NULL DEFAULT 0, end_code TEXT, end_message TEXT, end_decided_by TEXT,
+      offered_at TEXT NOT NULL, accepted_at TEXT, ready_at TEXT, ended_at TEXT) STRICT`,
+    `CREATE INDEX attempts_of_task ON lean_attempts (task_id, ended_at)`,
+    `INSERT INTO lean_attempts
+     SELECT a.rowid, a.id, a.task_id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, a.status, a.progress,
+       a.price_micros_per_hour, a.trial, a.run_ms, a.output_length, a.output_bytes, a.log_lines, a.expected_run_ms, a.slow, a.end_code,
+       a.end_message, a.end_decided_by, a.offered_at, a.accepted_at, a.ready_at,
+       CASE WHEN t.attempt_id = a.id THEN NULL ELSE coalesce(a.ended_at, t.completed_at, a.offered_at) END
+     FROM attempts a LEFT JOIN tasks t ON t.id = a.task_id ORDER BY a.rowid`,
+
+    `CREATE TABLE lean_attempt_gpus (
+      attempt_id TEXT NOT NULL, place INTEGER NOT NULL, task_id TEXT NOT NULL, gpu_id TEXT NOT NULL,
+      milli INTEGER NOT NULL CHECK (milli BETWEEN 1 AND 1000), vram_gb REAL, price_micros_per_hour INTEGER NOT NULL,
+      PRIMARY KEY (attempt_id, place)) STRICT, WITHOUT ROWID`,
+    `CREATE INDEX attempt_gpus_of_gpu ON lean_attempt_gpus (gpu_id, attempt_id)`,
+    `INSERT INTO lean_attempt_gpus
+     SELECT m.attempt_id, m.place, a.task_id, m.gpu_id, m.milli, m.vram_gb, m.price_micros_per_hour
+     FROM attempt_gpus m CROSS JOIN attempts a ON a.id = m.attempt_id ORDER BY m.attempt_id, m.place`,
+
+    // A payment has its task's id: server/src/payments/payment-ids.ts. The index is of those that have another.
+    `CREATE TABLE lean_payments (
+      row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, task_id TEXT NOT NULL, attempt_id TEXT NOT NULL, gpu_id TEXT NOT NULL,
+      payer_id TEXT NOT NULL, recipient_id TEXT NOT NULL, amount_micros INTEGER NOT NULL, fee_micros INTEGER NOT NULL,
+      refunded_micros INTEGER NOT NULL DEFAULT 0, status TEXT NOT NULL, run_ms INTEGER NOT NULL,
+      price_micros_per_hour INTEGER NOT NULL, transaction_hash TEXT, review_until TEXT, created_at TEXT NOT NULL,
+      settled_at TEXT) STRICT`,
+    `CREATE UNIQUE INDEX payments_of_other_ids ON lean_payments (task_id) WHERE substr(id, 5) <> substr(task_id, 6)`,
+    `CREATE INDEX payments_open ON lean_payments (recipient_id) WHERE status IN ('pending', 'disputed')`,
+    `CREATE INDEX payments_due ON lean_payments (review_until) WHERE status = 'pending'`,
+    `INSERT INTO lean_payments
+     SELECT rowid, id, task_id, attempt_id, gpu_id, payer_id, recipient_id, amount_micros, fee_micros, refunded_micros, status, run_ms,
+       price_micros_per_hour, transaction_hash, review_until, created_at, settled_at
+     FROM payments ORDER BY rowid`,
+
+    ...['tasks', 'attempts', 'attempt_gpus', 'payments'].flatMap((table) => [
+      `DROP TABLE ${table}`,
+      `ALTER TABLE lean_${table} RENAME TO ${table}`,
+    ]),
+    // An attempt that has no `ended_at` of its own is the one that its task runs with, or has ended with: then it ended as the task did,
+    // unless it has an end of its own.
+    `CREATE VIEW task_states AS
+     SELECT t.row, t.id, t.renter_id, t.title, t.task_type, t.input_data, t.input_bytes, t.output_data, t.requirements, t.model,
+       t.max_price_micros_per_hour, t.max_duration_ms, t.max_wait_ms, t.auto_pay, t.allow_reexecution, t.priority, t.hold_micros,
+       t.cost_micros, t.run_ms, t.end_code, t.end_message, t.end_decided_by, t.created_at, t.completed_at, t.data_deleted_at,
+       t.reexecution, a.id AS attempt_id, a.gpu_id,
+       CASE WHEN t.status <> 'open' THEN t.status WHEN a.id IS NULL THEN 'pending' ELSE 'running' END AS status,
+       (SELECT count(*) FROM attempts b WHERE b.task_id = t.id AND b.accepted_at IS NOT NULL AND b.trial = 0) AS attempts_count,
+       (SELECT min(b.ready_at) FROM attempts b WHERE b.task_id = t.id) AS started_at,
+       coalesce(t.data_deleted_at, t.completed_at, (SELECT max(coalesce(b.ended_at, b.ready_at, b.accepted_at)) FROM attempts b
+         WHERE b.task_id = t.id AND b.accepted_at IS NOT NULL), t.created_at) AS updated_at
+     FROM tasks t LEFT JOIN attempts a ON a.task_id = t.id AND a.ended_at IS NULL`,
+    `CREATE VIEW attempt_states AS
+     SELECT a.row, a.id, a.task_id, a.gpu_id, a.agent_id, a.provider_id, a.number, a.fencing_token, a.price_micros_per_hour, a.trial,
+       a.output_length, a.output_bytes, a.log_lines, a.expected_run_ms, a.slow, a.offered_at, a.accepted_at, a.ready_at,
+       CASE WHEN a.end_code IS NULL AND t.status <> 'open' THEN t.status ELSE a.status END AS status,
+       CASE WHEN t.status = 'open' THEN a.progress END AS progress,
+       CASE WHEN a.ended_at IS NULL AND t.status <> 'open' THEN t.run_ms ELSE a.run_ms END AS run_ms,
+       CASE WHEN a.ended_at IS NULL AND t.status <> 'open' THEN t.cost_micros ELSE 0 END AS cost_micros,
+       coalesce(a.end_code, t.end_code) AS end_code, coalesce(a.end_message, t.end_message) AS end_message,
+       coalesce(a.end_decided_by, t.end_decided_by) AS end_decided_by, coalesce(a.ended_at, t.completed_at) AS ended_at
+     FROM attempts a JOIN tasks t ON t.id = a.task_id`,
+    `CREATE VIEW open_attempts AS
+     SELECT a.* FROM tasks t INDEXED BY tasks_open CROSS JOIN attempts a ON a.task_id = t.id AND a.ended_at IS NULL
+     WHERE t.status = 'open'`,
+  ],
 ]
 
 /** A file that a newer version of the market has written. */

@@ -109,6 +109,29 @@ test('the list shows one’s own tasks, newest first, by status and type, page b
   expect(outcome(await market.attempt(alice, api.tasks.list, { cursor: 'made up' }))).toBe('400 invalid_cursor')
 })
 
+test('what ran on a GPU comes newest first, page by page', async () => {
+  const agent = await market.machine(bob)
+  const ids: string[] = []
+  for (let count = 0; count < 5; count++) {
+    ids.unshift((await market.submit(alice)).id)
+    await agent.result(await agent.begin())
+  }
+  const found: string[] = []
+  let cursor: string | null | undefined
+  for (let pages = 0; pages < 3; pages++) {
+    const query = { gpu_id: agent.gpuId, limit: 2, ...(cursor ? { cursor } : {}) }
+    const page = await market.ask(bob, api.gpus.attempts, query)
+    found.push(...page.items.map(({ task_id }) => task_id))
+    cursor = page.next_cursor
+  }
+  expect([found, cursor]).toEqual([ids, null])
+  const { next_cursor: other } = await market.ask(alice, api.tasks.list, { limit: 1 })
+  for (const wrong of ['made up', other!])
+    expect(outcome(await market.attempt(bob, api.gpus.attempts, { gpu_id: agent.gpuId, cursor: wrong }))).toBe(
+      '400 invalid_cursor',
+    )
+})
+
 test('a waiting task that is cancelled costs nothing, and nobody is asked for it again', async () => {
   const { id } = await market.submit(alice, { wait: true, max_price_per_hour: '1' })
   expect(await market.task(alice, id)).toMatchObject({ waiting: { code: 'no_gpu_fits' } })
