@@ -56,7 +56,12 @@ export function openSqliteReadOnly(path: string): { reader: Reader; close: () =>
     sqlite.close()
     throw isBusy(error) ? new DatabaseInUseError(path) : error
   }
-  return { reader: readerOn(connect(sqlite)), close: () => sqlite.close() }
+  const close = () => {
+    // A statement that is not collected yet keeps a closed connection, and with it what it reads.
+    sqlite.exec('ROLLBACK')
+    sqlite.close()
+  }
+  return { reader: readerOn(connect(sqlite)), close }
 }
 
 export type SqliteOptions = {

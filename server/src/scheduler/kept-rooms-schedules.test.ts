@@ -80,7 +80,8 @@ function waitOfFirst(schedule: Schedule, limitMs: number): number {
   return waitMs
 }
 
-const limitMs = 30 * longestMs
+/** The longest wait known is 660 s: where as many rooms may be kept as there are GPUs, and all of them are kept for those who want one. */
+const limitMs = 60 * longestMs
 const nobodyStarves = (keptRoomsMax?: number) =>
   fc.property(anySchedule, (schedule) => {
     const kept = keptRoomsMax ?? schedule.keptRoomsMax
