@@ -1,6 +1,6 @@
-import { type Figure, median, say, table } from './figures.ts'
 import { createClient } from '@orbyte/sdk'
 import { type Bare, startBare } from './bare.ts'
+import { type Figure, median, say, table } from './figures.ts'
 import type { Latencies, LoadProcess } from './load-process.ts'
 import { machineNow } from './machine.ts'
 import { type BenchMarket, startBenchMarket } from './market.ts'

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { access, constants, writeFile } from 'node:fs/promises'
+import { access, constants, mkdir, writeFile } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
 import { type TaskFile, TaskFileName } from '@orbyte/protocol'
 import { download } from '@orbyte/sdk'
@@ -12,6 +12,12 @@ export async function saveFile(cli: Cli, file: TaskFile, path: string): Promise<
   if (createHash('sha256').update(bytes).digest('hex') !== file.sha256)
     throw new CliError(`${file.name} arrived damaged: its SHA-256 is not what the market says. Fetch it again.`)
   await writeFile(path, bytes)
+}
+
+/** Into a folder, which is made where there is none; each under its name, with `prefix` before it. */
+export async function saveFiles(cli: Cli, folder: string, files: readonly { file: TaskFile; prefix: string }[]) {
+  await mkdir(folder, { recursive: true })
+  for (const { file, prefix } of files) await saveFile(cli, file, join(folder, prefix + localName(file.name)))
 }
 
 /** What a market calls a file, as a name in one folder here: it is no path that leads elsewhere. */

@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { api, InputOf, OutputOf } from '@orbyte/protocol'
 import { watch } from '@orbyte/sdk'
@@ -13,7 +12,7 @@ import { fetchItems } from '../lists.ts'
 import { taskIdOf } from '../references.ts'
 import { failUnlessCompleted } from '../run-task-command.ts'
 import { type Column, details, table } from '../table.ts'
-import { localName, saveFile } from '../task-files.ts'
+import { saveFiles } from '../task-files.ts'
 import { newTaskFrom, tasksFromFile } from '../task-input.ts'
 import { truncate } from '../text-width.ts'
 
@@ -185,8 +184,8 @@ async function runFiles(cli: Cli, taskId: string, { names, output }: { names: st
     throw new CliError(`The task has no file ${missing}. What it has: orbyte tasks files ${taskId}`, exitCodes.notFound)
   const wanted = names.length === 0 ? files : files.filter(({ name }) => names.includes(name))
   if (output !== undefined) {
-    await mkdir(output, { recursive: true })
-    for (const file of wanted) await saveFile(cli, file, join(output, localName(file.name)))
+    const files = wanted.map((file) => ({ file, prefix: '' }))
+    await saveFiles(cli, output, files)
   }
   cli.showList(
     { items: wanted },
@@ -204,11 +203,10 @@ async function runFiles(cli: Cli, taskId: string, { names, output }: { names: st
 
 async function runImages(cli: Cli, options: PageOptions, output: string | undefined) {
   const page = await fetchItems(cli.client.tasks.images, {}, options)
-  const all = page.items.flatMap(({ id, images }) => images.map((image) => ({ id, image })))
   if (output !== undefined) {
-    await mkdir(output, { recursive: true })
-    for (const { id, image } of all) await saveFile(cli, image, join(output, `${id}-${localName(image.name)}`))
-    cli.terminal.say(`Wrote ${count(all.length, 'image')} to ${output}.`)
+    const files = page.items.flatMap(({ id, images }) => images.map((file) => ({ file, prefix: `${id}-` })))
+    await saveFiles(cli, output, files)
+    cli.terminal.say(`Wrote ${count(files.length, 'image')} to ${output}.`)
   }
   cli.showList(page, {
     empty: 'No images yet. Make one: orbyte run image "a red circle" -o circle.png',

@@ -38,8 +38,8 @@ export function openSqlite(path: string, options: SqliteOptions = {}): Database 
     sqlite.exec(
       `PRAGMA busy_timeout=0; PRAGMA page_size=${pageBytes}; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; BEGIN IMMEDIATE; COMMIT`,
     )
-    const checkpointThread = startCheckpointThread(location)
-    return sqliteDatabase(sqlite, { log: openLog(sqlite), checkpointThread, lock, ...options })
+    const log = openLog(sqlite)
+    return sqliteDatabase(sqlite, { log, checkpointThread: startCheckpointThread(location), lock, ...options })
   } catch (error) {
     sqlite.close()
     lock?.release()
@@ -91,7 +91,9 @@ export function sqliteDatabase(
     beforeCommit = nextTurn,
     onEffectError = rethrow,
     onDoubt = throwLater,
-    ...options
+    checkpointThread: thread,
+    logBytesMax = defaultLogBytesMax,
+    lock,
   }: SqliteOptions = {},
 ): Database {
   const connection = connect(sqlite)
@@ -114,7 +116,6 @@ export function sqliteDatabase(
     onDoubt(error)
   }
 
-  const { checkpointThread: thread, logBytesMax = defaultLogBytesMax, lock } = options
   const checkpoints = thread
     ? createCheckpoints(sqlite, { thread, exclusively, logBytesMax, onDoubt: doubt })
     : noCheckpoints
