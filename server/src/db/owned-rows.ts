@@ -39,9 +39,8 @@ export type OwnedQuery = {
   joins?: string
   /** SQL: rows below this number only. */
   before: string
-  /** SQL: whose they are, and what else has to be so of `t`, or of what is joined for that. */
+  /** SQL: whose they are, and what else has to be so of `t`. */
   where: string
-  whereJoins?: string
   /** SQL: the owner's id. Of owners whose ids end alike, `where` tells them apart. */
   owner: string
   params: readonly Value[]
@@ -50,7 +49,7 @@ export type OwnedQuery = {
 
 /** Newest first. */
 export async function readOwned<R extends Row>(reader: Reader, query: OwnedQuery): Promise<R[]> {
-  const { list, select, joins = '', before, where, whereJoins = '', owner, params, limit } = query
+  const { list, select, joins = '', before, where, owner, params, limit } = query
   const { table, only = 'TRUE' } = list as List
   const recent = await reader.all<R>(
     `SELECT ${select} FROM ${table} t ${joins}
@@ -61,7 +60,7 @@ export async function readOwned<R extends Row>(reader: Reader, query: OwnedQuery
   if (recent.length === limit) return recent
   const older = await reader.all<R>(
     `SELECT ${select} FROM ${table} t ${joins} WHERE t.rowid IN (
-       SELECT t.rowid FROM ${entries} CROSS JOIN ${table} t ON t.rowid = o.base + j.value ${whereJoins}
+       SELECT t.rowid FROM ${entries} CROSS JOIN ${table} t ON t.rowid = o.base + j.value
        WHERE ${entriesOf(list, owner)} AND o.base < ${before} AND o.base + j.value < ${before} AND ${where}
        ORDER BY o.base DESC, j.value DESC LIMIT ?${params.length + 1})
      ORDER BY t.rowid DESC`,

@@ -260,7 +260,7 @@ export async function historyOfOpenTasks(reader: Reader): Promise<Map<string, Ta
     `SELECT a.task_id, coalesce(s.gpu_id, a.gpu_id) AS gpu_id, max(a.number) AS number, sum(${failure}) AS times,
        max(CASE WHEN ${failure} THEN a.ended_at ELSE '' END) AS last_at,
        max(CASE WHEN a.accepted_at IS NOT NULL AND NOT a.trial THEN coalesce(a.ended_at, '') ELSE '' END) AS until
-     FROM attempts a JOIN tasks t ON t.id = a.task_id LEFT JOIN attempt_gpus s ON s.attempt_id = a.id
+     FROM tasks t INDEXED BY tasks_open CROSS JOIN attempts a ON a.task_id = t.id LEFT JOIN attempt_gpus s ON s.attempt_id = a.id
      WHERE t.status = 'open' GROUP BY a.task_id, coalesce(s.gpu_id, a.gpu_id)`,
   )
   const histories = new Map<string, TaskHistory>()

@@ -73,7 +73,8 @@ export async function writeOwnEnd(
   attempt: AttemptRef,
   { status, end }: { status: AttemptStatus; end: End },
 ) {
-  await tx.run(writeOwnEndAs(status), end.code, end.message, end.decided_by, attempt.task_id, attempt.id)
+  const values = [end.code, end.message, end.decided_by, attempt.task_id, attempt.id] as const
+  if ((await tx.run(writeOwnEndAs(status), ...values)) !== 1) throw new Error(`${attempt.id} cannot end as ${status}`)
 }
 
 const endAttemptAs = statementBy(

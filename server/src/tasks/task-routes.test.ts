@@ -103,7 +103,12 @@ test('the list shows one’s own tasks, newest first, by status and type, page b
   expect([first, second, third].flatMap(({ items }) => items.map(({ id }) => id))).toEqual(ids)
   expect(third.next_cursor).toBeNull()
   expect((await market.ask(alice, api.tasks.list, { status: 'running' })).items).toHaveLength(1)
-  expect((await market.ask(alice, api.tasks.list, { status: 'pending' })).items).toHaveLength(4)
+  const waiting = { status: 'pending', task_type: 'other', limit: 3 } as const
+  const newest = await market.ask(alice, api.tasks.list, waiting)
+  const oldest = await market.ask(alice, api.tasks.list, { ...waiting, cursor: newest.next_cursor! })
+  expect([newest, oldest].map(({ items }) => items.map(({ id }) => id))).toEqual([ids.slice(0, 3), [ids[3]]])
+  expect((await market.ask(alice, api.tasks.list, { ...waiting, task_type: 'embedding' })).items).toEqual([])
+  expect((await market.ask(bob, api.tasks.list, { status: 'pending' })).items).toEqual([])
   expect((await market.ask(alice, api.tasks.list, { task_type: 'embedding' })).items).toEqual([])
   expect((await market.ask(bob, api.tasks.list, {})).items).toEqual([])
   expect(outcome(await market.attempt(alice, api.tasks.list, { cursor: 'made up' }))).toBe('400 invalid_cursor')

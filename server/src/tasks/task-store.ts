@@ -119,18 +119,30 @@ export async function tasksOfRenter(
   reader: Reader,
   query: { renterId: string; status: TaskStatus | null; taskType: TaskType | null; before: string; limit: number },
 ): Promise<TaskSummary[]> {
-  const { status, taskType } = query
-  const stored = status === null || isTaskFinal(status) ? status : 'open'
+  const { renterId, status, taskType, before, limit } = query
   const joins = 'JOIN task_states s ON s.row = t.row'
-  const matches = 't.renter_id = ?1 AND (?3 IS NULL OR t.task_type = ?3) AND (?4 IS NULL OR t.status = ?4)'
-  const params = [query.renterId, query.before, taskType, stored]
-  const common = { list: ownedRows.tasksOfRenter, select: summaryColumns, joins, owner: '?1', limit: query.limit }
-  // The table alone does not say which of the open ones wait.
-  const filter =
-    stored === status
-      ? { where: matches, params }
-      : { where: `${matches} AND s.status = ?5`, whereJoins: joins, params: [...params, status] }
-  const rows = await readOwned<TaskRow>(reader, { ...common, before: placeOf('tasks', '?2'), ...filter })
+  const ofType = '(?3 IS NULL OR t.task_type = ?3)'
+  const params = [renterId, before, taskType, status]
+  if (status !== null && !isTaskFinal(status)) {
+    // Few of a renter's are open, and only their attempts say which of these wait.
+    const rows = await reader.all<TaskRow>(
+      `SELECT ${summaryColumns} FROM tasks t INDEXED BY tasks_open CROSS ${joins}
+       WHERE t.status = 'open' AND t.renter_id = ?1 AND t.row < ${placeOf('tasks', '?2')} AND ${ofType} AND s.status = ?4
+       ORDER BY t.row DESC LIMIT ?5`,
+      ...[...params, limit],
+    )
+    return rows.map(toSummary)
+  }
+  const rows = await readOwned<TaskRow>(reader, {
+    list: ownedRows.tasksOfRenter,
+    select: summaryColumns,
+    joins,
+    owner: '?1',
+    before: placeOf('tasks', '?2'),
+    where: `t.renter_id = ?1 AND ${ofType} AND (?4 IS NULL OR t.status = ?4)`,
+    params,
+    limit,
+  })
   return rows.map(toSummary)
 }
 
