@@ -10,4 +10,5 @@ export const paymentIdOf = (taskId: string): string => idPrefixes.payment + task
 export const isPaymentOf = (payments: string, taskId: string): string =>
   `(${payments}.id = '${idPrefixes.payment}' || substr(${taskId}, ${idPrefixes.task.length + 1})
     OR (${payments}.task_id = ${taskId} AND ${hasOwnId(payments)}))`
+/** As the index of them says it, `payments_of_other_ids`, or it would not be used. */
 const hasOwnId = (payments: string) => `substr(${payments}.id, 5) <> substr(${payments}.task_id, 6)`

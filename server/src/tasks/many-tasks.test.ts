@@ -2,11 +2,10 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { api, micros } from '@orbyte/protocol'
 import { isoFromMs } from '../context.ts'
 import type { Reader } from '../db/database.ts'
-import { indexOwned } from '../db/owned-rows.ts'
 import { type Market, startMarket } from '../fixture-market.ts'
 import type { TestUser } from '../fixture-server.ts'
 import { paymentOfTask } from '../payments/payment-store.ts'
-import { attemptsOfGpu, openAttempts } from './attempt-store.ts'
+import { attemptsOfGpu, historyOfOpenTasks, openAttempts } from './attempt-store.ts'
 import {
   insertTask,
   openTasks,
@@ -87,19 +86,6 @@ test('all tasks of a renter who is suspended are cancelled, and nobody else’s'
   await market.ask(carol, api.tasks.cancel, { task_id: other.id })
 })
 
-test('which of a renter’s open tasks wait and which run is told of those in the index too', async () => {
-  const agent = await market.machine(await market.person())
-  const ids: string[] = []
-  for (let number = 0; number < 4; number++) ids.push((await market.submit(alice)).id)
-  const { task_id } = await agent.begin()
-  await market.context.database.transaction((tx) => indexOwned(tx, 100))
-  const listed = async (status?: 'pending' | 'running') =>
-    (await market.ask(alice, api.tasks.list, status ? { status } : {})).items.map(({ id }) => id)
-  expect(await listed('running')).toEqual([task_id])
-  expect(await listed('pending')).toEqual(ids.filter((id) => id !== task_id).reverse())
-  expect(await listed()).toEqual(ids.toReversed())
-})
-
 const newest = { renterId: 'user_1', status: null, taskType: null, before: '', limit: 1 }
 
 test.each([
@@ -112,6 +98,12 @@ test.each([
   ['all open tasks', openTasks, 'INDEX tasks_open'],
   ['the payment of a task', (reader: Reader) => paymentOfTask(reader, 'task_1'), 'payments_of_other_ids'],
   ['open attempts', openAttempts, 'tasks_open'],
+  ['what was tried for open tasks', historyOfOpenTasks, 'SCAN t USING COVERING INDEX tasks_open'],
+  [
+    'a renter’s waiting tasks',
+    (reader: Reader) => tasksOfRenter(reader, { ...newest, status: 'pending' }),
+    'INDEX tasks_open (renter_id=?)',
+  ],
   ['a renter’s tasks', (reader: Reader) => tasksOfRenter(reader, newest), 'SEARCH o USING PRIMARY KEY'],
   [
     'a GPU’s attempts',
