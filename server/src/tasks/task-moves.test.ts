@@ -164,6 +164,21 @@ test('an attempt ends as its task does, unless it has an end of its own', async 
   })
 })
 
+test('an attempt that ends before its task is charged for nothing, and ends only as far as its agent has said', async () => {
+  const failed = (status: AttemptStatus) => ({ status: 'failed', end, at, reported: reportedAs(status) }) as const
+  await database.transaction(async (tx) => {
+    await insertTask(tx, task)
+    await begin(tx)
+    await tx.run(`UPDATE attempts SET run_ms = 7, progress = 'half'`)
+    await expect(endAttempt(tx, attempt, failed('accepted'))).rejects.toThrow(NotKeptError)
+    expect(await endAttempt(tx, attempt, failed('running'))).toBe(true)
+    expect(await endAttempt(tx, attempt, failed('accepted'))).toBe(false)
+    const found = await tx.get('SELECT status, progress, run_ms, cost_micros, end_code, ended_at FROM attempt_states')
+    const none = { progress: null, run_ms: 0, cost_micros: 0 }
+    expect(found).toEqual({ status: 'failed', end_code: end.code, ended_at: at, ...none })
+  })
+})
+
 test('progress changes no status', async () => {
   for (const from of storedStatuses) {
     const { isWritten, attempt: status } = await tried(attemptIs(from), (tx) => writeProgress(tx, attempt, '1 %'))
