@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { api } from '@orbyte/protocol'
 import { deviceWire, newMachine, type ScriptedAgent, type Start } from '../agents/fixture-agent.ts'
 import { type Market, startMarket } from '../fixture-market.ts'
-import type { TestUser } from '../fixture-server.ts'
+import { outcome, type TestUser } from '../fixture-server.ts'
 
 // What a market knows after it was stopped is what it had on disk; the agents come back or do not.
 
@@ -249,6 +249,18 @@ test('what an attempt had put out before a restart counts towards the limit of i
   expect((await market.task(alice, id)).status).toBe('running')
   await back.output(start, 250_000, 'y')
   expect(await market.task(alice, id)).toMatchObject({ status: 'failed', end: { code: 'output_too_large' } })
+})
+
+test('only what waits counts towards how much a renter may have waiting, also after a restart', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  await market.submit(alice)
+  await restart({ pendingTasksPerUserMax: 2 })
+  await comeBack(agent, holding(start))
+  await market.submit(alice)
+  const task = { task_type: 'other', input_data: {} } as const
+  expect(outcome(await market.attempt(alice, api.tasks.create, task))).toBe('429 too_many_pending_tasks')
+  expect((await market.ask(alice, api.tasks.list, { status: 'running' })).items).toMatchObject([{ id }])
 })
 
 test('an agent that is back with an offer that it never answers has as long as any other', async () => {

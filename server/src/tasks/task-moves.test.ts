@@ -3,10 +3,18 @@ import { AttemptStatus, canAttemptMove, canTaskMove, type End, TaskStatus } from
 import type { Database, Transaction } from '../db/database.ts'
 import { migrate } from '../db/migrations.ts'
 import { openSqlite } from '../db/sqlite-database.ts'
-import { insertAttempt, insertDeclined, moveAttempt, type StoredAttempt, writeProgress } from './attempt-store.ts'
+import {
+  growLog,
+  insertAttempt,
+  insertDeclined,
+  isOpen,
+  moveAttempt,
+  type StoredAttempt,
+  writeProgress,
+} from './attempt-store.ts'
 import { endAttempt, finishTask, writeOwnEnd } from './ending-store.ts'
 import { NotKeptError } from './reported.ts'
-import { insertTask, type StoredTask } from './task-store.ts'
+import { inputOfWaiting, insertTask, type StoredTask, usesSince } from './task-store.ts'
 
 let database: Database
 beforeEach(async () => {
@@ -192,4 +200,32 @@ test('an attempt that nobody has accepted is stored only while its task waits', 
     const { isWritten } = await tried(taskIs(from), (tx) => insertDeclined(tx, another, declined))
     expect([from, isWritten]).toEqual([from, from === 'pending'])
   }
+})
+
+test('what a task is to work on is told while it waits, and what an attempt logs is kept until it ends', async () => {
+  const isInputTold = async (tx: Transaction) => (await inputOfWaiting(tx, 'task_1')) !== null
+  for (const status of TaskStatus.options)
+    expect([status, (await tried(taskIs(status), isInputTold)).isWritten]).toEqual([status, status === 'pending'])
+  const logs = (tx: Transaction) => growLog(tx, attempt, { offset: 0, lines: 1 })
+  for (const status of storedStatuses) {
+    const may = [(await tried(attemptIs(status), logs)).isWritten]
+    may.push((await tried(attemptIs(status), (tx) => isOpen(tx, attempt))).isWritten)
+    const hasNotEnded = ['accepted', 'preparing', 'running'].includes(status)
+    expect([status, ...may]).toEqual([status, hasNotEnded, hasNotEnded])
+  }
+})
+
+test('what a renter has had of GPUs is what the attempts had that ended with their tasks', async () => {
+  const shares = (milli: number) => [
+    { gpu_id: 'gpu_1', milli, vram_gb: null, price_per_hour: attempt.price_per_hour },
+    { gpu_id: 'gpu_2', milli, vram_gb: null, price_per_hour: attempt.price_per_hour },
+  ]
+  await database.transaction(async (tx) => {
+    await insertTask(tx, task)
+    await insertAttempt(tx, { attempt, gpus: shares(400) }, { ...accepted, status: 'running', readyAt: at })
+    await endEarly(tx, 'lost', 'running')
+    await insertAttempt(tx, { ...another, gpus: shares(250) }, { ...accepted, status: 'running', readyAt: at })
+    await finishTask(tx, 'task_1', { ...ending, status: 'completed', runMs: 1_000, attempt: another.attempt })
+    expect(await usesSince(tx, '2026')).toMatchObject([{ renterId: 'user_1', endedAt: at, gpuMs: 500 }])
+  })
 })
