@@ -77,12 +77,13 @@ test('a backup is sound, for its owner alone, holds no key, and is written down'
   const submit = () => market.call('POST /api/tasks/', { token: alice.token, body: task })
   const { id } = (await submit()).body as { id: string }
   await submit()
+  await submit()
   await market.call(`POST /api/tasks/${id}/cancel`, { token: alice.token })
   await backUp()
   expect(await verifyBackup(backup)).toMatchObject({
     problems: [],
-    market: { users: 1, tasks: 2, tasks_open: 1, payments: 0 },
-    ledger: { transfers: 4, public_key: manifestOf().public_key },
+    market: { users: 1, tasks: 3, tasks_open: 2, payments: 0 },
+    ledger: { transfers: 5, public_key: manifestOf().public_key },
     has_keys: false,
   })
   expect(readdirSync(backup).sort()).toEqual(['backup.json', 'orbyte.db'])
