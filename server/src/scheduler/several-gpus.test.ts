@@ -89,13 +89,10 @@ test('each of its GPUs tells page by page what has run there', async () => {
     await agent.result(await agent.begin())
   }
   for (const gpu_id of gpusOf(agent)) {
-    const found: string[] = []
-    let cursor: string | null | undefined
-    while (cursor !== null) {
-      const page = await market.ask(bob, api.gpus.attempts, { gpu_id, limit: 2, ...(cursor && { cursor }) })
-      found.push(...page.items.map(({ task_id }) => task_id))
-      cursor = page.next_cursor
-    }
+    const newest = await market.ask(bob, api.gpus.attempts, { gpu_id, limit: 2 })
+    const oldest = await market.ask(bob, api.gpus.attempts, { gpu_id, limit: 2, cursor: newest.next_cursor! })
+    expect(oldest.next_cursor).toBeNull()
+    const found = [newest, oldest].flatMap(({ items }) => items.map(({ task_id }) => task_id))
     expect(found).toEqual(ids)
   }
 })
