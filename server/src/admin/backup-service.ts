@@ -4,6 +4,7 @@ import { rm, stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { backupFileName, type BackupManifest, backupNames, backupText, problem } from '@orbyte/protocol'
 import { type Context, nowIso } from '../context.ts'
+import { DatabaseReadError } from '../db/database.ts'
 import { openSqliteReadOnly } from '../db/sqlite-database.ts'
 import type { Caller } from '../http/route.ts'
 import type { Ledger } from '../ledger/ledger-service.ts'
@@ -99,7 +100,11 @@ export function createBackupService(context: Context, { ledger }: { ledger: Ledg
         return stream
       } catch (error) {
         await finish()
-        throw error
+        if (!(error instanceof DatabaseReadError)) throw error
+        throw problem(
+          'backup_refused',
+          'Another program reads the database, such as `orbyte ledger verify`. Try again when it is done.',
+        )
       }
     },
   }

@@ -55,6 +55,14 @@ export class DatabaseFullError extends Error {
   }
 }
 
+/** Another program reads the file, at a moment that is over: what came since cannot be carried over into it for a copy. */
+export class DatabaseReadError extends Error {
+  constructor() {
+    super('another program reads the database, which cannot be copied meanwhile: try again when it is done')
+    this.name = 'DatabaseReadError'
+  }
+}
+
 /** The database gave up a commit with all its transactions: none of them changed anything. */
 export class CommitLostError extends Error {
   constructor(cause: unknown) {

@@ -3,7 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite'
-import { DatabaseFullError } from './database.ts'
+import { DatabaseFullError, DatabaseReadError } from './database.ts'
 import type { Checkpoints } from './sqlite-checkpoints.ts'
 import { isFull } from './sqlite-errors.ts'
 
@@ -30,7 +30,7 @@ export function createBackup(sqlite: DatabaseSyncInstance, exclusively: Exclusiv
       await exclusively(async () => sqlite.exec(`VACUUM INTO '${partial.replaceAll("'", "''")}'`))
     } else {
       const from = (source ??= openSync(path, 'r'))
-      await checkpoints.without(() => copyFrozen(sqlite, exclusively, { source: from, to: partial }))
+      await checkpoints.without(() => copyFile(sqlite, exclusively, { source: from, to: partial }))
     }
     renameSync(partial, to)
     await syncFolder(dirname(to))
@@ -58,32 +58,26 @@ function fail(partial: string, error: unknown): never {
   throw isFull(error) ? new DatabaseFullError(error) : error
 }
 
-async function copyFrozen(
+async function copyFile(
   sqlite: DatabaseSyncInstance,
   exclusively: Exclusively,
   { source, to }: { source: number; to: string },
 ) {
-  const checkpoints = sqlite.prepare('PRAGMA wal_autocheckpoint').get() as { wal_autocheckpoint: number }
+  const sizeBytes = await exclusively(async () => carryAllOver(sqlite, source))
+  const file = await open(to, 'wx', 0o600)
   try {
-    const sizeBytes = await exclusively(async () => freeze(sqlite, source))
-    const file = await open(to, 'wx', 0o600)
-    try {
-      await copyBytes(source, file, sizeBytes)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
+    await copyBytes(source, file, sizeBytes)
+    await file.sync()
   } finally {
-    await exclusively(async () => sqlite.exec(`PRAGMA wal_autocheckpoint=${checkpoints.wal_autocheckpoint}`))
+    await file.close()
   }
   leaveWal(to)
 }
 
-/** Everything that is committed is in the file now, and nothing else gets into it until checkpoints are allowed again. */
-function freeze(sqlite: DatabaseSyncInstance, source: number): number {
-  sqlite.exec('PRAGMA wal_autocheckpoint=0')
+/** Everything that is committed is in the file now. How many bytes it has. */
+function carryAllOver(sqlite: DatabaseSyncInstance, source: number): number {
   const result = sqlite.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() as { busy: number }
-  if (result.busy !== 0) throw new Error('the database could not be brought into one file for its copy')
+  if (result.busy !== 0) throw new DatabaseReadError()
   return fstatSync(source).size
 }
 

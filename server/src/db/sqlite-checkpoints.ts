@@ -14,7 +14,7 @@ export type CheckpointThread = {
 export type Checkpoints = {
   /** To be told after each commit. */
   committed(): void
-  /** Runs while no checkpoint does and none begins. */
+  /** Runs while nobody carries the log over, nor begins to: the file stays as it is. */
   without<T>(work: () => Promise<T>): Promise<T>
   /** Lets one that runs end, and begins no more. */
   close(): Promise<void>
@@ -22,17 +22,31 @@ export type Checkpoints = {
 
 export type CheckpointOptions = {
   thread: CheckpointThread
+  /** Runs while no commit does. */
   exclusively: <T>(work: () => Promise<T>) => Promise<T>
   /** By so much the log grows before it is carried over again. */
   logBytesMax: number
   onDoubt: (error: unknown) => void
 }
 
-/** The connection carries the log over by itself. */
-export const noCheckpoints: Checkpoints = {
-  committed: () => {},
-  without: (work) => work(),
-  close: async () => {},
+type Exclusively = CheckpointOptions['exclusively']
+
+/** Without a thread: the connection carries the log over, within commits. */
+export function checkpointsOfConnection(sqlite: DatabaseSyncInstance, exclusively: Exclusively): Checkpoints {
+  const everyFrames = (frames: number) => exclusively(async () => sqlite.exec(`PRAGMA wal_autocheckpoint=${frames}`))
+  return {
+    committed: () => {},
+    async without(work) {
+      const before = sqlite.prepare('PRAGMA wal_autocheckpoint').get() as { wal_autocheckpoint: number }
+      await everyFrames(0)
+      try {
+        return await work()
+      } finally {
+        await everyFrames(before.wal_autocheckpoint)
+      }
+    },
+    close: async () => {},
+  }
 }
 
 /** While commits go on. What comes meanwhile is less each time, and so is what they wait for in the end. */
@@ -46,6 +60,7 @@ const passesBeside = 2
  */
 export function createCheckpoints(sqlite: DatabaseSyncInstance, options: CheckpointOptions): Checkpoints {
   const { thread, exclusively, onDoubt } = options
+  const ofConnection = checkpointsOfConnection(sqlite, exclusively)
   const { page_size } = sqlite.prepare('PRAGMA page_size').get() as { page_size: number }
   const framesMax = Math.ceil(options.logBytesMax / page_size)
   const look = sqlite.prepare('PRAGMA wal_checkpoint(NOOP)')
@@ -85,7 +100,7 @@ export function createCheckpoints(sqlite: DatabaseSyncInstance, options: Checkpo
       holds++
       try {
         await running
-        return await work()
+        return await ofConnection.without(work)
       } finally {
         holds--
       }

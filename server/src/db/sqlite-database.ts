@@ -1,7 +1,12 @@
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite'
 import { type Database, DatabaseInUseError, type Reader, type Transaction } from './database.ts'
 import { createBackup } from './sqlite-backup.ts'
-import { type CheckpointThread, createCheckpoints, noCheckpoints, startCheckpointThread } from './sqlite-checkpoints.ts'
+import {
+  type CheckpointThread,
+  checkpointsOfConnection,
+  createCheckpoints,
+  startCheckpointThread,
+} from './sqlite-checkpoints.ts'
 import { commit, type Committed, type Waiting } from './sqlite-commit.ts'
 import { connect, readerOn } from './sqlite-connection.ts'
 import { isBusy, isInDoubt, LogNotSyncedError } from './sqlite-errors.ts'
@@ -118,7 +123,7 @@ export function sqliteDatabase(
 
   const checkpoints = thread
     ? createCheckpoints(sqlite, { thread, exclusively, logBytesMax, onDoubt: doubt })
-    : noCheckpoints
+    : checkpointsOfConnection(sqlite, exclusively)
   const backup = createBackup(sqlite, exclusively, checkpoints)
 
   /** Goes on whatever happens, and answers everybody; unless nobody knows what happened. */

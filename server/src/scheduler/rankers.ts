@@ -29,7 +29,7 @@ export type RejectionCode =
   | 'cooling_down'
   | 'failed_this_task'
   // Of no ranker: kept-rooms.ts knows.
-  | 'kept_for_larger_task'
+  | 'kept_for_another_task'
 
 /** A ranker that lets a GPU through or rejects it. */
 export type Ranker = {
