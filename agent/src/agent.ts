@@ -382,19 +382,12 @@ class MarketAgent implements Agent {
   }
 }
 
-const reclaimed: AttemptEnd = {
-  outcome: 'failed',
-  output_data: null,
-  code: 'reclaimed',
-  message: 'The owner took the GPU back.',
-  fault: 'provider',
-}
+const failed = { outcome: 'failed', output_data: null, fault: 'provider' } as const
+const reclaimed: AttemptEnd = { ...failed, code: 'reclaimed', message: 'The owner took the GPU back.' }
 const agentStopped: AttemptEnd = {
-  outcome: 'failed',
-  output_data: null,
+  ...failed,
   code: 'agent_stopped',
   message: 'The agent was stopped before it ended.',
-  fault: 'provider',
 }
 
 function refusedEnd({ code, message }: Refusal): AgentEnd {

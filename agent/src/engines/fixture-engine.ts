@@ -25,7 +25,7 @@ serveEngine(
       if (port !== undefined) connect(port, '127.0.0.1')
       context.preparing(0.5)
       if (gpu.includes(`no-${device}`)) {
-        console.error('CUDA error: unsupported toolchain\nat libc.so.6')
+        console.error(`CUDA error: ${gpu.includes('full') ? 'out of memory' : 'unsupported toolchain'}\nat libc.so.6`)
         process.abort()
       }
       await context.ready()

@@ -19,10 +19,10 @@ export type LibraryFailure = ExecutorProblem & {
 }
 
 /** What to do about a library that does not compute on a GPU. */
-export function libraryFailure(
-  library: GpuLibrary,
-  { code, message }: { code: string; message: string },
-): LibraryFailure {
+export function libraryFailure(library: GpuLibrary, failed: { code: string; message: string }): LibraryFailure {
+  const { message } = failed
+  // A crash for want of memory says nothing of another time.
+  const code = /out of memory/i.test(message) ? 'out_of_memory' : failed.code
   return { library, code, message, remedy: remedyOf(library, code, message) }
 }
 

@@ -81,6 +81,19 @@ test('it is remembered for a GPU, its driver and who can be seen, and no longer'
   expect([isUnwatched('GPU-no-cuda', known), isUnwatched('GPU-no-cuda', unseen)]).toEqual([false, true])
 })
 
+test('what was only missing or in use is tried again by the next agent', async () => {
+  const storage = storageForTest()
+  expect(await started(storage).rehearse(gpu('GPU-no-cuda-full'))).toMatchObject({
+    computesBy: 'Vulkan',
+    failures: [
+      { library: 'CUDA', code: 'out_of_memory', remedy: expect.stringContaining('Close what else uses the GPU') },
+    ],
+  })
+  const later = started(storage)
+  await later.rehearse(gpu('GPU-no-cuda-full'))
+  expect(later.rehearsals()).toBe(1)
+})
+
 test('a GPU on which nothing computes is tried again, also by the same agent', async () => {
   const storage = storageForTest()
   const agent = started(storage)

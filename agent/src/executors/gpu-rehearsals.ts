@@ -27,6 +27,7 @@ export type GpuRehearsalsOptions = {
 export class GpuRehearsals {
   readonly #options: GpuRehearsalsOptions
   readonly #done = new Map<string, Kept[string]>()
+  readonly #doubted = new Set<string>()
   #kept: Promise<Kept> | null = null
 
   constructor(options: GpuRehearsalsOptions) {
@@ -42,11 +43,17 @@ export class GpuRehearsals {
     return (Object.keys(gpuLibraryNames) as GpuLibrary[]).find((library) => gpuLibraryNames[library] === name) ?? null
   }
 
+  /** What is known of these does not hold any more: they are tried again when they are next asked for. */
+  doubt(deviceUuids: readonly string[]): void {
+    for (const uuid of deviceUuids) this.#doubted.add(uuid)
+  }
+
   /** `again`: whatever is known. */
   async of(device: DetectedDevice, { again }: { readonly again: boolean }): Promise<Rehearsal> {
     const { engine, processSpace } = this.#options
     const circumstances = JSON.stringify([device.model, device.driver, engine, processSpace])
-    const known = again ? undefined : (this.#done.get(device.uuid) ?? (await this.#recall(device.uuid)))
+    const isAnew = this.#doubted.delete(device.uuid) || again
+    const known = isAnew ? undefined : (this.#done.get(device.uuid) ?? (await this.#recall(device.uuid)))
     const isKnown = known?.circumstances === circumstances && known.rehearsal.computesBy !== null
     const rehearsal = isKnown ? known.rehearsal : await this.#try(device)
     this.#done.set(device.uuid, { circumstances, rehearsal })

@@ -42,8 +42,17 @@ export function createLlamaExecutor({ engines, storage, processSpace }: LlamaExe
     shares: true,
     check: () => engines.problem(),
     rehearse: (device, options) => rehearsals.of(device, options),
-    run: async (attempt, report, signal) =>
-      await engines.run(attempt, { params: paramsOf(attempt, computingOf(attempt)), report, signal }),
+    async run(attempt, report, signal) {
+      const params = paramsOf(attempt, computingOf(attempt))
+      try {
+        return await engines.run(attempt, { params, report, signal })
+      } catch (error) {
+        // A library that computed in its rehearsal and is not to be found now.
+        if (error instanceof AttemptError && error.code === 'engine_unavailable')
+          rehearsals.doubt(attempt.devices.map(({ uuid }) => uuid))
+        throw error
+      }
+    },
     free: (deviceUuid) => engines.free(deviceUuid),
     close: () => engines.close(),
   }
