@@ -27,11 +27,10 @@ function isDivisible({ kind, uuid }: DetectedDevice, abilities: Abilities): bool
 }
 
 /** Without what the driver keeps, and what an engine's process takes beside its model; null: all of it, as far as is known. */
-export function usableVramMib(
-  { uuid, kind, vramMib, reservedMib = 0 }: DetectedDevice,
-  abilities: Abilities,
-): number | null {
-  return kind === 'gpu' ? Math.max(1, vramMib - reservedMib - processVramMib({ uuid }, abilities)) : null
+export function usableVramMib({ uuid, vramMib, reservedMib }: DetectedDevice, abilities: Abilities): number | null {
+  const processMib = processVramMib({ uuid }, abilities)
+  if (reservedMib === undefined && processMib === 0) return null
+  return Math.max(1, vramMib - (reservedMib ?? 0) - processMib)
 }
 
 /** What the process of an engine takes, as the driver listed it in a rehearsal, whose model is next to nothing. */

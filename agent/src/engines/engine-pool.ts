@@ -46,7 +46,7 @@ export type EngineRehearsal = {
   readonly vramMib: number | null
 }
 
-/** A driver may translate a library's code first, which took up to a minute on slow machines. */
+/** A driver may have to translate all of a library's code first. */
 const rehearsalMsMax = 120_000
 
 export function createEnginePool(options: EnginePoolOptions): EnginePool {

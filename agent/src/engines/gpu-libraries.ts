@@ -30,14 +30,15 @@ function remedyOf(library: GpuLibrary, code: string, message: string): string {
   if (code === 'out_of_memory') return 'Close what else uses the GPU, and start the agent again.'
   if (code === 'other_gpu') return 'Point VK_DRIVER_FILES to the driver’s own file (…/vulkan/icd.d/nvidia_icd.json).'
   if (code !== 'engine_unavailable') {
-    // The library's code for a GPU that it was not built for is translated by the driver, if that is no older than it: see engine-packages.ts.
+    // What the library has no machine code for, the driver translates, if it is no older: node-llama-cpp 3.21.1 is built with CUDA 13.1,
+    // which came with driver 590.
     return /unsupported toolchain|no kernel image|driver version is insufficient/i.test(message)
       ? 'Install NVIDIA’s driver 590 or newer.'
       : 'Install a newer driver, and look at what the engine prints: --log-level debug.'
   }
   switch (library) {
     case 'cuda':
-      return 'Install the CUDA runtime (NVIDIA’s packages cuda-cudart-13-0 and libcublas-13-0), then: orbyte agent engines'
+      return 'Install the CUDA runtime that the driver knows, 12 or 13 (NVIDIA’s packages like cuda-cudart-13-0 and libcublas-13-0), then: orbyte agent engines'
     case 'vulkan':
       return 'Install the Vulkan loader (libvulkan1), in a container also set NVIDIA_DRIVER_CAPABILITIES=all, then: orbyte agent engines'
     case 'metal':
