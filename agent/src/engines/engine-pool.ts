@@ -23,6 +23,8 @@ export type EnginePoolOptions = {
 
 /** How often it is looked how much VRAM an engine uses that has a share of a GPU. */
 const vramCheckMs = 1_000
+/** After so many looks in a row that showed nothing, whoever has a share is not watched any more. */
+const unseenMax = 5
 
 /** One warm engine process for each device: GPUs work at the same time, and one of them crashes alone. */
 export interface EnginePool {
@@ -75,7 +77,7 @@ export function createEnginePool(options: EnginePoolOptions): EnginePool {
     const engine = create(devices)
     own.add(engine)
     const over = new AbortController()
-    const exceeded = watchVram(engine, devices[0]!.vramMib, { ...options, over: over.signal })
+    const exceeded = watchVram(engine, devices[0]!, { ...options, over: over.signal })
     try {
       return await engine.run({ ...run, attempt, signal: AbortSignal.any([run.signal, exceeded]) })
     } finally {
@@ -100,7 +102,7 @@ export function createEnginePool(options: EnginePoolOptions): EnginePool {
       await engine.run(run)
       const output = await engine.run(run)
       const runMs = clock.now() - readyAt
-      return { output, runMs, vramMib: (await readVram()).get(engine.pid() ?? -1) ?? null }
+      return { output, runMs, vramMib: (await readVram())?.get(engine.pid() ?? -1) ?? null }
     } finally {
       over.abort()
       await engine.close()
@@ -141,19 +143,34 @@ const silent = { preparing: () => {}, ready: () => {}, output: () => {}, log: ()
 
 type Watching = Pick<EnginePoolOptions, 'clock' | 'readVram'> & { readonly over: AbortSignal }
 
-/** Aborts once the engine uses more VRAM than it may. */
-function watchVram(engine: EngineProcess, vramMibMax: number | null, { clock, readVram, over }: Watching): AbortSignal {
+/** Aborts once the engine uses more VRAM than it may, or it cannot be seen any more how much it uses. */
+function watchVram(
+  engine: EngineProcess,
+  { kind, vramMib }: ExecutorDevice,
+  { clock, readVram, over }: Watching,
+): AbortSignal {
   const exceeded = new AbortController()
   const watch = async (most: number) => {
+    let unseen = 0
     while (!over.aborted) {
       await clock.sleep(vramCheckMs, over).catch(() => {})
       if (over.aborted) return
-      const usedMib = ((await readVram()).get(engine.pid() ?? -1) ?? 0) - driverMibMax
+      const used = await readVram()
+      unseen = used === null ? unseen + 1 : 0
+      // Of an emulated GPU there is nothing to see.
+      if (kind === 'gpu' && unseen >= unseenMax) return exceeded.abort(unwatchedEnd())
+      // A process that has no VRAM is not listed.
+      const usedMib = (used?.get(engine.pid() ?? -1) ?? 0) - driverMibMax
       if (usedMib <= most) continue
       const message = `It used ${usedMib} MiB of VRAM beside the driver's own, and its share of the GPU has ${most} MiB. Ask for more with min_vram_gb.`
       return exceeded.abort(new AttemptError('vram_exceeded', message, 'renter'))
     }
   }
-  if (vramMibMax !== null) watch(vramMibMax).catch(() => {})
+  if (vramMib !== null) watch(vramMib).catch(() => {})
   return exceeded.signal
+}
+
+function unwatchedEnd(): AttemptError {
+  const message = 'The driver does not say any more how much VRAM the processes on this GPU use.'
+  return new AttemptError('vram_unseen', message, 'provider')
 }
