@@ -184,7 +184,7 @@ function rowsOf(path: string) {
       )[0]?.micros ?? 0,
     )
   const rows = {
-    tasks: all('SELECT id, status, cost_micros FROM tasks ORDER BY id').map(({ id, status, cost_micros }) => ({
+    tasks: all('SELECT id, status, cost_micros FROM task_states ORDER BY id').map(({ id, status, cost_micros }) => ({
       id: String(id),
       status,
       cost: orb(cost_micros),

@@ -15,7 +15,7 @@ export async function brokenPromises(path: string, submissions: readonly Submiss
   const all = <Row>(sql: string) => database.prepare(sql).all() as Row[]
   try {
     const found = neverFound.flatMap((sql) => all<{ problem: string }>(sql).map(({ problem }) => problem))
-    const tasks = all<TaskRow>('SELECT id, title, status, output_data FROM tasks')
+    const tasks = all<TaskRow>('SELECT id, title, status, output_data FROM task_states')
     const events = new Map<string, StoredEvent[]>(tasks.map(({ id }) => [id, []]))
     for (const row of all<EventRow>('SELECT * FROM events WHERE task_id IS NOT NULL ORDER BY cursor'))
       events.get(row.task_id!)?.push(...eventsOfRow(row))
@@ -38,7 +38,7 @@ const overlaps = (by: 'gpu_id' | 'task_id') =>
   `SELECT ${by} || ' had an attempt until ' || until || ' and ' || id || ' from ' || accepted_at AS problem FROM (
     SELECT *, max(coalesce(ended_at, '9')) OVER
       (PARTITION BY ${by} ORDER BY accepted_at, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS until
-    FROM attempts WHERE accepted_at IS NOT NULL)
+    FROM attempt_states WHERE accepted_at IS NOT NULL)
   WHERE accepted_at < until`
 
 /** Each finds what must not be there, and says it in a sentence. */
@@ -46,12 +46,12 @@ const neverFound = [
   `SELECT 'the file: ' || integrity_check AS problem FROM pragma_integrity_check WHERE integrity_check <> 'ok'`,
 
   // Everything ends, with a reason.
-  `SELECT id || ' has not ended: it is ' || status AS problem FROM tasks
+  `SELECT id || ' has not ended: it is ' || status AS problem FROM task_states
    WHERE status NOT IN ('completed', 'failed', 'cancelled')`,
-  `SELECT id || ' has not ended: it is ' || status AS problem FROM attempts WHERE ended_at IS NULL`,
+  `SELECT id || ' has not ended: it is ' || status AS problem FROM attempt_states WHERE ended_at IS NULL`,
   `SELECT id || ' ended without a reason' AS problem FROM tasks WHERE ${isUnexplained}`,
-  `SELECT id || ' ended without a reason' AS problem FROM attempts WHERE ${isUnexplained}`,
-  `SELECT id || ' was tried ' || attempts_count || ' times' AS problem FROM tasks WHERE attempts_count > 3`,
+  `SELECT id || ' ended without a reason' AS problem FROM attempt_states WHERE ${isUnexplained}`,
+  `SELECT id || ' was tried ' || attempts_count || ' times' AS problem FROM task_states WHERE attempts_count > 3`,
 
   // A GPU is never sold twice; a task runs in one place.
   overlaps('gpu_id'),
@@ -67,7 +67,7 @@ const neverFound = [
   `SELECT p.id || ' is for an attempt of another task' AS problem
    FROM payments p LEFT JOIN attempts a ON a.id = p.attempt_id WHERE a.task_id IS NOT p.task_id`,
   `SELECT a.id || ' was charged and not paid for' AS problem
-   FROM attempts a LEFT JOIN payments p ON p.attempt_id = a.id WHERE a.cost_micros <> coalesce(p.amount_micros, 0)`,
+   FROM attempt_states a LEFT JOIN payments p ON p.attempt_id = a.id WHERE a.cost_micros <> coalesce(p.amount_micros, 0)`,
   `SELECT id || ' cost ' || cost_micros || ' of the ' || hold_micros || ' that were held' AS problem FROM tasks
    WHERE cost_micros > hold_micros`,
   `SELECT 'the hold of ' || t.id || ' is not closed' AS problem FROM tasks t LEFT JOIN (
@@ -79,12 +79,12 @@ const neverFound = [
   // No evidence, no charge.
   `SELECT id || ' ran and cost nothing' AS problem FROM tasks
    WHERE status = 'completed' AND run_ms > 0 AND coalesce(cost_micros, 0) = 0`,
-  `SELECT id || ' was charged and was never ready' AS problem FROM attempts WHERE cost_micros > 0 AND ready_at IS NULL`,
+  `SELECT id || ' was charged and was never ready' AS problem FROM attempt_states WHERE cost_micros > 0 AND ready_at IS NULL`,
   `SELECT t.id || ' was charged for ' || t.run_ms || ' ms of ' || ${msBetween('ready_at', 'ended_at')} AS problem
-   FROM payments p JOIN tasks t ON t.id = p.task_id JOIN attempts a ON a.id = p.attempt_id
+   FROM payments p JOIN tasks t ON t.id = p.task_id JOIN attempt_states a ON a.task_id = t.id AND a.id = p.attempt_id
    WHERE t.run_ms > min(${msBetween('ready_at', 'ended_at')}, max_duration_ms)`,
   `SELECT a.id || ' cost ' || a.cost_micros || ', more than ' || t.run_ms || ' ms of its GPU' AS problem
-   FROM payments p JOIN tasks t ON t.id = p.task_id JOIN attempts a ON a.id = p.attempt_id
+   FROM payments p JOIN tasks t ON t.id = p.task_id JOIN attempt_states a ON a.task_id = t.id AND a.id = p.attempt_id
    WHERE a.cost_micros > (t.run_ms * a.price_micros_per_hour + 3599999) / 3600000
       OR a.price_micros_per_hour > t.max_price_micros_per_hour`,
 ]

@@ -20,26 +20,27 @@ test('what was killed, frozen and cut off for a while keeps every promise', () =
   expect(report.taskEnds['completed (completed)']).toBeGreaterThan(0)
 })
 
+/** One more attempt at `t`, on another GPU, at the same time as the one that completed it. */
+const another = (id: string) =>
+  `INSERT INTO attempts (id, task_id, gpu_id, agent_id, provider_id, number, fencing_token, status, price_micros_per_hour, trial,
+     end_code, offered_at, accepted_at, ended_at)
+   SELECT ${id}, task_id, 'gpu_other', agent_id, provider_id, 9, '', 'lost', 1, 0, 'agent_lost', offered_at, accepted_at, ended_at
+   FROM attempt_states WHERE task_id = t AND status = 'completed'`
+
 /** A broken promise, and what is done to the file to break it. The first completed task is `t`. */
 const damages = [
   ['ledger:', 'UPDATE accounts SET balance_micros = balance_micros + 1 WHERE id = (SELECT min(id) FROM accounts)'],
-  [/^task_\w+ has not ended/, `UPDATE tasks SET status = 'running' WHERE id = t`],
-  [/^att_\w+ has not ended/, 'UPDATE attempts SET ended_at = NULL WHERE task_id = t'],
+  [/^task_\w+ has not ended/, `UPDATE tasks SET status = 'open', completed_at = NULL WHERE id = t`],
+  [/^att_\w+ has not ended/, `UPDATE tasks SET status = 'open', completed_at = NULL WHERE id = t`],
   [/^task_\w+ ended without a reason/, 'UPDATE tasks SET end_message = NULL WHERE id = t'],
-  [/^att_\w+ ended without a reason/, 'UPDATE attempts SET end_decided_by = NULL WHERE task_id = t'],
-  ['was tried 4 times', 'UPDATE tasks SET attempts_count = 4 WHERE id = t'],
+  [/^att_\w+ ended without a reason/, 'UPDATE tasks SET end_decided_by = NULL WHERE id = t'],
+  [/was tried \d+ times/, ['a', 'b', 'c'].map((name) => another(`'att_${name}'`)).join('; ')],
   [
     /^gpu_\w+ had an attempt until 2999/,
     `UPDATE attempts SET ended_at = '2999-01-01T00:00:00.000Z'
      WHERE id = (SELECT id FROM attempts WHERE accepted_at IS NOT NULL ORDER BY accepted_at LIMIT 1)`,
   ],
-  [
-    /^task_\w+ had an attempt until/,
-    `INSERT INTO attempts (id, task_id, gpu_id, agent_id, provider_id, number, fencing_token, status,
-       price_micros_per_hour, offered_at, accepted_at, ended_at)
-     SELECT 'att_second', task_id, 'gpu_other', agent_id, provider_id, 9, '', 'lost', 1, offered_at, accepted_at, ended_at
-     FROM attempts WHERE task_id = t AND status = 'completed'`,
-  ],
+  [/^task_\w+ had an attempt until/, another(`'att_second'`)],
   [/ cost \d+, and \d+ was paid/, 'UPDATE payments SET amount_micros = amount_micros + 1 WHERE task_id = t'],
   ['is not what was transferred', 'UPDATE payments SET amount_micros = amount_micros + 1 WHERE task_id = t'],
   ['and 0 was paid', 'DELETE FROM payments WHERE task_id = t'],
@@ -51,7 +52,7 @@ const damages = [
   ['ran and cost nothing', 'UPDATE tasks SET cost_micros = 0 WHERE id = t'],
   ['was never ready', 'UPDATE attempts SET ready_at = NULL WHERE task_id = t'],
   ['was charged for', 'UPDATE tasks SET run_ms = run_ms + 600000 WHERE id = t'],
-  ['of its GPU', 'UPDATE attempts SET cost_micros = cost_micros + 2 WHERE task_id = t'],
+  ['of its GPU', 'UPDATE tasks SET cost_micros = cost_micros + 2 WHERE id = t'],
   ['was acknowledged as', 'DELETE FROM tasks WHERE id = t'],
   ['another output', `UPDATE tasks SET output_data = '{"text":"other"}' WHERE id = t`],
   ['streamed another text', `UPDATE tasks SET output_data = '{"text":"other"}' WHERE id = t`],

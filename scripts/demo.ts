@@ -48,8 +48,8 @@ async function demo() {
   say('  Two accounts: a provider and a renter.')
 
   step('This machine, offered by the provider')
-  const gpu = await startAgent(url, provider)
-  say(`  ${gpu.name}, ${gpu.vram_gb} GiB, ${gpu.price_per_hour} ORB an hour`)
+  for (const { name, vram_gb, price_per_hour } of await startAgent(url, provider))
+    say(`  ${name}, ${vram_gb} GiB, ${price_per_hour} ORB an hour`)
 
   await renter.wallet.deposit({ amount: '10' })
   const before = await wallets(provider, renter)
@@ -153,16 +153,15 @@ async function startMarket(): Promise<string> {
   throw new Error('the market did not start: its message is above')
 }
 
-/** Resolves once the market has the machine as a GPU that is free. */
+/** Resolves once the market has the machine: its GPUs, and its CPU, for what no library here computes on them. */
 async function startAgent(url: string, provider: Client) {
   const accelerators = await acceleratorsHere()
   say(
     accelerators.length > 0
-      ? `  Found ${accelerators.join(', ')}.`
+      ? `  Found ${accelerators.join(', ')}: the agent offers that and the CPU.`
       : '  No GPU was found here: the agent offers the CPU, and says so.',
   )
   const { token } = await provider.agentTokens.create({ name: 'demo' })
-  const machine = accelerators.length > 0 ? [] : ['--cpu']
   const output = orbyte('the agent', [
     'agent',
     'start',
@@ -172,12 +171,12 @@ async function startAgent(url: string, provider: Client) {
     token,
     '--data',
     join(folder, 'agent'),
-    ...machine,
+    '--cpu',
   ])
   void drain(output, (line) => say(`  agent: ${line}`))
   for (let tries = 0; tries < 600; tries++) {
-    const gpu = (await provider.gpus.mine()).items.find(({ status }) => status === 'available')
-    if (gpu) return gpu
+    const gpus = (await provider.gpus.mine()).items.filter(({ status }) => status === 'available')
+    if (gpus.length > 0) return gpus
     if (children.some(({ exitCode }) => exitCode !== null)) throw new Error('the agent ended: its message is above')
     await new Promise((resolve) => setTimeout(resolve, 200))
   }

@@ -2,6 +2,7 @@ import { realpathSync } from 'node:fs'
 import { percentOf, printable, wholeMilli } from '@orbyte/protocol'
 import { agentFlagsHelp, type AgentOptions, type Environment, loadAgentOptions, UsageError } from './agent-config.ts'
 import type { AgentStatus, DeviceStatus } from './agent-status.ts'
+import { computesText } from './executors/rehearsal.ts'
 import { askAgent, type ControlCommand } from './owner/control.ts'
 import { type DoctorCheck, examine } from './owner/doctor.ts'
 import { serviceFile } from './owner/service.ts'
@@ -93,7 +94,7 @@ async function doctor(args: readonly string[], { environment, print, signal }: C
   const checks = await examine({ options, outside, nodeVersion, fetch, runningAgent, signal })
   await Promise.all(outside.executors.map((executor) => executor.close()))
   print(args.includes('--json') ? JSON.stringify(checks, null, 2) : doctorText(checks))
-  return checks.every(({ state }) => state === 'ok') ? exitCodes.ok : exitCodes.failed
+  return checks.every(({ state }) => state !== 'problem') ? exitCodes.ok : exitCodes.failed
 }
 
 function service(args: readonly string[], { environment, invocation, print }: CommandContext): number {
@@ -126,13 +127,14 @@ function statusText(status: AgentStatus): string {
     ? `connected to ${status.server} as ${status.agent_id}`
     : `not connected to ${status.server}`
   const devices = status.devices.map((device) => {
-    const { index, name, vram_gb, price_per_hour, gpu_id, attempts } = device
+    const { index, name, price_per_hour, gpu_id, attempts } = device
     const price = price_per_hour === null ? '' : `, ${price_per_hour} ORB/h`
     const work = attempts.map(({ task_type, status: phase, run_ms, milli }) => {
       const share = milli === wholeMilli ? '' : `${percentOf(milli)} of it for `
       return `: ${share}${task_type}, ${phase}, ${(run_ms / 1_000).toFixed(1)} s`
     })
-    return `  ${index}  ${name} (${vram_gb.toFixed(1)} GiB${price}) ${gpu_id ?? ''}\n     ${stateOf(device)}${work.join('')}`
+    const how = device.computes.map((one) => `\n     ${computesText(one)}`).join('')
+    return `  ${index}  ${name} (${vramText(device)}${price}) ${gpu_id ?? ''}\n     ${stateOf(device)}${work.join('')}${how}`
   })
   const lines = [
     `${status.stopping ? 'stopping' : 'running'}, ${market}`,
@@ -143,6 +145,11 @@ function statusText(status: AgentStatus): string {
   ]
   // Names and problems are the market's words.
   return printable(lines.join('\n'))
+}
+
+function vramText({ vram_gb, usable_vram_gb = vram_gb }: DeviceStatus): string {
+  const [all, usable] = [vram_gb.toFixed(1), usable_vram_gb.toFixed(1)]
+  return usable === all ? `${all} GiB` : `${all} GiB, ${usable} of it for tasks`
 }
 
 /** How a device is and, where it takes no tasks, what would change that. */
@@ -170,7 +177,7 @@ function stateOf({ status, gpu_id, cool_down_ms }: DeviceStatus): string {
 
 function doctorText(checks: readonly DoctorCheck[]): string {
   const lines = checks.flatMap(({ name, state, message, remedy }) => [
-    `${state === 'ok' ? 'ok      ' : 'problem '} ${name}: ${message}`,
+    `${state.padEnd(8)} ${name}: ${message}`,
     ...(remedy === null ? [] : [`         → ${remedy}`]),
   ])
   return lines.join('\n')

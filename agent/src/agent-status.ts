@@ -1,6 +1,9 @@
 import { formatOrb, parseOrb, type ServerMessageOf } from '@orbyte/protocol'
 import { z } from 'zod'
+import type { Abilities } from './attempts/abilities.ts'
 import type { Attempt } from './attempts/attempt.ts'
+import { usableVramMib } from './device-report.ts'
+import { Rehearsal } from './executors/rehearsal.ts'
 import type { DetectedDevice } from './gpus/gpu-detector.ts'
 
 const DeviceStatus = z.object({
@@ -11,6 +14,7 @@ const DeviceStatus = z.object({
   model: z.string(),
   kind: z.string(),
   vram_gb: z.number(),
+  usable_vram_gb: z.number().optional().describe('What tasks can have of it.'),
   price_per_hour: z.string().nullable(),
   status: z.enum([
     'available',
@@ -24,6 +28,10 @@ const DeviceStatus = z.object({
     'not admitted',
     'offline',
   ]),
+  computes: z
+    .array(z.object({ executor: z.string(), rehearsal: Rehearsal }))
+    .default([])
+    .describe('By what each executor computes on it, where that was tried.'),
   cool_down_ms: z.number().describe('Nothing is offered to it for so long, because it has failed.'),
   attempts: z.array(
     z.object({
@@ -71,6 +79,7 @@ export type DeviceStatusParts = {
   readonly coolDownMs: number
   readonly attempts: readonly Attempt[]
   readonly paused: DeviceStatus['status'] | null
+  readonly abilities: Abilities
   /** Whether the market has ever welcomed this agent process. */
   readonly isWelcome: boolean
 }
@@ -85,8 +94,10 @@ export function deviceStatus(parts: DeviceStatusParts): DeviceStatus {
     model: device.model,
     kind: device.kind,
     vram_gb: device.vramMib / 1_024,
+    usable_vram_gb: usableVramGb(device, parts.abilities),
     price_per_hour: assigned === null ? null : formatOrb(assigned.price_per_hour),
     status: attempts.length === 0 ? (paused ?? idleStatus(parts)) : 'running',
+    computes: parts.abilities.rehearsalsOn(device.uuid),
     cool_down_ms: coolDownMs,
     attempts: attempts.map((attempt) => {
       const { attempt_id: id, status, run_ms } = attempt.held()
@@ -94,6 +105,12 @@ export function deviceStatus(parts: DeviceStatusParts): DeviceStatus {
       return { id, task_type: attempt.start.task_type, status, run_ms, milli }
     }),
   }
+}
+
+/** As the market counts it. */
+function usableVramGb(device: DetectedDevice, abilities: Abilities): number {
+  const mib = usableVramMib(device, abilities)
+  return mib === null ? device.vramMib / 1_024 : Math.floor((mib / 1_024) * 10) / 10
 }
 
 function idleStatus({ assigned, coolDownMs, isWelcome }: DeviceStatusParts): DeviceStatus['status'] {

@@ -133,11 +133,11 @@ class MarketAgent implements Agent {
       fingerprint: this.#identity?.fingerprint ?? '',
       version: this.#outside.version,
       stopping: this.#stopping.signal.aborted,
-      task_types: this.#abilities.taskTypes().filter((type) => taskTypes?.includes(type) ?? true),
+      task_types: this.#abilities.taskTypes(this.#devices.all()).filter((type) => taskTypes?.includes(type) ?? true),
       problems: [
         ...this.#connection.problems(),
         ...this.#devices.problems(),
-        ...this.#abilities.problems(),
+        ...this.#abilities.problems(this.#devices.all()),
         ...(this.#welcome?.refused_devices.map(({ uuid, message }) => `${uuid}: ${message}`) ?? []),
         ...priceProblems(devices, minPricePerHour),
       ],
@@ -155,6 +155,7 @@ class MarketAgent implements Agent {
         coolDownMs: this.#assigned.coolDownMs(device.uuid),
         attempts: this.#runner.runningOn(device.uuid),
         paused: this.#whyPaused(device.uuid),
+        abilities: this.#abilities,
         isWelcome: this.#welcome !== null,
       }),
     )
@@ -200,7 +201,7 @@ class MarketAgent implements Agent {
       const refused = this.#connection.run(this.#over.signal)
       void this.#keepFresh()
       const refusal = await Promise.race([refused, this.#drained()])
-      if (refusal !== null) end = { reason: 'refused', message: refusalText(refusal) }
+      if (refusal !== null) end = refusedEnd(refusal)
       this.#stopping.abort()
       this.#runner.refuseNew()
       await this.#runner.stopAll(agentStopped)
@@ -225,7 +226,8 @@ class MarketAgent implements Agent {
     const { detectors, machine, log } = this.#outside
     this.#identity = await loadIdentity(this.#outside)
     this.#devices = new Devices({ detectors: detectors(this.#identity.fingerprint), log })
-    await Promise.all([this.#pauses.load(), this.#memory.load(), this.#devices.refresh(), this.#abilities.refresh()])
+    await Promise.all([this.#pauses.load(), this.#memory.load(), this.#devices.refresh()])
+    await this.#abilities.refresh(this.#devices.all())
     this.#diskFreeBytes = await machine.diskFreeBytes().catch(() => null)
     this.#runner.restore(await this.#journal.load())
     if (this.#devices.all().length > 0) return null
@@ -256,7 +258,8 @@ class MarketAgent implements Agent {
       await clock.sleep(refreshMs, this.#over.signal).catch(() => {})
       if (this.#over.signal.aborted) return
       await this.#devices.refresh()
-      if (round % abilitiesEvery === 0) await this.#abilities.refresh()
+      const devices = this.#devices.all()
+      if (round % abilitiesEvery === 0 || this.#abilities.isNew(devices)) await this.#abilities.refresh(devices)
       this.#diskFreeBytes = await machine.diskFreeBytes().catch(() => null)
       this.#reportChanges()
     }
@@ -379,21 +382,14 @@ class MarketAgent implements Agent {
   }
 }
 
-const reclaimed: AttemptEnd = {
-  outcome: 'failed',
-  output_data: null,
-  code: 'reclaimed',
-  message: 'The owner took the GPU back.',
-  fault: 'provider',
-}
+const failed = { outcome: 'failed', output_data: null, fault: 'provider' } as const
+const reclaimed: AttemptEnd = { ...failed, code: 'reclaimed', message: 'The owner took the GPU back.' }
 const agentStopped: AttemptEnd = {
-  outcome: 'failed',
-  output_data: null,
+  ...failed,
   code: 'agent_stopped',
   message: 'The agent was stopped before it ended.',
-  fault: 'provider',
 }
 
-function refusalText({ code, message }: Refusal): string {
-  return `The market does not accept this agent: ${message} (${code})`
+function refusedEnd({ code, message }: Refusal): AgentEnd {
+  return { reason: 'refused', message: `The market does not accept this agent: ${message} (${code})` }
 }

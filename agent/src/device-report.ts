@@ -20,8 +20,23 @@ const modelNamesMax = 2_000
 
 const nothing = { task_types: [], model_formats: [] }
 
-/** Only where it can be seen how much VRAM each process uses is nobody kept from theirs: see nvidia-processes.ts. */
-const isDivisible = ({ kind, uuid }: DetectedDevice) => kind === 'emulated' || uuid.startsWith('GPU-')
+/** Only where it was seen how much VRAM a process uses is nobody kept from theirs: see nvidia-processes.ts. */
+function isDivisible({ kind, uuid }: DetectedDevice, abilities: Abilities): boolean {
+  if (kind === 'emulated') return true
+  return uuid.startsWith('GPU-') && abilities.rehearsalsOn(uuid).some(({ rehearsal }) => rehearsal.vramMib !== null)
+}
+
+/** Without what the driver keeps, and what an engine's process takes beside its model; null: all of it, as far as is known. */
+export function usableVramMib({ uuid, vramMib, reservedMib }: DetectedDevice, abilities: Abilities): number | null {
+  const processMib = processVramMib({ uuid }, abilities)
+  if (reservedMib === undefined && processMib === 0) return null
+  return Math.max(1, vramMib - (reservedMib ?? 0) - processMib)
+}
+
+/** What the process of an engine takes, as the driver listed it in a rehearsal, whose model is next to nothing. */
+function processVramMib({ uuid }: Pick<DetectedDevice, 'uuid'>, abilities: Abilities): number {
+  return Math.max(0, ...abilities.rehearsalsOn(uuid).map(({ rehearsal }) => rehearsal.vramMib ?? 0))
+}
 
 /** What the market is told about this machine's devices. */
 export function deviceReport(parts: DeviceReportParts): WireDevice[] {
@@ -34,15 +49,16 @@ export function deviceReport(parts: DeviceReportParts): WireDevice[] {
     kind: device.kind,
     model: device.model,
     vram_mib: device.vramMib,
+    usable_vram_mib: usableVramMib(device, abilities),
+    process_vram_mib: processVramMib(device, abilities),
     specs: specsOf(device, parts),
-    task_types: abilities.taskTypes(),
-    model_formats: abilities.modelFormats(),
+    ...abilities.on(device),
     own_models: abilities.ownModels().slice(0, namesMax),
     loaded_models: memory.loadedOn(device.uuid),
     cached_models: memory.cached().slice(-namesMax),
     paused: parts.isPaused(device.uuid),
-    several: abilities.limitedTo('several'),
-    shares: isDivisible(device) ? abilities.limitedTo('shares') : nothing,
+    several: abilities.on(device, 'several'),
+    shares: isDivisible(device, abilities) ? abilities.on(device, 'shares') : nothing,
     price_per_hour: options.pricePerHour,
     sharing: options.sharing,
     name: options.name && (devices.length === 1 ? options.name : `${options.name} ${devices.indexOf(device)}`),

@@ -53,6 +53,32 @@ test('an agent process runs an attempt, obeys its owner, and ends cleanly on SIG
   expect(JSON.parse(failed.stderr)).toMatchObject({ detail: expect.stringContaining('No agent runs'), exit_code: 1 })
 })
 
+test('a GPU on which nothing computes is offered without text, and its owner is told why and what to install', async () => {
+  const tools = await mkdtemp(join(dataPath, 'tools-'))
+  const recorded = fileURLToPath(new URL('gpus/recorded/nvidia-h100.csv', import.meta.url))
+  const nvidiaSmi = `#!/bin/sh\ncase "$1" in --query-gpu=*) cat "${recorded}" ;; esac\n`
+  await writeFile(join(tools, 'nvidia-smi'), nvidiaSmi, { mode: 0o755 })
+  const environment = { PATH: `${tools}:${process.env['PATH']}` }
+  const flags = ['--server', market.url, '--token', 'secret', '--data', tools]
+  launch(['start', ...flags, '--sharing'], environment)
+  const { devices } = await market.next('hello')
+  expect(devices).toMatchObject([
+    { model: 'NVIDIA H100 80GB HBM3', vram_mib: 81_559, usable_vram_mib: 81_079, shares: { task_types: [] } },
+  ])
+  expect(devices[0]!.task_types).toContain('embedding')
+  expect(devices[0]!.task_types).not.toContain('text_generation')
+
+  const status = await run('status', '--data', tools)
+  expect(status.stdout).toContain('NVIDIA H100 80GB HBM3 (79.6 GiB, 79.1 of it for tasks, ')
+  expect(status.stdout).toContain('! NVIDIA H100 80GB HBM3: llama does not compute on it; not by CUDA: ')
+  const doctor = launch(['doctor', ...flags], environment)
+  expect(await doctor.exitCode).toBe(1)
+  expect(doctor.stdout()).toMatch(
+    /problem {2}NVIDIA H100 80GB HBM3: llama does not compute on it; not by CUDA: .*; not by Vulkan: /,
+  )
+  expect(doctor.stdout()).toMatch(/→ for CUDA: Install .*; for Vulkan: Install /)
+})
+
 test('a data folder has one agent, and a killed one leaves it free', async () => {
   const first = startProcess()
   const { devices } = await market.next('hello')
@@ -127,8 +153,11 @@ async function run(...args: string[]) {
   return { exitCode, stdout: command.stdout(), stderr: command.stderr() }
 }
 
-function launch(args: string[]) {
-  const child = spawn(process.execPath, ['--import', tsx, program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+function launch(args: string[], environment: Record<string, string> = {}) {
+  const child = spawn(process.execPath, ['--import', tsx, program, ...args], {
+    env: { ...process.env, ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   const printed = { stdout: '', stderr: '' }
   child.stdout.on('data', (data) => (printed.stdout += String(data)))
   child.stderr.on('data', (data) => (printed.stderr += String(data)))

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { readlinkSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { arch, availableParallelism, cpus, hostname, release, totalmem, type } from 'node:os'
 import type { RunCommand } from './gpus/gpu-detector.ts'
@@ -19,6 +20,15 @@ export function systemMachine(dataPath: string): Machine {
       const { bavail, bsize } = await statfs(dataPath)
       return bavail * bsize
     },
+  }
+}
+
+/** The namespace of processes that this one is in: another in each container that has its own. Null: the system has no such thing. */
+export function systemProcessSpace(): string | null {
+  try {
+    return readlinkSync('/proc/self/ns/pid')
+  } catch {
+    return null
   }
 }
 

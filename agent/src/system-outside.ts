@@ -13,7 +13,7 @@ import { createNvidiaVramReader } from './gpus/nvidia-processes.ts'
 import { createModelCache } from './model-cache/model-cache.ts'
 import type { Log, Machine, Outside } from './outside.ts'
 import { systemClock } from './system-clock.ts'
-import { systemMachine, systemRun } from './system-machine.ts'
+import { systemMachine, systemProcessSpace, systemRun } from './system-machine.ts'
 import { systemNetwork } from './system-network.ts'
 import { systemStorage } from './system-storage.ts'
 import { version } from './version.ts'
@@ -23,12 +23,13 @@ export function systemOutside(options: AgentOptions, environment: Environment): 
   const { dataPath, modelFolders, server } = options
   const log = systemLog(options.logLevel)
   const machine = systemMachine(dataPath)
+  const storage = systemStorage(dataPath)
   return {
     clock: systemClock,
     random: { bytes: (count) => randomBytes(count) },
     log,
     network: systemNetwork,
-    storage: systemStorage(dataPath),
+    storage,
     machine,
     executors: createExecutors({
       withFake: options.allowFake,
@@ -37,10 +38,11 @@ export function systemOutside(options: AgentOptions, environment: Environment): 
       environment,
       clock: systemClock,
       readVram: createNvidiaVramReader({ run: systemRun }),
+      storage,
+      processSpace: systemProcessSpace(),
       fetch,
       newSeed: () => randomBytes(4).readUInt32LE(),
       log: (line) => log.debug(`engine: ${line}`),
-      warn: (message) => log.warn(message),
     }),
     models: createModelCache({ dataFolder: dataPath, modelFolders, serverUrl: server, fetch, clock: systemClock }),
     detectors: (fingerprint) => systemDetectors(options, { machine, fingerprint }),

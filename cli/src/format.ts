@@ -40,6 +40,11 @@ export function hardware(gpu: { model: string; kind: string; vram_gb: number }):
   return `${gpu.model}${kind}, ${Math.round(gpu.vram_gb * 10) / 10} GiB`
 }
 
+/** What tasks can have of it, where that is not all. */
+export function usableText({ vram_gb, usable_vram_gb }: { vram_gb: number; usable_vram_gb: number }): string {
+  return usable_vram_gb === vram_gb ? '' : `, ${usable_vram_gb} of it for tasks`
+}
+
 type AttemptGpus = { gpus: { gpu_name: string; milli: number; vram_gb: number | null }[] }
 
 /** What an attempt has: a GPU, several, or a share of one. */

@@ -59,7 +59,20 @@ export const ReportedDevice = z.object({
   index: z.int().nonnegative(),
   kind: GpuKind,
   model: z.string().min(1).max(200),
-  vram_mib: z.number().positive().max(16_777_216).describe('At most 16 TiB.'),
+  vram_mib: z.number().positive().max(16_777_216).describe('As its driver says. At most 16 TiB.'),
+  usable_vram_mib: z
+    .number()
+    .positive()
+    .max(16_777_216)
+    .nullable()
+    .default(null)
+    .describe('Of that, what a task can have: the driver and the engine take the rest. Null: all, as far as is known.'),
+  process_vram_mib: z
+    .number()
+    .nonnegative()
+    .max(16_777_216)
+    .default(0)
+    .describe('What each process takes beside what its task uses: of it, the engine’s. Each share has one.'),
   specs: DeviceSpecs,
   task_types: z.array(TaskType),
   model_formats: z.array(z.string().max(100)).max(100).describe('Formats that its executors can load.'),

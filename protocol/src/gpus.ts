@@ -69,7 +69,11 @@ export const Gpu = z
     name: z.string(),
     model: z.string().describe('The hardware, like "NVIDIA GeForce RTX 4090".'),
     kind: GpuKind,
-    vram_gb: z.number().positive().describe('GiB. For a CPU: its RAM.'),
+    vram_gb: z.number().positive().describe('GiB, as its driver says. For a CPU: its RAM.'),
+    usable_vram_gb: z
+      .number()
+      .positive()
+      .describe('GiB that tasks can have of that: what a model needs has to fit in here, and shares are shares of it.'),
     price_per_hour: NonNegativeAmount,
     region: z.string().nullable(),
     status: GpuStatus,
@@ -107,7 +111,7 @@ const Region = z.string().trim().min(1).max(50)
 
 export const gpuFilters = {
   model: z.string().max(200).optional().describe('Part of the hardware’s name, upper and lower case alike.'),
-  min_vram: z.coerce.number<string | number>().nonnegative().optional().describe('GiB.'),
+  min_vram: z.coerce.number<string | number>().nonnegative().optional().describe('GB, as in requirements.min_vram_gb.'),
   max_price: NonNegativeAmount.optional().describe('ORB an hour.'),
   status: GpuStatus.optional(),
   region: Region.optional(),

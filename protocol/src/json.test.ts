@@ -16,7 +16,8 @@ test('a document is too deep however it is nested, and however deeply', () => {
 })
 
 test('what JSON.parse gives is JSON, and what JSON.stringify would change is not', () => {
-  fc.assert(fc.property(fc.jsonValue(), (value) => isJson(JSON.parse(JSON.stringify(value)))))
+  const anyText = fc.json().filter((text) => !text.includes('"__proto__":'))
+  fc.assert(fc.property(anyText, (text) => isJson(JSON.parse(text))))
   for (const value of [
     undefined,
     NaN,

@@ -1,6 +1,6 @@
 /**
- * The states of a task and of an attempt, and the moves between them. Whatever writes a status writes it where the status
- * before is one that these tables lead from (`taskStatusesBefore`, `attemptStatusesBefore`), and nowhere else.
+ * The states of a task and of an attempt, and the moves between them. Whatever brings about a status does so where the status
+ * before is one that these tables lead from, and nowhere else.
  */
 export const taskStatuses = ['pending', 'running', 'completed', 'failed', 'cancelled'] as const
 export const attemptStatuses = [
@@ -40,7 +40,6 @@ const attemptMoves: Readonly<Record<AttemptStatus, readonly AttemptStatus[]>> = 
 export const canTaskMove = (from: TaskStatus, to: TaskStatus) => taskMoves[from].includes(to)
 export const canAttemptMove = (from: AttemptStatus, to: AttemptStatus) => attemptMoves[from].includes(to)
 /** From where it may get to `to`. */
-export const taskStatusesBefore = (to: TaskStatus) => taskStatuses.filter((from) => canTaskMove(from, to))
 export const attemptStatusesBefore = (to: AttemptStatus) => attemptStatuses.filter((from) => canAttemptMove(from, to))
 export const isTaskFinal = (status: TaskStatus) => taskMoves[status].length === 0
 /** The statuses in which an attempt holds its GPU. */

@@ -18,7 +18,9 @@ export const Requirements = z
       .positive()
       .max(16_384)
       .optional()
-      .describe('GiB, of each GPU. With `gpu_milli`: so much of the GPU’s VRAM the task gets.'),
+      .describe(
+        'GB of each GPU, as GPUs are sold: 24 is a card of 24 GB, of which drivers report 22.4 to 24 GiB. With `gpu_milli`: GiB of the GPU’s VRAM that the task gets.',
+      ),
     gpu_count: z.int().min(1).max(gpuCountMax).optional().describe('Whole GPUs, alike and of one machine. Default: 1.'),
     gpu_milli: z
       .int()
@@ -26,7 +28,7 @@ export const Requirements = z
       .max(wholeMilli)
       .optional()
       .describe(
-        'A share of one GPU is enough: so many thousandths of its time (milli-GPU), with `min_vram_gb` of its VRAM. The larger of the two shares is what it takes and pays. 1000, or left out: all of it.',
+        'A share of one GPU is enough: so many thousandths of its time (milli-GPU), with `min_vram_gb` of its VRAM, and what a process needs beside that. The larger of the two shares is what it takes and pays. 1000, or left out: all of it.',
       ),
     region: z.string().min(1).max(50).optional(),
     min_cpu_cores: z.int().positive().max(16_384).optional().describe('Processor cores of its machine.'),

@@ -52,6 +52,7 @@ const pureFiles = [
   'fair-share',
   'fitting',
   'flat-lists',
+  'gpu-hardware',
   'gpu-index',
   'gpu-lane',
   'gpu-names',

@@ -22,8 +22,8 @@ export const defects: readonly Defect[] = [
       {
         file: 'server/src/tasks/task-ending.ts',
         replace:
-          'if (attempt && !(await endAttempt(tx, attempt, { status: how.status, end: how.end, runMs, cost, at, reported })))\n    return false\n  if (!(await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at }))) {\n    if (attempt) throw new Error(`${task.id} has ended, and its attempt ${attempt.id} had not`)\n    return false\n  }',
-        by: 'if (attempt) await endAttempt(tx, attempt, { status: how.status, end: how.end, runMs, cost, at, reported })\n  await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at })',
+          'if (!(await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at, attempt, reported }))) return false',
+        by: 'await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at, attempt, reported })',
       },
     ],
   },

@@ -144,12 +144,14 @@ export function createPromiseStore({ look }: Pick<MarketDisk, 'look'>) {
     unsettledPayments: () =>
       look<{ id: string; status: string }>(`SELECT id, status FROM payments WHERE status IN ('pending', 'disputed')`),
 
-    task: (id: string) => look<TaskFacts>(`SELECT ${taskColumns} FROM tasks WHERE id = ?`, id)[0],
-    tasks: () => look<TaskFacts>(`SELECT ${taskColumns} FROM tasks ORDER BY id`),
+    task: (id: string) => look<TaskFacts>(`SELECT ${taskColumns} FROM task_states WHERE id = ?`, id)[0],
+    tasks: () => look<TaskFacts>(`SELECT ${taskColumns} FROM task_states ORDER BY id`),
     statuses: () =>
-      new Map(look<{ id: string; status: string }>('SELECT id, status FROM tasks').map((row) => [row.id, row.status])),
+      new Map(
+        look<{ id: string; status: string }>('SELECT id, status FROM task_states').map((row) => [row.id, row.status]),
+      ),
     openTasks: () =>
-      look<TaskFacts>(`SELECT ${taskColumns} FROM tasks WHERE status IN ('pending', 'running') ORDER BY id`),
+      look<TaskFacts>(`SELECT ${taskColumns} FROM task_states WHERE status IN ('pending', 'running') ORDER BY id`),
     titlesOfSeveral: () =>
       look<{ title: string; count: number }>(
         'SELECT title, count(*) AS count FROM tasks GROUP BY title HAVING count(*) > 1 ORDER BY title',
@@ -174,17 +176,17 @@ export function createPromiseStore({ look }: Pick<MarketDisk, 'look'>) {
     filesOf: (taskId: string, attemptId: string) =>
       look<{ sha256: string }>('SELECT sha256 FROM task_files WHERE task_id = ? AND attempt_id = ?', taskId, attemptId),
 
-    attempt: (id: string) => look<AttemptFacts>(`SELECT ${attemptColumns} FROM attempts WHERE id = ?`, id)[0],
+    attempt: (id: string) => look<AttemptFacts>(`SELECT ${attemptColumns} FROM attempt_states WHERE id = ?`, id)[0],
     attemptsOfTask: (taskId: string) =>
-      look<AttemptFacts>(`SELECT ${attemptColumns} FROM attempts WHERE task_id = ? ORDER BY number`, taskId),
+      look<AttemptFacts>(`SELECT ${attemptColumns} FROM attempt_states WHERE task_id = ? ORDER BY number`, taskId),
     /** Those that have a GPU, each with what its task says. */
     heldAttempts: () =>
       look<HeldFacts>(
         `SELECT a.id, coalesce(s.gpu_id, a.gpu_id) AS gpu_id, coalesce(s.milli, 1000) AS milli, coalesce(s.vram_gb, 0) AS vram_gb,
            g.vram_gb AS gpu_vram_gb, a.status, t.id AS task_id, t.status AS task_status, t.attempt_id AS task_attempt_id
-         FROM attempts a JOIN tasks t ON t.id = a.task_id LEFT JOIN attempt_gpus s ON s.attempt_id = a.id
+         FROM open_attempts a JOIN task_states t ON t.id = a.task_id LEFT JOIN attempt_gpus s ON s.attempt_id = a.id
          JOIN gpus g ON g.id = coalesce(s.gpu_id, a.gpu_id)
-         WHERE a.ended_at IS NULL AND a.status IN ('accepted', 'preparing', 'running')`,
+         WHERE a.status IN ('accepted', 'preparing', 'running')`,
       ),
     /** What an attempt has of which GPUs. */
     gpusOf: (attemptId: string) =>
@@ -194,12 +196,12 @@ export function createPromiseStore({ look }: Pick<MarketDisk, 'look'>) {
          FROM attempts a LEFT JOIN attempt_gpus s ON s.attempt_id = a.id WHERE a.id = ?`,
         attemptId,
       ),
-    openAttempts: () => look<AttemptFacts>(`SELECT ${attemptColumns} FROM attempts WHERE ended_at IS NULL`),
+    openAttempts: () =>
+      look<AttemptFacts>(`SELECT ${attemptColumns} FROM attempt_states WHERE row IN (SELECT row FROM open_attempts)`),
     /** Open attempts, each with the machine that it was given to. */
     openAttemptsByMachine: () =>
       look<{ id: string; fencing_token: string; hostname: string }>(
-        `SELECT a.id, a.fencing_token, agents.hostname FROM attempts a JOIN agents ON agents.id = a.agent_id
-         WHERE a.ended_at IS NULL ORDER BY a.id`,
+        `SELECT a.id, a.fencing_token, agents.hostname FROM open_attempts a JOIN agents ON agents.id = a.agent_id ORDER BY a.id`,
       ),
     ownerOf: (gpuId: string) =>
       look<{ owner_id: string }>('SELECT owner_id FROM gpus WHERE id = ?', gpuId)[0]!.owner_id,

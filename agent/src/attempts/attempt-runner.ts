@@ -68,7 +68,7 @@ export class AttemptRunner {
     const found = start.devices.flatMap(({ uuid }) => this.#options.deviceOf(uuid) ?? [])
     const devices = found.map(({ device }, index) => executorDevice(device, start.devices[index]!))
     const use = useOf(devices)
-    const wanted = { taskType: start.task_type, model: start.model, input: start.input, use }
+    const wanted = { devices, taskType: start.task_type, model: start.model, input: start.input, use }
     const executor = abilities.executorFor(wanted)
     const refusal = refusalOf(start, {
       isStopping: this.#isStopping,

@@ -12,7 +12,7 @@ afterEach(async () => {
   for (const pool of pools.splice(0)) await pool.close()
 })
 
-function poolWith(usedMib: (pool: EnginePool) => ReadonlyMap<number, number> = () => new Map()): EnginePool {
+function poolWith(usedMib: (pool: EnginePool) => ReadonlyMap<number, number> | null = () => new Map()): EnginePool {
   const pool: EnginePool = createEnginePool({
     entry: engineEntry('fixture-engine'),
     enginesFolder: null,
@@ -81,4 +81,13 @@ test('who uses more VRAM than their share has is ended at their own fault, and t
   await expect(greedy).rejects.toBeInstanceOf(AttemptError)
   expect(pool.pids()).toHaveLength(1)
   modest.catch(() => {})
+})
+
+test('a share of a GPU whose driver says nothing any more is ended at the provider’s fault, and one of an emulated GPU is not', async () => {
+  let looks = 0
+  const pool = poolWith(() => (looks++ < 2 ? new Map() : null))
+  const emulated = run(pool, [{ ...share, kind: 'emulated' }], 'obey')
+  emulated.catch(() => {})
+  await expect(run(pool, [share], 'obey')).rejects.toMatchObject({ code: 'vram_unseen', fault: 'provider' })
+  expect(pool.pids()).toHaveLength(1)
 })

@@ -4,6 +4,7 @@ import type { Llama, LlamaContext, LlamaContextSequence, LlamaModel, LlamaText, 
 import { z } from 'zod'
 import { AttemptError } from '../executors/executor.ts'
 import { importEngineLibrary } from './engine-library.ts'
+import { gpuLibraries, type GpuLibrary } from './gpu-libraries.ts'
 import { chatHistory, qaPrompt, qaStop } from './llama-prompt.ts'
 import { createStopFilter } from './stop-texts.ts'
 import { type Engine, type EngineContext, serveEngine } from './serve-engine.ts'
@@ -17,8 +18,10 @@ export const LlamaParams = z.object({
   modelFile: z.string(),
   promptStyle: z.enum(['qa', 'chat_template']),
   contextTokens: z.int().positive().nullable(),
-  /** What computes: the processor, the GPU by what suits it best (CUDA goes before Vulkan), or the GPU by Vulkan. */
-  device: z.enum(['cpu', 'gpu', 'vulkan']),
+  /** What computes: the processor, or the GPU by one of its libraries. */
+  device: z.enum(['cpu', ...gpuLibraries]),
+  /** What that library has to call the GPU, so that it is no other one; null: it was seen before. */
+  gpuName: z.string().nullable(),
 })
 export type LlamaParams = z.input<typeof LlamaParams>
 type Params = z.output<typeof LlamaParams>
@@ -38,7 +41,7 @@ export function createLlamaEngine(enginesFolder: string | null): Engine {
 
   return {
     async check() {
-      const llama = await startLlama(await library(), 'gpu')
+      const llama = await startLlama(await library(), 'auto')
       const gpu = llama.gpu
       await llama.dispose()
       return { gpu }
@@ -64,9 +67,9 @@ type LoadedModel = {
   readonly sequence: LlamaContextSequence
 }
 
-async function startLlama(library: Library, device: Params['device']): Promise<Llama> {
+async function startLlama(library: Library, gpu: GpuLibrary | 'auto' | false): Promise<Llama> {
   return await library.getLlama({
-    gpu: device === 'cpu' ? false : device === 'gpu' ? 'auto' : device,
+    gpu,
     build: 'never',
     skipDownload: true,
     progressLogs: false,
@@ -77,18 +80,13 @@ async function startLlama(library: Library, device: Params['device']): Promise<L
 type LoadRequest = { readonly key: string; readonly wanted: Params; readonly context: EngineContext }
 
 async function loadModel(library: Library, { key, wanted, context }: LoadRequest): Promise<LoadedModel> {
-  const llama = await startLlama(library, wanted.device)
+  const llama = await startWanted(library, wanted)
   try {
-    if (wanted.device !== 'cpu' && llama.gpu === false) {
-      throw new AttemptError(
-        'engine_unavailable',
-        'llama.cpp finds no GPU that it can use on this machine.',
-        'provider',
-      )
-    }
     const { signal } = context
     const onLoadProgress = (fraction: number) => context.preparing(fraction)
     const model = await llama.loadModel({ modelPath: wanted.modelFile, onLoadProgress, loadSignal: signal })
+    if (wanted.device !== 'cpu' && model.gpuLayers === 0)
+      throw new AttemptError('out_of_memory', 'No layer of the model fits into what is free of the GPU.', 'provider')
     const isSmall = (await stat(wanted.modelFile)).size < smallModelBytesMax
     const tokensMax = Math.min(wanted.contextTokens ?? model.trainContextSize, contextTokensMax)
     const llamaContext = await model.createContext({
@@ -103,6 +101,19 @@ async function loadModel(library: Library, { key, wanted, context }: LoadRequest
     await llama.dispose()
     throw loadError(library, error)
   }
+}
+
+/** Computes by what is wanted, and by nothing else: whoever pays for a GPU does not get the processor. */
+async function startWanted(library: Library, { device, gpuName }: Params): Promise<Llama> {
+  const llama = await startLlama(library, device === 'cpu' ? false : device).catch((error: unknown) => {
+    if (!(error instanceof library.NoBinaryFoundError)) throw error
+    throw new AttemptError('engine_unavailable', 'Its library cannot be loaded, or finds no GPU.', 'provider')
+  })
+  const found = device === 'cpu' ? [] : await llama.getGpuDeviceNames()
+  if (device === 'cpu' || (llama.gpu === device && (gpuName === null || found.includes(gpuName)))) return llama
+  await llama.dispose()
+  const message = `It finds ${found.join(', ') || 'no GPU'} in the place of ${gpuName ?? 'a GPU'}.`
+  throw new AttemptError(found.length > 0 ? 'other_gpu' : 'engine_unavailable', message, 'provider')
 }
 
 /** The first token takes the longest, and shows whether the GPU computes at all: nobody is to pay for finding out. */

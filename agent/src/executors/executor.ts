@@ -1,4 +1,6 @@
 import type { TaskType } from '@orbyte/protocol'
+import type { DetectedDevice } from '../gpus/gpu-detector.ts'
+import type { Rehearsal } from './rehearsal.ts'
 
 /**
  * How an agent runs an attempt.
@@ -34,6 +36,11 @@ export interface Executor {
   readonly shares: boolean
   /** Why it cannot run on this machine now, or null if it can. Called at start and by `orbyte agent doctor`. */
   check(): Promise<ExecutorProblem | null>
+  /**
+   * Computes a little on a GPU of this machine, as an attempt would, and says what came of it; never rejects. The agent asks before it
+   * offers the GPU, and gives it nothing to run there where nothing computes. May remember: with `again` it does not. Absent: it needs no GPU.
+   */
+  rehearse?(device: DetectedDevice, options: { readonly again: boolean }): Promise<Rehearsal>
   /** Names of the models that it brings itself (a server that the owner runs has its own). Absent: it brings none. */
   models?(): Promise<string[]>
   run(attempt: AttemptInput, report: AttemptReport, signal: AbortSignal): Promise<Record<string, unknown>>

@@ -1,6 +1,7 @@
 import { TaskType } from '@orbyte/protocol'
 import { expect, test } from 'vitest'
 import { systemClock } from '../system-clock.ts'
+import { storageForTest } from './fixture-models.ts'
 import { createExecutors, type ExecutorsOptions } from './executors.ts'
 
 const options: ExecutorsOptions = {
@@ -10,10 +11,11 @@ const options: ExecutorsOptions = {
   environment: {},
   clock: systemClock,
   readVram: async () => new Map(),
+  storage: storageForTest(),
+  processSpace: null,
   fetch,
   newSeed: () => 1,
   log: () => {},
-  warn: () => {},
 }
 
 test('an agent can write, draw and embed, and pretends only when it is told to', () => {

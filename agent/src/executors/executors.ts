@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { Environment } from '../engines/engine-environment.ts'
 import type { ReadVram } from '../gpus/nvidia-processes.ts'
+import type { Storage } from '../outside.ts'
 import { createEnginePool } from '../engines/engine-pool.ts'
 import { engineEntry } from '../engines/engine-process.ts'
 import { createEmbeddingExecutor } from './embedding-executor.ts'
@@ -21,13 +22,14 @@ export type ExecutorsOptions = {
   readonly environment: Environment
   readonly clock: Clock
   readonly readVram: ReadVram
+  readonly storage: Storage
+  /** See gpu-rehearsals.ts. */
+  readonly processSpace: string | null
   readonly fetch: typeof fetch
   /** A random number from 0 to 2³² - 1. */
   newSeed(): number
   /** What engines print, line by line. */
   log(line: string): void
-  /** What the owner of the machine should know. */
-  warn(message: string): void
 }
 
 /**
@@ -39,7 +41,7 @@ export function createExecutors(options: ExecutorsOptions): Executor[] {
   const enginesOf = (name: string) => createEnginePool({ ...options, entry: engineEntry(name) })
   return [
     ...(openai === null ? [] : [createOpenaiExecutor({ ...openai, fetch, clock, newSeed })]),
-    createLlamaExecutor({ engines: enginesOf('llama-engine'), warn: (message) => options.warn(message) }),
+    createLlamaExecutor({ ...options, engines: enginesOf('llama-engine') }),
     createOnnxExecutor({ engines: enginesOf('onnx-engine'), newSeed }),
     createEmbeddingExecutor({ clock }),
     ...(options.withFake ? [createFakeExecutor({ clock })] : []),

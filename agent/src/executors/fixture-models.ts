@@ -1,6 +1,8 @@
 import { fileURLToPath } from 'node:url'
 import { createEnginePool, type EnginePool } from '../engines/engine-pool.ts'
 import { engineEntry } from '../engines/engine-process.ts'
+import type { ReadVram } from '../gpus/nvidia-processes.ts'
+import type { Storage } from '../outside.ts'
 import { systemClock } from '../system-clock.ts'
 import type { LocalModel } from './executor.ts'
 
@@ -37,13 +39,27 @@ export const wordvec: LocalModel = {
 }
 
 /** Real engines of this checkout, or the one that only obeys. */
-export function enginesForTest(name: 'llama-engine' | 'onnx-engine' | 'fixture-engine'): EnginePool {
+export function enginesForTest(
+  name: 'llama-engine' | 'onnx-engine' | 'fixture-engine',
+  readVram: ReadVram = async () => new Map(),
+): EnginePool {
   return createEnginePool({
     entry: engineEntry(name),
     enginesFolder: null,
     environment: process.env,
     clock: systemClock,
-    readVram: async () => new Map(),
+    readVram,
     log: () => {},
   })
+}
+
+/** Files in memory. */
+export function storageForTest(): Storage {
+  const files = new Map<string, string>()
+  return {
+    read: async (name) => files.get(name) ?? null,
+    write: async (name, text) => void files.set(name, text),
+    remove: async (name) => void files.delete(name),
+    list: async () => [],
+  }
 }

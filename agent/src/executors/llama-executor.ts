@@ -1,45 +1,37 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { engineVersions } from '../engines/engine-packages.ts'
 import type { EnginePool } from '../engines/engine-pool.ts'
+import type { GpuLibrary } from '../engines/gpu-libraries.ts'
 import type { LlamaParams } from '../engines/llama-engine.ts'
-import { AttemptError, type AttemptInput, type AttemptReport, type Executor } from './executor.ts'
+import { recited, rehearsalModel, rehearsalPrompt } from '../engines/rehearsal-model.ts'
+import type { DetectedDevice } from '../gpus/gpu-detector.ts'
+import type { Storage } from '../outside.ts'
+import { AttemptError, type AttemptInput, type Executor } from './executor.ts'
+import { GpuRehearsals } from './gpu-rehearsals.ts'
 
 export type LlamaExecutorOptions = {
   readonly engines: EnginePool
-  /** What the owner of the machine should know. */
-  warn(message: string): void
+  readonly storage: Storage
+  /** See gpu-rehearsals.ts. */
+  readonly processSpace: string | null
 }
 
 /** Text generation with GGUF models, by llama.cpp in child processes, which spread a model over all GPUs that they see. */
-export function createLlamaExecutor({ engines, warn }: LlamaExecutorOptions): Executor {
-  let gpuDevice: 'gpu' | 'vulkan' = 'gpu'
+export function createLlamaExecutor({ engines, storage, processSpace }: LlamaExecutorOptions): Executor {
+  const rehearsals = new GpuRehearsals({
+    storage,
+    engine: `node-llama-cpp ${engineVersions['node-llama-cpp']}`,
+    processSpace,
+    rehearse: (library, device) => rehearse(engines, library, device),
+  })
 
-  /**
-   * A build of llama.cpp for CUDA has machine code for some GPUs and PTX for the others, which a driver older than the build's
-   * toolkit cannot translate: the first kernel then ends the process. Vulkan needs nothing of the kind.
-   */
-  async function runOnGpu(attempt: AttemptInput, report: AttemptReport, signal: AbortSignal) {
-    const runOn = (device: LlamaParams['device'], onReady: () => void) => {
-      const ready = () => {
-        onReady()
-        report.ready()
-      }
-      return engines.run(attempt, { params: paramsOf(attempt, device), report: { ...report, ready }, signal })
-    }
-    let isReady = false
-    try {
-      return await runOn(gpuDevice, () => (isReady = true))
-    } catch (error) {
-      const hasCrashed = error instanceof AttemptError && error.code === 'engine_crashed'
-      if (!hasCrashed || isReady || gpuDevice === 'vulkan') throw error
-      const output = runOn('vulkan', () => {
-        if (gpuDevice === 'gpu')
-          warn(`llama.cpp computes by Vulkan from now on. A newer driver may help. ${error.message}`)
-        gpuDevice = 'vulkan'
-      })
-      // Where Vulkan does not work either, the crash is what is wrong.
-      return await output.catch((second: unknown) => {
-        throw gpuDevice === 'vulkan' ? second : error
-      })
-    }
+  function computingOf({ devices }: AttemptInput): LlamaParams['device'] {
+    if (devices[0]!.kind !== 'gpu') return 'cpu'
+    const library = rehearsals.libraryFor(devices.map(({ uuid }) => uuid))
+    if (library !== null) return library
+    throw new AttemptError('engine_unavailable', 'llama.cpp has not been seen to compute on this GPU.', 'provider')
   }
 
   return {
@@ -49,12 +41,53 @@ export function createLlamaExecutor({ engines, warn }: LlamaExecutorOptions): Ex
     several: true,
     shares: true,
     check: () => engines.problem(),
+    rehearse: (device, options) => rehearsals.of(device, options),
     async run(attempt, report, signal) {
-      if (attempt.devices[0]!.kind === 'gpu') return await runOnGpu(attempt, report, signal)
-      return await engines.run(attempt, { params: paramsOf(attempt, 'cpu'), report, signal })
+      const params = paramsOf(attempt, computingOf(attempt))
+      try {
+        return await engines.run(attempt, { params, report, signal })
+      } catch (error) {
+        // A library that computed in its rehearsal and is not to be found now.
+        if (error instanceof AttemptError && error.code === 'engine_unavailable')
+          rehearsals.doubt(attempt.devices.map(({ uuid }) => uuid))
+        throw error
+      }
     },
     free: (deviceUuid) => engines.free(deviceUuid),
     close: () => engines.close(),
+  }
+}
+
+const rehearsedTokens = 200
+
+/**
+ * A library may load and still not compute: a build of llama.cpp for CUDA has machine code for some GPUs and PTX for the others, which a
+ * driver older than the build's toolkit cannot translate, and the first kernel then ends the process. So a model is run, to its end.
+ */
+async function rehearse(engines: EnginePool, library: GpuLibrary, { uuid, kind, index, model }: DetectedDevice) {
+  const folder = await mkdtemp(join(tmpdir(), 'orbyte-rehearsal-'))
+  try {
+    const modelFile = join(folder, 'model.gguf')
+    await writeFile(modelFile, rehearsalModel())
+    const params: LlamaParams = {
+      input: { prompt: rehearsalPrompt, max_tokens: rehearsedTokens, temperature: 0 },
+      modelName: 'rehearsal',
+      modelFile,
+      promptStyle: 'chat_template',
+      contextTokens: null,
+      device: library,
+      // Vulkan counts GPUs in its own way, and counts the processor where it can draw. Names are the same for NVIDIA's only.
+      gpuName: library === 'vulkan' && uuid.startsWith('GPU-') ? model : null,
+    }
+    const device = { uuid, kind, index, milli: 1_000, vramMib: null }
+    const { output, runMs, vramMib } = await engines.rehearse(device, params)
+    if (output['text'] !== recited(rehearsedTokens)) {
+      const message = 'It computes something else than the processor does.'
+      throw new AttemptError('wrong_result', message, 'provider')
+    }
+    return { tokensPerSecond: Math.round((rehearsedTokens * 1_000) / Math.max(1, runMs)), vramMib }
+  } finally {
+    await rm(folder, { recursive: true, force: true })
   }
 }
 
@@ -70,5 +103,6 @@ function paramsOf({ input, model }: AttemptInput, device: LlamaParams['device'])
     promptStyle: model.promptStyle ?? 'chat_template',
     contextTokens: model.contextTokens,
     device,
+    gpuName: null,
   }
 }

@@ -59,12 +59,18 @@ test('NVIDIA: an H200 that does nothing, as its driver was recorded', async () =
       kind: 'gpu',
       model: 'NVIDIA H200',
       vramMib: 143_771,
+      reservedMib: 616,
       driver: '580.159.04',
       computeCapability: '9.0',
     },
   ])
   const idle = { utilization_percent: 0, vram_used_gb: 0, temperature_celsius: 33, power_watts: 79.14 }
   expect(await detector.telemetry()).toEqual(new Map([[uuid, idle]]))
+})
+
+test('NVIDIA: what the driver keeps of an H100 for itself is known, as it was recorded', async () => {
+  const [device] = await createNvidiaDetector({ run: nvidiaSmi({ query: 'nvidia-h100.csv' }), ramBytes }).detect()
+  expect(device).toMatchObject({ model: 'NVIDIA H100 80GB HBM3', vramMib: 81_559, reservedMib: 480 })
 })
 
 test('NVIDIA: a GPU that is split by MIG is offered as its instances', async () => {
@@ -86,7 +92,17 @@ test('NVIDIA: an old driver is asked again for the fields that it knows', async 
   }
   const [device] = await createNvidiaDetector({ run, ramBytes }).detect()
   expect(device).toMatchObject({ model: 'NVIDIA Quadro K600', vramMib: 1_023, computeCapability: null })
-  expect(asked).toHaveLength(2)
+  expect(asked).toHaveLength(3)
+})
+
+test('NVIDIA: a driver that does not say what it keeps for itself is asked for all else', async () => {
+  const run: RunCommand = async (_command, [query = '']) => {
+    if (query.includes('memory.reserved')) return failed('Field "memory.reserved" is not a valid field to query.')
+    return printed(recorded('nvidia-h200.csv').replace(', 616', ''))
+  }
+  const [device] = await createNvidiaDetector({ run, ramBytes }).detect()
+  expect(device).toMatchObject({ vramMib: 143_771, computeCapability: '9.0' })
+  expect(device).not.toHaveProperty('reservedMib')
 })
 
 test('NVIDIA: a GPU without memory of its own has that of the machine', async () => {

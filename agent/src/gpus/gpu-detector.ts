@@ -17,6 +17,8 @@ export type DetectedDevice = {
   readonly kind: GpuKind
   readonly model: string
   readonly vramMib: number
+  /** Of that, what the driver keeps for itself. Absent: it does not say. */
+  readonly reservedMib?: number
   readonly driver: string | null
   readonly computeCapability: string | null
 }

@@ -1,16 +1,16 @@
 import type { RunCommand } from './gpu-detector.ts'
 
-/** MiB of VRAM that each process uses, over all GPUs, by process id; nobody, where that cannot be seen. */
-export type ReadVram = () => Promise<ReadonlyMap<number, number>>
+/** MiB of VRAM that each process uses, over all GPUs, by process id; null: that cannot be seen. */
+export type ReadVram = () => Promise<ReadonlyMap<number, number> | null>
 
 /** What NVIDIA's driver says of the processes on its GPUs. One that asks while another waits gets the same answer. */
 export function createNvidiaVramReader({ run }: { readonly run: RunCommand }): ReadVram {
-  let asked: Promise<ReadonlyMap<number, number>> | null = null
+  let asked: ReturnType<ReadVram> | null = null
   async function ask() {
     // What computes, what draws, and what does both, as Vulkan may: --query-compute-apps leaves out what only draws.
     const result = await run('nvidia-smi', ['-q', '-d', 'PIDS'])
     asked = null
-    return parseProcesses(result?.exitCode === 0 ? result.stdout : '')
+    return result?.exitCode === 0 ? parseProcesses(result.stdout) : null
   }
   return () => (asked ??= ask())
 }

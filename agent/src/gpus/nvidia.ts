@@ -13,8 +13,11 @@ const allFields = [
   'power.draw',
   'compute_cap',
   'mig.mode.current',
+  'memory.reserved',
 ] as const
-/** What every driver since 2013 knows: one unknown field fails the whole query. */
+/** Of drivers before 510, which count what they keep for themselves as used. One unknown field fails the whole query. */
+const fieldsBefore510 = allFields.filter((field) => field !== 'memory.reserved')
+/** What every driver since 2013 knows. */
 const oldFields = ['index', 'uuid', 'name', 'driver_version', 'memory.total', 'memory.used', 'utilization.gpu'] as const
 type Field = (typeof allFields)[number]
 /** What nvidia-smi says about one GPU; null where it says that it does not know. */
@@ -44,7 +47,7 @@ export function createNvidiaDetector({ run, ramBytes }: NvidiaDetectorOptions): 
 }
 
 async function queryRows(run: RunCommand): Promise<NvidiaRow[]> {
-  for (const fields of [allFields, oldFields]) {
+  for (const fields of [allFields, fieldsBefore510, oldFields]) {
     const result = await run('nvidia-smi', [`--query-gpu=${fields.join(',')}`, '--format=csv,noheader,nounits'])
     if (result === null) return []
     if (result.exitCode === 0) return parseNvidiaRows(result.stdout, fields)
@@ -55,7 +58,7 @@ async function queryRows(run: RunCommand): Promise<NvidiaRow[]> {
   throw new Error('nvidia-smi does not know the fields that it is asked for')
 }
 
-/** "0, GPU-3f…, NVIDIA A100, 535.104.05, 40960, 7, [N/A], 33, 56.12, 8.0, Enabled" */
+/** "0, GPU-3f…, NVIDIA A100, 535.104.05, 40960, 7, [N/A], 33, 56.12, 8.0, Enabled, 614" */
 export function parseNvidiaRows(text: string, fields: readonly Field[] = allFields): NvidiaRow[] {
   return text
     .split('\n')
@@ -100,7 +103,7 @@ export function devicesOf(rows: readonly NvidiaRow[], { instances, ramMib }: Nvi
       driver: row.driver_version ?? null,
       computeCapability: row.compute_cap ?? null,
     }
-    if (row['mig.mode.current'] !== 'Enabled') return vramMib <= 0 ? [] : [{ ...device, vramMib }]
+    if (row['mig.mode.current'] !== 'Enabled') return vramMib <= 0 ? [] : [{ ...device, vramMib, ...reservedOf(row) }]
     return instances
       .filter((instance) => instance.gpuUuid === uuid)
       .flatMap((instance) => {
@@ -110,6 +113,11 @@ export function devicesOf(rows: readonly NvidiaRow[], { instances, ramMib }: Nvi
         return [{ ...device, uuid: instance.uuid, model, vramMib: Number(profileGb) * 1_024 }]
       })
   })
+}
+
+function reservedOf(row: NvidiaRow): { reservedMib?: number } {
+  const reservedMib = numberOf(row['memory.reserved'])
+  return reservedMib === null ? {} : { reservedMib }
 }
 
 export function telemetryOf(row: NvidiaRow): Telemetry {

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { Model, ModelFile } from '@orbyte/protocol'
 import { expect, test } from 'vitest'
 import { z } from 'zod'
+import { storageForTest } from '../executors/fixture-models.ts'
 import { createExecutors } from '../executors/executors.ts'
 import { systemClock } from '../system-clock.ts'
 
@@ -26,8 +27,9 @@ test.each(files)('$path is the file that the catalogue says', async ({ path, sha
 
 test.each(catalogue)('$name can be run by an executor', ({ format, task_types }) => {
   const readVram = async () => new Map<number, number>()
-  const outside = { enginesFolder: null, environment: {}, clock: systemClock, readVram, fetch }
-  const none = { ...outside, newSeed: () => 0, log: () => {}, warn: () => {} }
+  const machine = { storage: storageForTest(), processSpace: null, readVram }
+  const outside = { ...machine, enginesFolder: null, environment: {}, clock: systemClock, fetch }
+  const none = { ...outside, newSeed: () => 0, log: () => {} }
   const executors = createExecutors({ ...none, withFake: false, openai: null })
   const able = executors.filter(({ modelFormats }) => modelFormats?.includes(format))
   expect(able.flatMap(({ taskTypes }) => taskTypes)).toEqual(expect.arrayContaining(task_types))

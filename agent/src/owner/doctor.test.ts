@@ -6,6 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { loadAgentOptions } from '../agent-config.ts'
+import type { DeviceStatus } from '../agent-status.ts'
+import type { Executor } from '../executors/executor.ts'
+import type { Rehearsal } from '../executors/rehearsal.ts'
 import { systemOutside } from '../system-outside.ts'
 import { type DoctorOptions, examine } from './doctor.ts'
 
@@ -77,15 +80,64 @@ test('each problem comes with what to do', async () => {
   ])
 })
 
+const runningDevice: DeviceStatus = {
+  ...{ index: 0, uuid: 'CPU-1', gpu_id: null, name: 'mine', model: 'CPU EPYC', kind: 'cpu', vram_gb: 16 },
+  ...{ price_per_hour: null, computes: [], cool_down_ms: 0, status: 'available', attempts: [] },
+}
+
 test('an agent that runs with --cpu offers what this command alone would not find', async () => {
-  const device = { index: 0, uuid: 'CPU-1', gpu_id: null, name: 'mine', model: 'CPU EPYC', kind: 'cpu', vram_gb: 16 }
-  const status = { price_per_hour: null, cool_down_ms: 0, status: 'available' as const, attempts: [] }
-  const doctor = doctorOf([], { runningAgent: async () => ({ connected: true, devices: [{ ...device, ...status }] }) })
+  const doctor = doctorOf([], { runningAgent: async () => ({ connected: true, devices: [runningDevice] }) })
   const checks = await examine({ ...doctor, outside: { ...doctor.outside, detectors: () => [] } })
   expect(checks.find(({ name }) => name === 'GPUs')).toMatchObject({
     state: 'ok',
     message: 'CPU EPYC (16.0 GiB), by the agent that runs',
   })
+})
+
+test('what computes on each GPU is tried, or asked of the agent that runs there', async () => {
+  const h100 = { index: 0, kind: 'gpu', model: 'NVIDIA H100', vramMib: 81_559, driver: '580' } as const
+  const failure = { library: 'CUDA', code: 'engine_crashed', message: 'It aborted.', remedy: 'Another driver.' }
+  const byVulkan: Rehearsal = { computesBy: 'Vulkan', tokensPerSecond: 900, vramMib: 28, failures: [failure] }
+  const rehearsals: Record<string, Rehearsal> = {
+    'GPU-1': byVulkan,
+    'GPU-2': { ...byVulkan, computesBy: null, vramMib: null, tokensPerSecond: null },
+    'GPU-3': { ...byVulkan, computesBy: 'CUDA', vramMib: null, failures: [] },
+  }
+  const tried: string[] = []
+  const doctor = doctorOf([])
+  const [embedding] = doctor.outside.executors
+  const rehearse: Executor['rehearse'] = async ({ uuid }, { again }) => {
+    if (again) tried.push(uuid)
+    return rehearsals[uuid]!
+  }
+  const machine = {
+    executors: [{ ...embedding!, name: 'llama', rehearse }],
+    detectors: () => [
+      {
+        name: 'NVIDIA',
+        detect: async () => Object.keys(rehearsals).map((uuid) => ({ ...h100, uuid, computeCapability: null })),
+        telemetry: async () => new Map(),
+      },
+    ],
+  }
+  const ofGpus = async (runningAgent: DoctorOptions['runningAgent']) => {
+    const checks = await examine({ ...doctor, outside: { ...doctor.outside, ...machine }, runningAgent })
+    return checks.filter(({ name }) => name === 'NVIDIA H100')
+  }
+  const found = [
+    { state: 'note', message: expect.stringContaining('computes by Vulkan'), remedy: 'for CUDA: Another driver' },
+    { state: 'problem', message: 'llama does not compute on it; not by CUDA: It aborted' },
+    { state: 'ok', message: 'llama computes by CUDA, 900 tokens a second', remedy: null },
+    { state: 'note', message: expect.stringContaining('no shares'), remedy: expect.stringContaining('--pid=host') },
+  ]
+  expect(await ofGpus(async () => null)).toMatchObject(found)
+  expect(tried).toEqual(['GPU-1', 'GPU-2', 'GPU-3'])
+  const devices = Object.entries(rehearsals).map(([uuid, rehearsal]) => {
+    const computes = [{ executor: 'llama', rehearsal }]
+    return { ...runningDevice, uuid, computes }
+  })
+  expect(await ofGpus(async () => ({ connected: true, devices }))).toMatchObject(found)
+  expect(tried).toHaveLength(3)
 })
 
 test('a market that is not there is said', async () => {

@@ -1,16 +1,20 @@
 import { Health } from '@orbyte/protocol'
 import type { AgentOptions } from '../agent-config.ts'
 import type { AgentStatus } from '../agent-status.ts'
+import type { Executor } from '../executors/executor.ts'
+import { isUnwatched, rehearsalText, type Rehearsed, remedyOf, unwatched } from '../executors/rehearsal.ts'
 import { Devices } from '../gpus/devices.ts'
+import type { DetectedDevice } from '../gpus/gpu-detector.ts'
 import { loadIdentity } from '../identity.ts'
 import type { Outside } from '../outside.ts'
 
 export type DoctorCheck = {
   readonly name: string
-  readonly state: 'ok' | 'problem'
+  /** "note": it works, and could do better. */
+  readonly state: 'ok' | 'note' | 'problem'
   /** What was found. */
   readonly message: string
-  /** What to do about a problem. */
+  /** What to do about it. */
   readonly remedy: string | null
 }
 
@@ -31,7 +35,15 @@ export async function examine(doctor: DoctorOptions): Promise<DoctorCheck[]> {
   const basics = [checkNode(doctor.nodeVersion), await checkDataFolder(doctor), await checkDisk(doctor)]
   const running = await doctor.runningAgent().catch(() => null)
   const market = [await checkServer(doctor), await checkEnrolment(doctor), checkAgent(running)]
-  return [...basics, ...market, await checkGpus(doctor, running), ...(await checkExecutors(doctor))]
+  const devices = await findDevices(doctor)
+  return [...basics, ...market, checkGpus(devices, running), ...(await checkExecutors(doctor, devices.all(), running))]
+}
+
+/** Nothing is kept of it: the fingerprint names only devices that are asked for. */
+async function findDevices({ outside }: DoctorOptions): Promise<Devices> {
+  const devices = new Devices({ detectors: outside.detectors('doctor'), log: outside.log })
+  await devices.refresh()
+  return devices
 }
 
 function checkNode(version: string): DoctorCheck {
@@ -104,11 +116,8 @@ function checkAgent(running: RunningAgent): DoctorCheck {
   return problem(name, 'runs, and is not connected', 'See why: orbyte agent status')
 }
 
-async function checkGpus({ outside }: DoctorOptions, running: RunningAgent): Promise<DoctorCheck> {
+function checkGpus(devices: Devices, running: RunningAgent): DoctorCheck {
   const name = 'GPUs'
-  // Nothing is kept of it: the fingerprint names only devices that are asked for.
-  const devices = new Devices({ detectors: outside.detectors('doctor'), log: outside.log })
-  await devices.refresh()
   const found = devices.all().map(({ model, vramMib }) => `${model} (${(vramMib / 1_024).toFixed(1)} GiB)`)
   const broken = devices.problems()
   if (broken.length > 0) return problem(name, [...found, ...broken].join(', '), 'Repair or reinstall the driver')
@@ -119,14 +128,47 @@ async function checkGpus({ outside }: DoctorOptions, running: RunningAgent): Pro
   return problem(name, 'none was found', 'Install the driver of your GPU, or offer the CPU with --cpu')
 }
 
-async function checkExecutors({ outside }: DoctorOptions): Promise<DoctorCheck[]> {
-  return await Promise.all(
-    outside.executors.map(async (executor) => {
-      const name = `executor ${executor.name}`
-      const found = await executor.check().catch((error: unknown) => ({ message: textOf(error), remedy: null }))
-      return found === null ? ok(name, executor.taskTypes.join(', ')) : problem(name, found.message, found.remedy)
-    }),
-  )
+async function checkExecutors(
+  { outside }: DoctorOptions,
+  devices: readonly DetectedDevice[],
+  running: RunningAgent,
+): Promise<DoctorCheck[]> {
+  const all = outside.executors.map(async (executor) => {
+    const name = `executor ${executor.name}`
+    const found = await executor.check().catch((error: unknown) => ({ message: textOf(error), remedy: null }))
+    if (found !== null) return [problem(name, found.message, found.remedy)]
+    return [ok(name, executor.taskTypes.join(', ')), ...(await checkComputing(executor, devices, running))]
+  })
+  return (await Promise.all(all)).flat()
+}
+
+/** On each GPU, by trying it; what an agent that runs has seen is not tried beside what may run there now. */
+async function checkComputing(
+  executor: Executor,
+  devices: readonly DetectedDevice[],
+  running: RunningAgent,
+): Promise<DoctorCheck[]> {
+  const gpus = devices.filter(({ kind }) => kind === 'gpu' && executor.rehearse !== undefined)
+  const all = gpus.map(async (device) => {
+    const seen = running?.devices
+      .find(({ uuid }) => uuid === device.uuid)
+      ?.computes.find((one) => one.executor === executor.name)
+    const rehearsal = seen?.rehearsal ?? (await executor.rehearse!(device, { again: true }))
+    return computingChecks(device, { executor: executor.name, rehearsal })
+  })
+  return (await Promise.all(all)).flat()
+}
+
+function computingChecks({ uuid, model }: DetectedDevice, rehearsed: Rehearsed): DoctorCheck[] {
+  const { rehearsal } = rehearsed
+  const state = rehearsal.computesBy === null ? 'problem' : rehearsal.failures.length === 0 ? 'ok' : 'note'
+  const computing: DoctorCheck = {
+    name: model,
+    state,
+    message: rehearsalText(rehearsed),
+    remedy: remedyOf(rehearsal),
+  }
+  return isUnwatched(uuid, rehearsal) ? [computing, { name: model, state: 'note', ...unwatched }] : [computing]
 }
 
 function ok(name: string, message: string): DoctorCheck {

@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander'
 import { amount, decimal, examples, fieldsOf, onOff, pageOptions, type PageOptions } from '../arguments.ts'
 import type { Cli } from '../cli.ts'
 import { CliError, exitCodes } from '../exit-codes.ts'
-import { count, duration, hardware, localTime, perHour } from '../format.ts'
+import { count, duration, hardware, localTime, perHour, usableText } from '../format.ts'
 import { fetchItems } from '../lists.ts'
 import { type Column, details } from '../table.ts'
 
@@ -37,7 +37,7 @@ function addMarketCommands(gpus: Command, cli: Cli) {
   pageOptions(gpus.command('list', { isDefault: true }))
     .summary('the GPUs of the market')
     .option('--model <text>', 'part of the hardware’s name')
-    .addOption(new Option('--min-vram <gib>', 'at least so much memory').argParser(decimal))
+    .addOption(new Option('--min-vram <gb>', 'sold with so many GB at least').argParser(decimal))
     .addOption(new Option('--max-price <orb>', 'at most so much an hour').argParser(amount))
     .addOption(new Option('--status <status>', 'by status').choices(['available', 'in_use', 'maintenance', 'offline']))
     .option('--region <region>', 'in this region')
@@ -278,7 +278,7 @@ function showGpu(cli: Cli, gpu: Gpu) {
     details([
       ['GPU', gpu.id],
       ['Name', gpu.name],
-      ['Hardware', hardware(gpu)],
+      ['Hardware', `${hardware(gpu)}${usableText(gpu)}`],
       ['Price', perHour(gpu.price_per_hour)],
       ['Status', statusOf(gpu)],
       ['Health', healthOf(gpu)],

@@ -145,7 +145,7 @@ function marketOptions(command: Command): Command {
       milliGpu,
     )
     .option('--gpu-model <text>', 'part of the hardware’s name')
-    .option('--min-vram <gib>', 'at least so much memory of each GPU; of a share: so much', decimal)
+    .option('--min-vram <gb>', 'GPUs that are sold with so many GB at least; of a share: so many GiB', decimal)
     .option('--min-cpu-cores <number>', 'at least so many processor cores in its machine', wholeNumber)
     .option('--min-ram <gib>', 'at least so much memory in its machine', decimal)
     .option('--min-storage <gib>', 'at least so much free on its disk', decimal)

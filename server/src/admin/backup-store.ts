@@ -20,10 +20,11 @@ export async function* fileHashes(reader: Reader): AsyncGenerator<string, void, 
 
 export type MarketSize = { users: number; tasks: number; tasks_open: number; payments: number }
 
+/** Also of files that older versions have written: what is asked here all of them have. */
 export async function marketSize(reader: Reader): Promise<MarketSize> {
   const row = await reader.get<MarketSize>(
     `SELECT (SELECT count(*) FROM users) AS users, (SELECT count(*) FROM tasks) AS tasks,
-       (SELECT count(*) FROM tasks WHERE status IN ('pending', 'running')) AS tasks_open,
+       (SELECT count(*) FROM tasks WHERE completed_at IS NULL) AS tasks_open,
        (SELECT count(*) FROM payments) AS payments`,
   )
   return row!

@@ -16,7 +16,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type BackupManifest, backupText, signOperatorToken } from '@orbyte/protocol'
 import { loadConfig } from '../config.ts'
 import { openSqliteReadOnly } from '../db/sqlite-database.ts'
-import { startTestServer, type TestServer } from '../fixture-server.ts'
+import { startTestServer, type TestServer, type TestUser } from '../fixture-server.ts'
 import { ledgerKeyFrom } from '../ledger/ledger-key.ts'
 import { BackupError } from './backup-keys.ts'
 import { restoreBackup, unpackBackup } from './backup-folder.ts'
@@ -25,11 +25,12 @@ import { verifyBackup } from './backup-verify.ts'
 let folder: string
 let market: TestServer
 let backup: string
+let alice: TestUser
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'orbyte-backup-'))
   market = await start('orbyte.db')
   backup = join(folder, 'backup')
-  const alice = await market.newUser('alice@example.org')
+  alice = await market.newUser('alice@example.org')
   await market.call('POST /api/wallet/deposit', { token: alice.token, body: { amount: '5' } })
 })
 afterEach(async () => {
@@ -73,11 +74,17 @@ function signAnew(secret: string) {
 }
 
 test('a backup is sound, for its owner alone, holds no key, and is written down', async () => {
+  const task = { task_type: 'other', input_data: {}, wait: true, max_price_per_hour: '1' }
+  const submit = () => market.call('POST /api/tasks/', { token: alice.token, body: task })
+  const { id } = (await submit()).body as { id: string }
+  await submit()
+  await submit()
+  await market.call(`POST /api/tasks/${id}/cancel`, { token: alice.token })
   await backUp()
   expect(await verifyBackup(backup)).toMatchObject({
     problems: [],
-    market: { users: 1, tasks: 0 },
-    ledger: { transfers: 1, public_key: manifestOf().public_key },
+    market: { users: 1, tasks: 3, tasks_open: 2, payments: 0 },
+    ledger: { transfers: 5, public_key: manifestOf().public_key },
     has_keys: false,
   })
   expect(readdirSync(backup).sort()).toEqual(['backup.json', 'orbyte.db'])

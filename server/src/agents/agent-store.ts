@@ -58,7 +58,7 @@ export async function setAgentStatus(
 
 /** Agents with attempts that have not ended. */
 export async function agentsWithOpenAttempts(reader: Reader): Promise<string[]> {
-  const rows = await reader.all<{ agent_id: string }>('SELECT DISTINCT agent_id FROM attempts WHERE ended_at IS NULL')
+  const rows = await reader.all<{ agent_id: string }>('SELECT DISTINCT agent_id FROM open_attempts')
   return rows.map(({ agent_id }) => agent_id)
 }
 

@@ -9,6 +9,7 @@ import type {
   TaskType,
 } from '@orbyte/protocol'
 import type { Reader, Row, Transaction } from '../db/database.ts'
+import { isPaymentOf } from '../payments/payment-ids.ts'
 
 export type StoredAudit = Omit<Audit, 'answers' | 'cost'>
 export type StoredAnswer = Omit<AuditAnswer, 'gpu_name'>
@@ -19,9 +20,9 @@ const auditColumns = 'id, kind, status, task_type, model, device_class, message,
 const answerColumns = `a.task_id, a.audit_id, a.gpu_id, coalesce(g.name, a.gpu_id) AS gpu_name, a.agent_id, a.provider_id, a.verdict,
   a.paid_by_market, a.asked_at, a.judged_at`
 /** What a task of the market's has cost it, or may still. */
-const costOfAnswer = `CASE WHEN a.paid_by_market = 0 THEN 0 WHEN t.status IN ('pending', 'running') THEN t.hold_micros
+const costOfAnswer = `CASE WHEN a.paid_by_market = 0 THEN 0 WHEN t.status = 'open' THEN t.hold_micros
   ELSE coalesce(t.cost_micros, 0) - coalesce(p.refunded_micros, 0) END`
-const answers = `audit_answers a JOIN tasks t ON t.id = a.task_id LEFT JOIN payments p ON p.task_id = a.task_id
+const answers = `audit_answers a JOIN tasks t ON t.id = a.task_id LEFT JOIN payments p ON ${isPaymentOf('p', 'a.task_id')}
   LEFT JOIN gpus g ON g.id = a.gpu_id`
 
 export async function insertAudit(tx: Transaction, audit: StoredAudit) {

@@ -12,8 +12,9 @@ import { available, createLedger, held } from '../ledger/ledger-service.ts'
 import { verifyLedger } from '../ledger/ledger-verify.ts'
 import { manualClock } from '../manual-clock.ts'
 import { type Database, DatabaseInUseError } from './database.ts'
-import { migrate, migrations, NewerSchemaError } from './migrations.ts'
+import { migrate, NewerSchemaError } from './migrations.ts'
 import { indexOwned, ownedBehind, ownedRows, readOwned } from './owned-rows.ts'
+import { migrations } from './schema-steps.ts'
 import { openSqlite, openSqliteReadOnly } from './sqlite-database.ts'
 
 let folder: string

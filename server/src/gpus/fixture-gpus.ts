@@ -24,6 +24,8 @@ export function reportedDevice(fields: Partial<ReportedDevice> = {}): ReportedDe
     kind: 'gpu',
     model: 'NVIDIA GeForce RTX 4090',
     vram_mib: 24_564,
+    usable_vram_mib: null,
+    process_vram_mib: 0,
     specs: {
       driver: '550.54',
       compute_capability: '8.9',
@@ -98,6 +100,8 @@ export function marketGpu(fields: Partial<MarketGpu> = {}): MarketGpu {
     agentVersion: '0.1.0',
     holders: [],
     takenMilli: 0,
+    usableVramGb: fields.vramGb ?? 23.99,
+    processVramGb: 0,
     taskTypes: ['text_generation', 'embedding'],
     modelFormats: ['gguf', 'wordvec'],
     several: able,

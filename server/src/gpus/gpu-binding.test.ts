@@ -76,6 +76,16 @@ describe('a device that nobody has registered', () => {
     ])
   })
 
+  test('stays the same GPU when what tasks can have of it changes, and is found by the GB that it is sold as', async () => {
+    const [first] = (await market.report([{}])).gpus
+    const [again] = (await market.report([{ usable_vram_mib: 23_600, process_vram_mib: 610 }])).gpus
+    expect(again!.gpu_id).toBe(first!.gpu_id)
+    expect(await view(first!.gpu_id)).toMatchObject({ vram_gb: 23.99, usable_vram_gb: 23, differences: [] })
+    const found = async (minVram: number) => (await market.call(`GET /api/gpus?min_vram=${minVram}`)).body
+    expect(await found(24)).toMatchObject({ items: [{ id: first!.gpu_id }] })
+    expect(await found(26)).toMatchObject({ items: [] })
+  })
+
   test('is refused beyond what an account may have', async () => {
     await start({ gpusPerOwnerMax: 2 })
     await byHand({ model: 'H200', vram_gb: 141 })

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { defaultPriceMicrosPerHour } from './gpu-default-prices.ts'
 import { orb } from './fixture-gpus.ts'
-import { describeDifferences, gibFromMib, isSameVram } from './gpu-hardware.ts'
+import { describeDifferences, gibFromMib, isSameVram, isSoldAs, processGb, usableGb } from './gpu-hardware.ts'
 
 test('sizes are GiB with two decimals', () => {
   expect(gibFromMib(24_564)).toBe(23.99)
@@ -17,6 +17,26 @@ test.each([
   [12, 24, false],
 ])('%d GiB registered and %d GiB detected are the same VRAM: %s', (registered, detected, same) => {
   expect(isSameVram(registered, detected)).toBe(same)
+})
+
+test.each([
+  ['GeForce RTX 4090', 24_564, 24],
+  ['L4, with error correction', 23_034, 24],
+  ['Tesla T4, with error correction', 15_360, 16],
+  ['L40S, with error correction', 46_068, 48],
+  ['A100 40 GB', 40_960, 40],
+  ['H100 80 GB', 81_559, 80],
+  ['H200', 143_771, 141],
+])('a %s, of which the driver says %d MiB, is sold as %d GB and not as more', (_name, vramMib, soldGb) => {
+  expect(isSoldAs(gibFromMib(vramMib), soldGb)).toBe(true)
+  expect(isSoldAs(gibFromMib(vramMib), soldGb * 1.1)).toBe(false)
+})
+
+test('what tasks can have of a GPU is said in tenths of GiB, rounded down, and is never more than it has', () => {
+  const of = (vram_mib: number, usable_vram_mib: number | null) => usableGb({ vram_mib, usable_vram_mib })
+  expect([of(81_559, 81_051), of(24_564, null), of(24_564, 24_564), of(1_024, 1)]).toEqual([79.1, 23.99, 23.9, 0.1])
+  expect(of(1_024, 2_048)).toBe(1)
+  expect([0, 28, 610].map((process_vram_mib) => processGb({ process_vram_mib }))).toEqual([0, 0.03, 0.6])
 })
 
 test('what was registered differs only beyond rounding and beyond spelling', () => {

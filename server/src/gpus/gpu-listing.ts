@@ -1,5 +1,6 @@
 import { type api, type ParsedInputOf, problem } from '@orbyte/protocol'
 import { decodeCursor, encodeCursor, type Page } from '../http/page.ts'
+import { isSoldAs } from './gpu-hardware.ts'
 import type { MarketGpu } from './gpu-registry.ts'
 import { gpuStatus } from './gpu-status.ts'
 
@@ -25,7 +26,7 @@ export function matchesFilters(gpu: MarketGpu, filters: Filters): boolean {
   const status = gpuStatus(gpu)
   return (
     (filters.model === undefined || gpu.model.toLowerCase().includes(filters.model.toLowerCase())) &&
-    (filters.min_vram === undefined || gpu.vramGb >= filters.min_vram) &&
+    (filters.min_vram === undefined || isSoldAs(gpu.vramGb, filters.min_vram)) &&
     (filters.max_price === undefined || gpu.priceMicrosPerHour <= filters.max_price) &&
     (filters.status === undefined || status === filters.status) &&
     (filters.region === undefined || gpu.region?.toLowerCase() === filters.region.toLowerCase()) &&

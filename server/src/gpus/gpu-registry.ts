@@ -1,5 +1,6 @@
 import { type Liveness, type ReportedDevice, type TaskType, type Telemetry, wholeMilli } from '@orbyte/protocol'
 import type { Clock } from '../context.ts'
+import { processGb, usableGb } from './gpu-hardware.ts'
 import type { GpuRecord } from './gpu-store.ts'
 import { createInterning } from './interning.ts'
 import { Numbered } from './numbered.ts'
@@ -21,6 +22,10 @@ export type MarketGpu = GpuRecord & {
   readonly holders: readonly Holder[]
   /** How many thousandths of it they have together: never more than there are. */
   readonly takenMilli: number
+  /** GiB of its VRAM that tasks can have. */
+  readonly usableVramGb: number
+  /** GiB that each process there takes beside its task's. */
+  readonly processVramGb: number
   /** What its agent can run and the owner's limits allow. */
   readonly taskTypes: readonly TaskType[]
   readonly modelFormats: readonly string[]
@@ -250,6 +255,8 @@ export class GpuRegistry {
     const { task_types: allowed } = device.limits
     return {
       paused: device.paused,
+      usableVramGb: usableGb(device),
+      processVramGb: processGb(device),
       taskTypes: this.#intern(
         allowed === null ? device.task_types : device.task_types.filter((type) => allowed.includes(type)),
         before.taskTypes,
@@ -313,6 +320,8 @@ function neverReported(record: GpuRecord, number: number): LiveGpu {
     agentVersion: null,
     holders: nothing,
     takenMilli: 0,
+    usableVramGb: record.vramGb,
+    processVramGb: 0,
     taskTypes: nothing,
     modelFormats: nothing,
     several: unable,

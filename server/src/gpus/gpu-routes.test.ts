@@ -39,6 +39,7 @@ test('an owner registers a GPU by hand, and everybody sees it, offline', async (
     differences: [],
     specs: null,
     telemetry: null,
+    usable_vram_gb: 24,
     tasks_completed: 0,
     tasks_failed: 0,
     tasks_slow: 0,

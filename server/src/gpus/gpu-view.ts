@@ -29,6 +29,7 @@ export function viewGpu(gpu: MarketGpu, { models, nowMs }: { models: string[]; n
     model: gpu.model,
     kind: gpu.kind,
     vram_gb: gpu.vramGb,
+    usable_vram_gb: gpu.usableVramGb,
     price_per_hour: gpu.priceMicrosPerHour,
     region: gpu.region,
     status: gpuStatus(gpu),

@@ -1,7 +1,7 @@
 import type { Model, TaskType } from '@orbyte/protocol'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 
-type Runner = Pick<MarketGpu, 'vramGb' | 'taskTypes' | 'modelFormats' | 'ownModels' | 'limits'>
+type Runner = Pick<MarketGpu, 'usableVramGb' | 'taskTypes' | 'modelFormats' | 'ownModels' | 'limits'>
 
 /**
  * Whether the GPU could run the model at all, busy or not: its owner allows it, it does one of the model's task types, and
@@ -11,7 +11,7 @@ export function gpuCanRunModel(gpu: Runner, model: Model): boolean {
   if (gpu.limits.models !== null && !gpu.limits.models.includes(model.name)) return false
   if (!model.task_types.some((type) => gpu.taskTypes.includes(type))) return false
   if (gpu.ownModels.includes(model.name)) return true
-  return gpu.modelFormats.includes(model.format) && gpu.vramGb >= model.vram_gb
+  return gpu.modelFormats.includes(model.format) && gpu.usableVramGb >= model.vram_gb
 }
 
 /** Names of the catalogue's models that the GPU can run, then of those that the owner's own server has. */

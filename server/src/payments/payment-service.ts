@@ -1,6 +1,6 @@
 import { formatOrb, micros, type Micros, Payment, problem, type Receipt } from '@orbyte/protocol'
 import { z } from 'zod'
-import { type Context, isoFromMs, newId, nowIso } from '../context.ts'
+import { type Context, isoFromMs, nowIso } from '../context.ts'
 import type { Reader, Transaction } from '../db/database.ts'
 import { transactionOnce } from '../http/idempotency-store.ts'
 import { type Page, pageFrom, type PageInput, startOf } from '../http/page.ts'
@@ -10,6 +10,7 @@ import type { AccountService } from '../users/account-service.ts'
 import type { UserService } from '../users/user-service.ts'
 import { workOffDue } from './due.ts'
 import { earningsOf } from './earnings.ts'
+import { paymentIdOf } from './payment-ids.ts'
 import * as store from './payment-store.ts'
 import { feeOf } from './pricing.ts'
 
@@ -101,7 +102,7 @@ export function createPaymentService(context: Context, { ledger, users, accounts
       if (cost === 0) return null
       const now = context.clock.now()
       const due: Payment = {
-        id: newId(context, 'payment'),
+        id: paymentIdOf(charge.task_id),
         task_id: charge.task_id,
         attempt_id: charge.attempt_id,
         gpu_id: charge.gpu_id,

@@ -2,6 +2,7 @@ import type { Payment } from '@orbyte/protocol'
 import { placeOf, type Reader, type Row, type Transaction } from '../db/database.ts'
 import { ownedRows, readOwned, rowsOwned } from '../db/owned-rows.ts'
 import type { Due, DueAfter } from './due.ts'
+import { isPaymentOf } from './payment-ids.ts'
 
 type PaymentRow = Row & Omit<Payment, 'amount' | 'fee' | 'refunded' | 'price_per_hour'>
 
@@ -49,7 +50,8 @@ export async function paymentById(reader: Reader, id: string) {
 }
 
 export async function paymentOfTask(reader: Reader, taskId: string) {
-  return toPayment(await reader.get<PaymentRow>(`SELECT ${paymentColumns} FROM payments WHERE task_id = ?`, taskId))
+  const ofTask = `SELECT ${paymentColumns} FROM payments p WHERE ${isPaymentOf('p', '?1')}`
+  return toPayment(await reader.get<PaymentRow>(ofTask, taskId))
 }
 
 export type Side = 'payer' | 'recipient' | 'either'

@@ -62,8 +62,9 @@ export function createAttemptEndings(context: Context, parts: Parts) {
   async function end(active: ActiveAttempt, work: EndingWork): Promise<boolean> {
     while (active.ending) await active.ending
     if (!isOpen(active)) return false
-    const { status, outputLength, logLines } = active
-    const written = write(active, (tx) => work(tx, { status, outputLength, logLines }))
+    const { status, outputLength, logLines, fileBytes } = active
+    const reported = { status, outputLength, logLines, hasFiles: fileBytes.size > 0 }
+    const written = write(active, (tx) => work(tx, reported))
     active.ending = written.then(
       () => {},
       () => {},

@@ -243,7 +243,7 @@ export function createAttemptReports(context: Context, { book, registry, attempt
     const found = reported.map((ref) => ({ ref, active: book.find(agentId, ref) }))
     const running = found.flatMap(({ ref, active }) =>
       isOpen(active) && active.status === 'running'
-        ? [{ attemptId: ref.attempt_id, runMs: endings.noteRun(active, ref.run_ms) }]
+        ? [{ attempt: active.attempt, runMs: endings.noteRun(active, ref.run_ms) }]
         : [],
     )
     if (running.length > 0) await attempts.tick(running)

@@ -57,9 +57,19 @@ export function expectedLoadMs(wanted: Wanted, gpu: MarketGpu, warmth: Warmth): 
   return wanted.timings?.loadMs(wanted, gpu, warmth) ?? usualLoadMs[warmth]
 }
 
+type Vram = Pick<MarketGpu, 'usableVramGb' | 'processVramGb'>
+
 /** What the task takes of each GPU, in thousandths. */
-export function milliOn({ part }: Pick<Wanted, 'part'>, { vramGb }: Pick<MarketGpu, 'vramGb'>): number {
-  return part === null ? wholeMilli : Math.max(1, part.milli, Math.ceil((wholeMilli * part.vramGb) / vramGb))
+export function milliOn({ part }: Pick<Wanted, 'part'>, { usableVramGb, processVramGb }: Vram): number {
+  if (part === null) return wholeMilli
+  // Each share has a process of its own, which takes something beside what the task uses; of a whole GPU there is one.
+  const share = (part.vramGb + processVramGb) / (usableVramGb + processVramGb)
+  return Math.max(1, part.milli, Math.ceil(wholeMilli * share))
+}
+
+/** The GiB of VRAM that a task can ask for with so many thousandths. */
+export function vramGbOf(milli: number, { usableVramGb, processVramGb }: Vram): number {
+  return (milli * (usableVramGb + processVramGb)) / wholeMilli - processVramGb
 }
 
 /** What an hour of what the task takes of the GPU costs: what an attempt there freezes as its price. */

@@ -10,12 +10,25 @@ import type { Wanted } from './matching.ts'
  */
 export type ProfileFields = Pick<
   MarketGpu,
-  'kind' | 'model' | 'vramGb' | 'region' | 'taskTypes' | 'modelFormats' | 'several' | 'shares' | 'ownModels' | 'limits'
+  | 'kind'
+  | 'model'
+  | 'vramGb'
+  | 'usableVramGb'
+  | 'processVramGb'
+  | 'region'
+  | 'taskTypes'
+  | 'modelFormats'
+  | 'several'
+  | 'shares'
+  | 'ownModels'
+  | 'limits'
 >
 
 export function profileFieldsOf(gpu: MarketGpu): ProfileFields {
-  const { kind, model, vramGb, region, taskTypes, modelFormats, several, shares, ownModels, limits } = gpu
-  return { kind, model, vramGb, region, taskTypes, modelFormats, several, shares, ownModels, limits }
+  const { kind, model, vramGb, usableVramGb, processVramGb, region } = gpu
+  const { taskTypes, modelFormats, several, shares, ownModels, limits } = gpu
+  const hardware = { kind, model, vramGb, usableVramGb, processVramGb, region }
+  return { ...hardware, taskTypes, modelFormats, several, shares, ownModels, limits }
 }
 
 /** Lists are the same objects until they are reported anew, so this is quick. */
@@ -29,6 +42,8 @@ export function hasFields(gpu: MarketGpu, fields: ProfileFields): boolean {
     gpu.ownModels === fields.ownModels &&
     gpu.region === fields.region &&
     gpu.vramGb === fields.vramGb &&
+    gpu.usableVramGb === fields.usableVramGb &&
+    gpu.processVramGb === fields.processVramGb &&
     gpu.model === fields.model &&
     gpu.kind === fields.kind
   )

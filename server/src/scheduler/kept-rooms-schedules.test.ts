@@ -88,9 +88,7 @@ const nobodyStarves = (keptRoomsMax?: number) =>
   })
 
 test('in 10,000 random schedules no task starves, however many GPUs and however much of one it wants', () => {
-  // Always the same ones: in about one of twenty thousand others, where as many rooms may be kept as there are GPUs and all are kept for
-  // those who want one, whoever wants all of them waits for longer (seeds 172563866 and 1922897919).
-  fc.assert(nobodyStarves(), { numRuns: 10_000, seed: 1 })
+  fc.assert(nobodyStarves(), { numRuns: 10_000 })
 }, 300_000)
 
 test('where no room is kept, some wait for ever in such schedules', () => {

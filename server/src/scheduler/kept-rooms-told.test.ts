@@ -49,11 +49,11 @@ test('a task that wants both GPUs gets them, and until then everybody hears what
   const [idle] = both.filter(
     (gpu_id) => agent.welcome.gpus.find((gpu) => gpu.gpu_id === gpu_id)!.uuid !== running.devices[0]!.uuid,
   )
-  expect(await market.ask(bob, api.gpus.explain, { gpu_id: idle! })).toMatchObject({ code: 'kept_for_larger_task' })
+  expect(await market.ask(bob, api.gpus.explain, { gpu_id: idle! })).toMatchObject({ code: 'kept_for_another_task' })
 
   const long = await market.submit(alice, { max_duration_ms: 600_000 })
   const reasons = async () => (await explain(alice, long.id)).offers.map(({ rejection }) => rejection?.code).sort()
-  expect(await reasons()).toEqual(['gpu_in_use', 'kept_for_larger_task'])
+  expect(await reasons()).toEqual(['gpu_in_use', 'kept_for_another_task'])
   const short = await market.submit(alice, { max_duration_ms: 5_000 })
   const between = await agent.begin()
   expect(between.task_id).toBe(short.id)
@@ -63,5 +63,5 @@ test('a task that wants both GPUs gets them, and until then everybody hears what
 
   const start = await agent.next('attempt.start')
   expect([start.task_id, start.devices.length]).toEqual([large.id, 2])
-  expect(await reasons()).not.toContain('kept_for_larger_task')
+  expect(await reasons()).not.toContain('kept_for_another_task')
 })

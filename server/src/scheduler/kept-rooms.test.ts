@@ -103,6 +103,48 @@ test('room is kept on the machine where the task can start soonest, and moves to
   expect(market.kept()).toMatchObject([{ latestAtMs: market.nowMs() + 28_000 - keepRoomAfterMs - 11_000 }])
 })
 
+test('no more rooms are kept on a machine while whoever is first in turn waits for those on it to end', () => {
+  const market = roomyMarket({ machines: [{ gpus: 2, isShared: true }], keptRoomsMax: 2, keepRoomAfterMs })
+  for (const maxMs of [20_000, 30_000]) market.submit(task({ maxMs }))
+  market.look()
+  const small = [40_000, 41_000].map((maxMs) => market.submit(task({ maxMs })))
+  pass(market, keepRoomAfterMs)
+  const keptFor = () => market.kept().map(({ queued }) => queued)
+  expect(keptFor()).toEqual(small)
+  const large = market.submit(task({ renter: 2, gpus: 2 }))
+  for (const maxMs of [42_000, 43_000]) market.submit(task({ maxMs }))
+  pass(market, 16_000)
+  expect(keptFor()).toEqual(small.slice(1))
+  pass(market, 10_000)
+  expect(keptFor()).toEqual([large])
+  pass(market, 40_000)
+  expect(market.queue.get(large.task.id)).toBeUndefined()
+})
+
+test('no room moves to a machine that whoever is first in turn waits for', () => {
+  const machines = [
+    { gpus: 2, isShared: true },
+    { gpus: 1, isShared: true },
+  ]
+  const market = roomyMarket({ machines, keepRoomAfterMs })
+  market.submit(task({ on: 1, maxMs: 95_000 }))
+  market.submit(task({ on: 2, maxMs: 90_000 }))
+  market.submit(task({ on: 3, maxMs: 120_000, usualMs: 40_000 }))
+  market.look()
+  market.submit(task({ on: 1, maxMs: 90_000 }))
+  const movable = market.submit(task({ maxMs: 90_000 }))
+  pass(market, keepRoomAfterMs)
+  const isKeptOn = () => market.gpus.indexOf(market.rooms.roomFor(movable)!.gpus[0]!) + 1
+  expect(isKeptOn()).toBe(3)
+  const large = market.submit(task({ renter: 2, gpus: 2 }))
+  pass(market, 50_000)
+  // What runs on the third takes longer than is usual, so the second is expected to be free before it.
+  expect(isKeptOn()).toBe(3)
+  market.queue.remove(large.task.id)
+  pass(market, 12_000)
+  expect(isKeptOn()).toBe(2)
+})
+
 test('room ends when nobody waits for it any more, and what was kept is there for all', () => {
   const { market, large } = waitsForTwo(60_000)
   const small = market.submit(task({ maxMs: 60_000 }))
@@ -183,13 +225,13 @@ test('who waits hears where room is kept and until when, who is kept out what wo
   const small = market.submit(task({ maxMs: 90_000 }))
   const [gpu] = room!.gpus
   expect(keptFrom(small, gpu!, rooms)).toEqual({
-    code: 'kept_for_larger_task',
-    message: `it is kept for a larger task that waits, which is expected to start there at ${at(55_000)}: a task that runs for at most 55 s could run there before: submit it with that as max_duration_ms`,
+    code: 'kept_for_another_task',
+    message: `it is kept for a task that waits for 2 GPUs of one machine and is expected to start there at ${at(55_000)}: a task that runs for at most 55 s could run there before: submit it with that as max_duration_ms`,
     retryable: true,
   })
   expect(keptFrom(large, gpu!, rooms)).toBeNull()
   expect(keptForWhom(room!)).toMatchObject({
-    code: 'kept_for_larger_task',
+    code: 'kept_for_another_task',
     message: expect.stringContaining('2 GPUs of one machine'),
   })
   const allowed = market.submit(task({ maxMs: 55_000 }))

@@ -62,6 +62,8 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
   const byGpu = new Map<string, KeptRoom>()
   const isLarge = ({ wanted }: QueuedTask) => wanted.gpus > 1 || free.areShared()
   const lacking = createLackingTasks({ isLarge, afterMs: config.timing.keepRoomAfterMs })
+  /** Machines that whoever is first in turn waits for, until the rooms on them end: no other room comes there. */
+  const promised = new Set<MarketGpu['agentId']>()
   let plannedAtMs = -Infinity
   let isMoreOpen = false
 
@@ -100,19 +102,21 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
     return [wanted, again].some((asked) => couldRunOn(gpus, asked, { index, nowMs }))
   }
 
-  /** `areInTheWay`: other rooms are, where it could be. Where no other GPU can run it, those that have failed it are asked again. */
-  function search({ wanted, group }: QueuedTask, nowMs: number): { spot: Spot | null; areInTheWay: boolean } {
-    let areInTheWay = false
+  /** `inTheWay`: machines on which others' rooms are. Where no other GPU can run it, those that have failed it are asked again. */
+  function search({ wanted, group }: QueuedTask, nowMs: number) {
+    const inTheWay = new Set<MarketGpu['agentId']>()
     function* machines(asked: Wanted) {
       for (const gpus of machinesFor(index, asked, nowMs)) {
-        const notOfOthers = gpus.filter(({ id }) => (byGpu.get(id)?.group ?? group) === group)
-        if (notOfOthers.length < gpus.length) areInTheWay = true
-        yield notOfOthers
+        const { agentId } = gpus[0]!
+        const isOpen = ({ id }: MarketGpu) => !promised.has(agentId) && (byGpu.get(id)?.group ?? group) === group
+        const open = gpus.filter(isOpen)
+        if (open.length < gpus.length) inTheWay.add(agentId)
+        yield open
       }
     }
     const among = (asked: Wanted) => soonestSpot(machines(asked), asked, { nowMs, occupantsOf })
     const spot = among(wanted) ?? (wanted.failedGpus.size === 0 ? null : among({ ...wanted, retryFailed: true }))
-    return { spot, areInTheWay }
+    return { spot, inTheWay }
   }
 
   /** Room for those who are first in turn and have waited for long enough, and better room for who has some. */
@@ -126,14 +130,17 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
       if (isBetter) open(room)
       keep({ ...room, ...(isBetter && spot), searchedAtMs: nowMs })
     }
+    if (rooms.size >= roomsMax) return
+    promised.clear()
     for (const queued of lacking.due(nowMs)) {
       const { group } = queued
       if (rooms.has(group)) continue
       if (rooms.size >= roomsMax || ++searches > searchesMax) return
-      const { spot, areInTheWay } = search(queued, nowMs)
+      const { spot, inTheWay } = search(queued, nowMs)
       if (spot) keep({ ...spot, group, queued, searchedAtMs: nowMs })
-      // Who waits for another's room to end keeps its place.
-      else if (!areInTheWay) lacking.fitsNowhere(group, nowMs + foundMs)
+      else if (inTheWay.size === 0) lacking.fitsNowhere(group, nowMs + foundMs)
+      // It waits for these rooms to end. Were new ones kept there for those after it, it would wait for ever.
+      else for (const agentId of inTheWay) promised.add(agentId)
     }
   }
 
@@ -180,6 +187,7 @@ export function createKeptRooms({ clock, config }: Outside, { free, ends }: Part
     /** Nobody waits. */
     clear() {
       lacking.clear()
+      promised.clear()
       for (const room of [...rooms.values()]) open(room)
     },
 

@@ -4,7 +4,7 @@ import { micros } from '@orbyte/protocol'
 import { gpuId, heldBy, marketGpu, orb } from '../gpus/fixture-gpus.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { wanted } from './fixture-wanted.ts'
-import { milliOn } from './expected-cost.ts'
+import { milliOn, vramGbOf } from './expected-cost.ts'
 import { countRejections, judgeFit, judgeNow, type Wanted } from './matching.ts'
 
 const nowMs = 1_800_000_000_000
@@ -144,6 +144,26 @@ test('part of a GPU is the larger of its share of time and of VRAM, and costs th
   const plain = { model: null, modelName: null }
   expect(costOn(gpu, { ...plain, part: { milli: 250, vramGb: 0 } })).toBeCloseTo(costOn(gpu, plain) / 4)
   expect(judgeNow(wanted({ part: { milli: 100, vramGb: 25 } }), gpu, nowMs).rejection?.code).toBe('vram_too_small')
+})
+
+test('who asks for 24 GB gets an RTX 4090, a model has to fit into what tasks can have, and shares are shares of that', () => {
+  const gpu = offer(1, { vramGb: 23.99, usableVramGb: 23, sharing: true, modelFormats: ['gguf'] })
+  const code = (fields: Partial<Wanted>) => judgeNow(wanted(fields), gpu, nowMs).rejection?.code
+  const model = (vram_gb: number) => ({ ...wanted({}).model!, vram_gb })
+  expect(code({ requirements: { min_vram_gb: 24 } })).toBeUndefined()
+  expect(code({ requirements: { min_vram_gb: 26 } })).toBe('vram_too_small')
+  expect(code({ model: model(23) })).toBeUndefined()
+  expect(code({ model: model(23.5) })).toBe('vram_too_small')
+  expect(code({ part: { milli: 100, vramGb: 23 } })).toBeUndefined()
+  expect(code({ part: { milli: 100, vramGb: 23.5 } })).toBe('vram_too_small')
+  expect(milliOn(wanted({ part: { milli: 100, vramGb: 11.5 } }), gpu)).toBe(500)
+})
+
+test('as many shares fit into a GPU as their processes leave room for', () => {
+  const gpu = offer(1, { vramGb: 24, usableVramGb: 23, processVramGb: 0.6 })
+  const of = (vramGb: number) => milliOn(wanted({ part: { milli: 1, vramGb } }), gpu)
+  expect([of(23), of(11.2), of(5.3), of(0.1)]).toEqual([1_000, 500, 250, 30])
+  for (const milli of [30, 250, 500, 1_000]) expect(of(Math.floor(vramGbOf(milli, gpu) * 100) / 100)).toBe(milli)
 })
 
 test('a GPU that has failed the task is asked again only when told to, after its cool-down', () => {

@@ -26,8 +26,7 @@ afterEach(() => {
 })
 
 const completed = { outcome: 'completed', run_ms: 0, output_data: {}, code: 'completed', message: '', fault: null }
-const openAttempts = () =>
-  market.context.database.read((reader) => reader.all('SELECT id FROM attempts WHERE ended_at IS NULL'))
+const openAttempts = () => market.context.database.read((reader) => reader.all('SELECT id FROM open_attempts'))
 
 type Start = Awaited<ReturnType<ScriptedAgent['begin']>>
 

@@ -14,12 +14,12 @@ afterAll(() => market.close())
 
 type Held = { gpu_id: string; count: number }
 
-/** GPUs with more than one attempt that holds them, and tasks with more than one that is open. */
+/** GPUs with more than one attempt that holds them, and tasks with more than one that has not ended before them. */
 function overlaps() {
   const holding = `status IN ('accepted', 'preparing', 'running')`
   return market.context.database.read(async (reader) => [
     ...(await reader.all<Held>(
-      `SELECT gpu_id, count(*) AS count FROM attempts WHERE ${holding} GROUP BY gpu_id HAVING count(*) > 1`,
+      `SELECT gpu_id, count(*) AS count FROM attempt_states WHERE ${holding} GROUP BY gpu_id HAVING count(*) > 1`,
     )),
     ...(await reader.all<Held>(
       `SELECT task_id, count(*) AS count FROM attempts WHERE ended_at IS NULL GROUP BY task_id HAVING count(*) > 1`,

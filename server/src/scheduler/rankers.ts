@@ -1,4 +1,5 @@
 import { formatOrb, type ReportedDevice, wholeMilli } from '@orbyte/protocol'
+import { isSoldAs } from '../gpus/gpu-hardware.ts'
 import { gpuStatus, takesTasks } from '../gpus/gpu-status.ts'
 import type { MarketGpu } from '../gpus/gpu-registry.ts'
 import { gpuCanRunModel } from '../models/model-fit.ts'
@@ -28,7 +29,7 @@ export type RejectionCode =
   | 'cooling_down'
   | 'failed_this_task'
   // Of no ranker: kept-rooms.ts knows.
-  | 'kept_for_larger_task'
+  | 'kept_for_another_task'
 
 /** A ranker that lets a GPU through or rejects it. */
 export type Ranker = {
@@ -76,9 +77,13 @@ export const fitRankers: readonly Ranker[] = [
   {
     code: 'vram_too_small',
     ...ofProfile,
-    concerns: (wanted) => vramGbFor(wanted) > 0,
-    rejects: (wanted, { vramGb }) => vramGbFor(wanted) > vramGb,
-    says: (wanted) => `it has less than ${vramGbFor(wanted)} GiB of VRAM`,
+    concerns: (wanted) => sizeGbFor(wanted) > 0 || neededGbFor(wanted) > 0,
+    rejects: (wanted, { vramGb, usableVramGb }) =>
+      neededGbFor(wanted) > usableVramGb || !isSoldAs(vramGb, sizeGbFor(wanted)),
+    says: (wanted) =>
+      sizeGbFor(wanted) >= neededGbFor(wanted)
+        ? `it has less than ${sizeGbFor(wanted)} GB of VRAM`
+        : `it has less than ${neededGbFor(wanted)} GiB of VRAM for tasks`,
   },
   {
     code: 'region_differs',
@@ -236,6 +241,12 @@ function canDo({ taskType, model, modelName }: Wanted, can: ReportedDevice['seve
   return model === null ? modelName === null : can.model_formats.includes(model.format)
 }
 
-function vramGbFor({ requirements, model, part }: Wanted): number {
-  return Math.max(requirements.min_vram_gb ?? 0, model?.vram_gb ?? 0, part?.vramGb ?? 0)
+/** GB of a whole GPU, as it is sold. */
+function sizeGbFor({ requirements, part }: Wanted): number {
+  return part === null ? (requirements.min_vram_gb ?? 0) : 0
+}
+
+/** GiB that the task will use. */
+function neededGbFor({ model, part }: Wanted): number {
+  return Math.max(model?.vram_gb ?? 0, part?.vramGb ?? 0)
 }

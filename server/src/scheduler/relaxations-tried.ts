@@ -1,4 +1,5 @@
 import { type Micros, micros, percentOf, type Requirements, wholeMilli } from '@orbyte/protocol'
+import { vramGbOf } from './expected-cost.ts'
 import { askingFor, type Wanted } from './matching.ts'
 import { droppable, higherPrice, lessVram, type Relaxation, relaxationsMax } from './relaxation.ts'
 import { fittingGpus, fittingNumbers, isFree, priceAt, type Survey } from './survey.ts'
@@ -67,7 +68,7 @@ const withFields = (wanted: Wanted, fields: { [Field in keyof Requirements]?: Re
 const withPrice = (wanted: Wanted, price: Micros | null) => askingFor(wanted, wanted.requirements, price)
 /** Of a share of a GPU: what all of it costs. */
 const offersOf = ({ index, ...survey }: Survey) =>
-  fittingNumbers(survey).map((number) => ({ price: index.table.price[number]!, vramGb: index.gpu(number).vramGb }))
+  fittingNumbers(survey).map((number) => ({ price: index.table.price[number]!, gpu: index.gpu(number) }))
 
 const drops: Wish[] = Object.values(droppable).map(({ field, says }) => ({
   isGradual: false,
@@ -103,13 +104,11 @@ const vramWish: Wish = {
     const { min_vram_gb: asked } = requirements
     if (asked === undefined) return
     const anySize = again(withFields(wanted, { min_vram_gb: part ? 0.01 : undefined }))
-    const sizes = Array.from(fittingGpus(anySize), ({ vramGb }) => vramGb)
+    const sizes = Array.from(fittingGpus(anySize), ({ vramGb, usableVramGb }) => (part ? usableVramGb : vramGb))
     const affordable =
       part === null || most === null
         ? []
-        : offersOf(again(withPrice(wanted, null))).map(
-            ({ price, vramGb }) => (affordableMilli(most, price) * vramGb) / wholeMilli,
-          )
+        : offersOf(again(withPrice(wanted, null))).map(({ price, gpu }) => vramGbOf(affordableMilli(most, price), gpu))
     const less = [...new Set([...sizes, ...affordable].map((size) => Math.floor(size * 100) / 100))]
     for (const size of less.sort((a, b) => b - a))
       if (size < asked && size > 0 && size >= (model?.vram_gb ?? 0))

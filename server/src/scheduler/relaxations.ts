@@ -47,7 +47,9 @@ function nearOf({ wanted, rejected }: Survey): Near[] {
   return rejected.flatMap(({ codes, classes }) => {
     const wishes = codes.map((code) => wishOfCode[code])
     if (wishes.includes(undefined)) return []
-    const near = wishes.includes('vram') ? classes.filter(({ vramGb }) => vramGb >= neededGb(wanted)) : classes
+    const near = wishes.includes('vram')
+      ? classes.filter(({ usableVramGb }) => usableVramGb >= neededGb(wanted))
+      : classes
     return near.length === 0 ? [] : [{ wishes: (wishes as Wish[]).sort(), classes: near }]
   })
 }

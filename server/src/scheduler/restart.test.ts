@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { api } from '@orbyte/protocol'
 import { deviceWire, newMachine, type ScriptedAgent, type Start } from '../agents/fixture-agent.ts'
 import { type Market, startMarket } from '../fixture-market.ts'
-import type { TestUser } from '../fixture-server.ts'
+import { outcome, type TestUser } from '../fixture-server.ts'
 
 // What a market knows after it was stopped is what it had on disk; the agents come back or do not.
 
@@ -188,9 +188,8 @@ test('the longest run is enforced after a restart too', async () => {
   expect(await market.task(alice, id)).toMatchObject({ status: 'failed', cost: '0.005', end: { code: 'max_duration' } })
 })
 
-test('a file that was half way arrives whole', async () => {
-  const { id } = await market.submit(alice)
-  const start = await agent.begin()
+/** Two chunks of a file. */
+function halvesOf(start: Start) {
   const bytes = randomBytes(300_000)
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   const chunk = (offset: number) => ({
@@ -202,16 +201,33 @@ test('a file that was half way arrives whole', async () => {
       run_ms: 0,
     },
   })
-  await agent.report(chunk(0))
+  return { bytes, sha256, halves: [chunk(0), chunk(200_000)] as const }
+}
+
+test('a file that was half way arrives whole', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  const { bytes, sha256, halves } = halvesOf(start)
+  await agent.report(halves[0])
   await restart()
   const back = await comeBack(agent, holding(start))
-  await back.report(chunk(200_000))
+  await back.report(halves[1])
   await back.result(start)
   expect((await market.task(alice, id)).files).toMatchObject([{ name: 'a.bin', sha256, size_bytes: 300_000 }])
   const download = await fetch(`${market.url}/api/tasks/${id}/files/a.bin`, {
     headers: { authorization: `Bearer ${alice.token}` },
   })
   expect(Buffer.from(await download.arrayBuffer()).equals(bytes)).toBe(true)
+})
+
+test('a file that stays half way leaves nothing behind', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  await agent.report(halvesOf(start).halves[0])
+  await restart()
+  await (await comeBack(agent, holding(start))).result(start)
+  expect(await market.task(alice, id)).toMatchObject({ status: 'completed', files: [] })
+  expect(await market.context.database.read((reader) => reader.all('SELECT * FROM task_file_parts'))).toEqual([])
 })
 
 test('what an attempt had put out before a restart counts towards the limit of its output', async () => {
@@ -233,6 +249,18 @@ test('what an attempt had put out before a restart counts towards the limit of i
   expect((await market.task(alice, id)).status).toBe('running')
   await back.output(start, 250_000, 'y')
   expect(await market.task(alice, id)).toMatchObject({ status: 'failed', end: { code: 'output_too_large' } })
+})
+
+test('only what waits counts towards how much a renter may have waiting, also after a restart', async () => {
+  const { id } = await market.submit(alice)
+  const start = await agent.begin()
+  await market.submit(alice)
+  await restart({ pendingTasksPerUserMax: 2 })
+  await comeBack(agent, holding(start))
+  await market.submit(alice)
+  const task = { task_type: 'other', input_data: {} } as const
+  expect(outcome(await market.attempt(alice, api.tasks.create, task))).toBe('429 too_many_pending_tasks')
+  expect((await market.ask(alice, api.tasks.list, { status: 'running' })).items).toMatchObject([{ id }])
 })
 
 test('an agent that is back with an offer that it never answers has as long as any other', async () => {

@@ -17,15 +17,15 @@ export function keptFrom(queued: QueuedTask, gpu: MarketGpu, rooms: KeptRooms): 
     mostMs >= runMsLeast
       ? `a task that runs for at most ${Math.floor(mostMs / 1_000)} s could run there before: submit it with that as max_duration_ms`
       : 'too soon for this one to run there before'
-  const message = `it is kept for a larger task that waits, which is expected to start there at ${isoFromMs(room.expectedAtMs)}: ${advice}`
-  return { code: 'kept_for_larger_task', message, retryable: true }
+  const message = `it is kept for a task that waits for ${sizeOf(room.queued.wanted)} and is expected to start there at ${isoFromMs(room.expectedAtMs)}: ${advice}`
+  return { code: 'kept_for_another_task', message, retryable: true }
 }
 
 /** The same for its owner. */
 export function keptForWhom(room: KeptRoom): { code: string; message: string } {
   const { queued, expectedAtMs, latestAtMs } = room
   return {
-    code: 'kept_for_larger_task',
+    code: 'kept_for_another_task',
     message: `It is kept for a task that wants ${sizeOf(queued.wanted)} and is expected to start at ${isoFromMs(expectedAtMs)}, at the latest at ${isoFromMs(latestAtMs)}. Until then it takes what ends before.`,
   }
 }

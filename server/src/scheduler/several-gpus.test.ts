@@ -81,6 +81,22 @@ test('a task gets two GPUs of one machine, pays both prices, and each earns its 
   ])
 })
 
+test('each of its GPUs tells page by page what has run there', async () => {
+  const agent = await machineAt('3.6', '3.6')
+  const ids: string[] = []
+  for (let count = 0; count < 3; count++) {
+    ids.unshift((await market.submit(alice, two)).id)
+    await agent.result(await agent.begin())
+  }
+  for (const gpu_id of gpusOf(agent)) {
+    const newest = await market.ask(bob, api.gpus.attempts, { gpu_id, limit: 2 })
+    const oldest = await market.ask(bob, api.gpus.attempts, { gpu_id, limit: 2, cursor: newest.next_cursor! })
+    expect(oldest.next_cursor).toBeNull()
+    const found = [newest, oldest].flatMap(({ items }) => items.map(({ task_id }) => task_id))
+    expect(found).toEqual(ids)
+  }
+})
+
 test('its maximum price is for all GPUs together, and so is what it may run for', async () => {
   const agent = await machineAt('3.6', '3.6')
   const tooLow = await market.attempt(alice, api.tasks.create, {

@@ -38,7 +38,11 @@ export type RejectedGroup = {
   readonly classes: readonly RejectedClass[]
 }
 /** Of one profile. */
-export type RejectedClass = { readonly vramGb: number; readonly numbers: readonly number[] }
+export type RejectedClass = {
+  readonly vramGb: number
+  readonly usableVramGb: number
+  readonly numbers: readonly number[]
+}
 
 /**
  * Judges all GPUs for what is wanted. Profiles are judged once, and most GPUs with them; of the others only what the index's table
@@ -59,7 +63,8 @@ export function surveyGpus(wanted: Wanted, index: GpuIndex, nowMs: number): Surv
         continue
       }
       const alike = rejected.get(bits)
-      const one = { vramGb: profile.sample.vramGb, numbers }
+      const { vramGb, usableVramGb } = profile.sample
+      const one = { vramGb, usableVramGb, numbers }
       if (alike) alike.push(one)
       else rejected.set(bits, [one])
     }

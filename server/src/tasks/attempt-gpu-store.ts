@@ -6,11 +6,15 @@ export type StoredAttemptGpu = Omit<AttemptGpu, 'gpu_name'>
 
 const columns = 's.attempt_id, s.gpu_id, s.milli, s.vram_gb, s.price_micros_per_hour AS price_per_hour'
 
-export async function insertGpus(tx: Transaction, attemptId: string, gpus: readonly StoredAttemptGpu[]) {
+export async function insertGpus(
+  tx: Transaction,
+  attempt: { id: string; task_id: string },
+  gpus: readonly StoredAttemptGpu[],
+) {
   for (const [place, { gpu_id, milli, vram_gb, price_per_hour }] of gpus.entries())
     await tx.run(
-      `INSERT INTO attempt_gpus (attempt_id, place, gpu_id, milli, vram_gb, price_micros_per_hour) VALUES (?, ?, ?, ?, ?, ?)`,
-      ...[attemptId, place, gpu_id, milli, vram_gb, price_per_hour],
+      `INSERT INTO attempt_gpus (attempt_id, place, task_id, gpu_id, milli, vram_gb, price_micros_per_hour) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      ...[attempt.id, place, attempt.task_id, gpu_id, milli, vram_gb, price_per_hour],
     )
 }
 
@@ -18,8 +22,7 @@ export async function insertGpus(tx: Transaction, attemptId: string, gpus: reado
 export async function gpusOfOpenAttempts(reader: Reader): Promise<Map<string, StoredAttemptGpu[]>> {
   return byAttempt(
     await reader.all<StoredAttemptGpu & { attempt_id: string }>(
-      `SELECT ${columns} FROM attempts t JOIN attempt_gpus s ON s.attempt_id = t.id
-       WHERE t.ended_at IS NULL ORDER BY s.attempt_id, s.place`,
+      `SELECT ${columns} FROM open_attempts o JOIN attempt_gpus s ON s.attempt_id = o.id ORDER BY s.attempt_id, s.place`,
     ),
   )
 }

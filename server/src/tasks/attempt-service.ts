@@ -1,9 +1,10 @@
-import type { Micros, Task, TaskFile } from '@orbyte/protocol'
+import type { Task, TaskFile } from '@orbyte/protocol'
 import { type Context, isoFromMs, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { NewEvent } from '../event-store.ts'
 import { gpusOfOpenAttempts, type StoredAttemptGpu } from './attempt-gpu-store.ts'
 import * as store from './attempt-store.ts'
+import { endAttempt } from './ending-store.ts'
 import type { Reported } from './reported.ts'
 import type { AttemptFailure } from './task-ending.ts'
 import * as files from './task-file-store.ts'
@@ -96,36 +97,30 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
      * task does not wait any more.
      */
     accept(subject: Subject, beginning: Beginning) {
-      const { attempt, task } = subject
-      const at = isoFromMs(beginning.acceptedAtMs)
+      const acceptedAt = isoFromMs(beginning.acceptedAtMs)
       return database.transaction(async (tx) => {
         beginning.isWritten = true
         const readyAt = beginning.readyAtMs === null ? null : isoFromMs(beginning.readyAtMs)
         const status = readyAt === null ? 'accepted' : 'running'
-        const { id, gpu_id: gpuId, trial } = attempt
-        if (!(await tasks.startTask(tx, task.id, { id, gpuId, trial, at, readyAt }))) return false
-        await store.insertAttempt(tx, subject, { status, acceptedAt: at, readyAt })
-        await tell(tx, subject, { type: 'attempt.accepted', data: { gpu_id: attempt.gpu_id } })
+        if (!(await store.insertAttempt(tx, subject, { status, acceptedAt, readyAt }))) return false
+        await tell(tx, subject, { type: 'attempt.accepted', data: { gpu_id: subject.attempt.gpu_id } })
         if (readyAt !== null) await tellReady(tx, subject)
         return true
       })
     },
 
     prepare(subject: Subject, progress: string) {
-      const { id } = subject.attempt
       return write(subject, { type: 'attempt.preparing', data: { progress } }, async (tx) => {
-        await store.moveAttempt(tx, id, { to: 'preparing' })
-        return store.writeProgress(tx, id, progress)
+        await store.moveAttempt(tx, subject.attempt, { to: 'preparing' })
+        return store.writeProgress(tx, subject.attempt, progress)
       })
     },
 
     /** Charged from `readyAtMs` on. */
     ready(subject: Subject, readyAtMs: number) {
-      const { attempt, task } = subject
-      const at = isoFromMs(readyAtMs)
+      const readyAt = isoFromMs(readyAtMs)
       return database.transaction(async (tx) => {
-        if (!(await store.moveAttempt(tx, attempt.id, { to: 'running', readyAt: at }))) return false
-        await tasks.markStarted(tx, task.id, at)
+        if (!(await store.moveAttempt(tx, subject.attempt, { to: 'running', readyAt }))) return false
         await tellReady(tx, subject)
         return true
       })
@@ -136,8 +131,8 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       const { offset, text, runMs } = part
       const bytes = Buffer.byteLength(text)
       return write(subject, { type: 'output.appended', data: { offset, text } }, async (tx) => {
-        const grown = await store.growOutput(tx, subject.attempt.id, { offset, length: text.length, bytes })
-        if (grown) await store.tickAttempt(tx, subject.attempt.id, runMs)
+        const grown = await store.growOutput(tx, subject.attempt, { offset, length: text.length, bytes })
+        if (grown) await store.tickAttempt(tx, subject.attempt, runMs)
         return grown
       })
     },
@@ -146,8 +141,8 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
     log(subject: Subject, part: { offset: number; lines: string[]; runMs: number }) {
       const { offset, lines, runMs } = part
       return write(subject, { type: 'log.appended', data: { lines } }, async (tx) => {
-        const grown = await store.growLog(tx, subject.attempt.id, { offset, lines: lines.length })
-        if (grown) await store.tickAttempt(tx, subject.attempt.id, runMs)
+        const grown = await store.growLog(tx, subject.attempt, { offset, lines: lines.length })
+        if (grown) await store.tickAttempt(tx, subject.attempt, runMs)
         return grown
       })
     },
@@ -162,10 +157,10 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
     ) {
       const file = { attemptId: attempt.id, name: part.name }
       return database.transaction(async (tx): Promise<Buffer | 'misfit' | null> => {
-        if (!(await store.isOpen(tx, attempt.id)) || (await files.hasFile(tx, file))) return null
+        if (!(await store.isOpen(tx, attempt)) || (await files.hasFile(tx, attempt.task_id, file))) return null
         let { length } = await files.lengthOfFileParts(tx, file)
         if (part.offset > length || part.offset + part.bytes.length > part.size) return 'misfit'
-        await store.tickAttempt(tx, attempt.id, part.runMs)
+        await store.tickAttempt(tx, attempt, part.runMs)
         if (part.offset === length && part.bytes.length > 0) {
           await files.insertFilePart(tx, file, part)
           length += part.bytes.length
@@ -180,8 +175,8 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
       const url = `/api/tasks/${task.id}/files/${file.name}`
       const written = () =>
         write(subject, { type: 'file.added', data: { ...file, url } }, async (tx) => {
-          if (!(await store.isOpen(tx, attempt.id))) return false
-          await store.tickAttempt(tx, attempt.id, runMs)
+          if (!(await store.isOpen(tx, attempt))) return false
+          await store.tickAttempt(tx, attempt, runMs)
           await files.deleteFileParts(tx, { attemptId: attempt.id, name: file.name })
           return files.insertFile(tx, { ...file, task_id: task.id, attempt_id: attempt.id, at: nowIso(context) })
         })
@@ -189,16 +184,16 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
     },
 
     /** Keeps how long attempts have run: what is charged if their renters cancel now. */
-    tick(ticks: { attemptId: string; runMs: number }[]) {
+    tick(ticks: { attempt: store.AttemptRef; runMs: number }[]) {
       return database.transaction(async (tx) => {
-        for (const { attemptId, runMs } of ticks) await store.tickAttempt(tx, attemptId, runMs)
+        for (const { attempt, runMs } of ticks) await store.tickAttempt(tx, attempt, runMs)
       })
     },
 
     /** Keeps what its run time was measured against, in the transaction that ends it, and tells where it was far too long. */
     async noteSpeed(tx: Transaction, subject: Subject, speed: { runMs: number; expectedRunMs: number; slow: boolean }) {
       const { runMs, expectedRunMs, slow } = speed
-      await store.writeSpeed(tx, subject.attempt.id, { expectedRunMs, slow })
+      await store.writeSpeed(tx, subject.attempt, { expectedRunMs, slow })
       const data = { gpu_id: subject.attempt.gpu_id, run_ms: runMs, expected_run_ms: expectedRunMs }
       if (slow) await tell(tx, subject, { type: 'attempt.slow', data })
     },
@@ -213,14 +208,11 @@ export function createAttemptService(context: Context, taskFiles: TaskFiles) {
 
     /** Ends the attempt uncharged and puts its task back into the queue. False, and nothing changed: it has ended. */
     async requeue(tx: Transaction, subject: Subject, failure: AttemptFailure & { reported: Reported }) {
-      const { attempt, task } = subject
-      const { end } = failure
-      const at = nowIso(context)
-      if (!(await store.endAttempt(tx, attempt, { ...failure, runMs: 0, cost: 0 as Micros, at }))) return false
-      if (!(await tasks.requeueTask(tx, task.id, { attemptId: attempt.id, at })))
-        throw new Error(`${attempt.id} ran, and ${task.id} did not`)
+      const { attempt } = subject
+      if (!(await endAttempt(tx, attempt, { ...failure, at: nowIso(context) }))) return false
+      if (failure.reported.hasFiles) await files.deletePartsOf(tx, attempt.id)
       await tellEnded(tx, subject, failure)
-      await tell(tx, subject, { type: 'task.requeued', data: { end } })
+      await tell(tx, subject, { type: 'task.requeued', data: { end: failure.end } })
       return true
     },
 

@@ -4,7 +4,8 @@ import { isoFromMs } from '../context.ts'
 import type { Reader } from '../db/database.ts'
 import { type Market, startMarket } from '../fixture-market.ts'
 import type { TestUser } from '../fixture-server.ts'
-import { attemptsOfGpu } from './attempt-store.ts'
+import { paymentOfTask } from '../payments/payment-store.ts'
+import { attemptsOfGpu, historyOfOpenTasks, openAttempts } from './attempt-store.ts'
 import {
   insertTask,
   openTasks,
@@ -26,15 +27,17 @@ const idOf = (number: number) => `task_01arz3ndektsv4rrffq${String(number).padSt
 
 /** Tasks of Alice's that have ended. */
 async function ended(count: number, { input_data, at }: Pick<StoredTask, 'input_data'> & { at: string }) {
-  const end = { code: 'cancelled', message: 'Cancelled.', decided_by: 'renter' }
   const task = {
-    ...{ renter_id: alice.id, title: null, task_type: 'other', status: 'cancelled', input_data, requirements: {} },
+    ...{ renter_id: alice.id, title: null, task_type: 'other', input_data, requirements: {} },
     ...{ model: null, max_price_per_hour: micros(1), max_duration_ms: 1_000, max_wait_ms: 1_000, auto_pay: true },
-    ...{ priority: 5, hold: micros(1), created_at: at, updated_at: at, end },
+    ...{ priority: 5, hold: micros(1), created_at: at },
   } as unknown as StoredTask
   await market.context.database.transaction(async (tx) => {
     for (let number = 0; number < count; number++) await insertTask(tx, { ...task, id: idOf(number) })
-    await tx.run('UPDATE tasks SET completed_at = ?', at)
+    await tx.run(
+      `UPDATE tasks SET status = 'cancelled', end_code = 'cancelled', end_message = 'Cancelled.', end_decided_by = 'renter', completed_at = ?`,
+      at,
+    )
   })
 }
 
@@ -72,7 +75,9 @@ test('all tasks of a renter who is suspended are cancelled, and nobody else’s'
   const other = await market.ask(carol, api.tasks.create, task)
   await market.ask(await market.admin(), api.admin.suspendUser, { user_id: alice.id, reason: 'spam' })
   const rows = await market.context.database.read((reader) =>
-    reader.all('SELECT renter_id, status, count(*) AS count FROM tasks GROUP BY renter_id, status ORDER BY count'),
+    reader.all(
+      'SELECT renter_id, status, count(*) AS count FROM task_states GROUP BY renter_id, status ORDER BY count',
+    ),
   )
   expect(rows).toEqual([
     { renter_id: carol.id, status: 'pending', count: 1 },
@@ -84,21 +89,25 @@ test('all tasks of a renter who is suspended are cancelled, and nobody else’s'
 const newest = { renterId: 'user_1', status: null, taskType: null, before: '', limit: 1 }
 
 test.each([
-  [
-    'tasks with old data',
-    (reader: Reader) => tasksWithOldData(reader, { before: '2026', limit: 1 }),
-    'tasks_with_data',
-  ],
+  ['tasks with old data', (reader: Reader) => tasksWithOldData(reader, { before: '2026', limit: 1 }), 'tasks_by_end'],
   [
     'a renter’s open tasks',
     (reader: Reader) => openTasksOfRenter(reader, { renterId: 'user_1', after: '', limit: 1 }),
-    'tasks_open_by_renter',
+    'INDEX tasks_open',
   ],
-  ['all open tasks', openTasks, 'tasks_open_by_renter'],
+  ['all open tasks', openTasks, 'INDEX tasks_open'],
+  ['the payment of a task', (reader: Reader) => paymentOfTask(reader, 'task_1'), 'payments_of_other_ids'],
+  ['open attempts', openAttempts, 'tasks_open'],
+  ['what was tried for open tasks', historyOfOpenTasks, 'SCAN t USING COVERING INDEX tasks_open'],
+  [
+    'a renter’s waiting tasks',
+    (reader: Reader) => tasksOfRenter(reader, { ...newest, status: 'pending' }),
+    'INDEX tasks_open (renter_id=?)',
+  ],
   ['a renter’s tasks', (reader: Reader) => tasksOfRenter(reader, newest), 'SEARCH o USING PRIMARY KEY'],
   [
     'a GPU’s attempts',
-    (reader: Reader) => attemptsOfGpu(reader, { ...newest, gpuId: 'gpu_1' }),
+    (reader: Reader) => attemptsOfGpu(reader, { gpuId: 'gpu_1', before: 9, limit: 1 }),
     'SEARCH o USING PRIMARY KEY',
   ],
 ] as const)('%s are found by an index', async (_what, look, index) => {

@@ -3,9 +3,11 @@ import { type Context, nowIso } from '../context.ts'
 import type { Transaction } from '../db/database.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import { costOf } from '../payments/pricing.ts'
-import { endAttempt, type StoredAttempt } from './attempt-store.ts'
+import type { StoredAttempt } from './attempt-store.ts'
+import { finishTask, writeOwnEnd } from './ending-store.ts'
 import type { Reported } from './reported.ts'
-import { type EndableTask, finishTask } from './task-store.ts'
+import { deletePartsOf } from './task-file-store.ts'
+import type { EndableTask } from './task-store.ts'
 
 /** How an attempt failed where the fault was the provider's: it is not charged. */
 export type AttemptFailure = { status: 'failed' | 'lost' | 'refused'; end: End }
@@ -37,13 +39,10 @@ export async function endTask(
   const runMs = attempt ? ending.runMs : 0
   const cost = (attempt ? Math.min(costOf(attempt.price_per_hour, runMs), task.hold) : 0) as Micros
   const { status, end, outputData, reported } = ending
-  const how = ending.attempt ?? ending
-  if (attempt && !(await endAttempt(tx, attempt, { status: how.status, end: how.end, runMs, cost, at, reported })))
-    return false
-  if (!(await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at }))) {
-    if (attempt) throw new Error(`${task.id} has ended, and its attempt ${attempt.id} had not`)
-    return false
-  }
+  if (!(await finishTask(tx, task.id, { status, end, cost, runMs, outputData, at, attempt, reported }))) return false
+  if (attempt && ending.attempt) await writeOwnEnd(tx, attempt, ending.attempt)
+  // Whoever cancels does not know whether there are any.
+  if (attempt && reported?.hasFiles !== false) await deletePartsOf(tx, attempt.id)
   const payment = await payments.charge(tx, {
     task_id: task.id,
     attempt_id: attempt?.id ?? '',

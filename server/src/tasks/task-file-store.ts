@@ -32,19 +32,19 @@ export function tasksWithImages(
   query: { renterId: string; before: string; limit: number },
 ): Promise<TaskWithImages[]> {
   return reader.all<TaskWithImages>(
-    `SELECT id, title, status, cost_micros AS cost, created_at, model, input_data ->> '$.prompt' AS prompt, attempt_id FROM tasks
+    `SELECT id, title, status, cost_micros AS cost, created_at, model, input_data ->> '$.prompt' AS prompt, attempt_id FROM task_states t
      WHERE task_type = 'image_generation' AND ${shortOf('renter_id')} = ${shortOf('?1')} AND renter_id = ?1
-       AND rowid < ${placeOf('tasks', '?2')} AND EXISTS (
-       SELECT 1 FROM task_files f WHERE f.task_id = tasks.id AND f.attempt_id = tasks.attempt_id AND f.mime_type LIKE 'image/%')
-     ORDER BY rowid DESC LIMIT ?3`,
+       AND row < ${placeOf('tasks', '?2')} AND EXISTS (
+       SELECT 1 FROM task_files f WHERE f.task_id = t.id AND f.attempt_id = t.attempt_id AND f.mime_type LIKE 'image/%')
+     ORDER BY row DESC LIMIT ?3`,
     ...[query.renterId, query.before, query.limit],
   )
 }
 
-export async function hasFile(reader: Reader, { attemptId, name }: FileRef): Promise<boolean> {
+export async function hasFile(reader: Reader, taskId: string, { attemptId, name }: FileRef): Promise<boolean> {
   const row = await reader.get(
-    'SELECT 1 AS there FROM task_files WHERE task_id = (SELECT task_id FROM attempts WHERE id = ?1) AND attempt_id = ?1 AND name = ?2',
-    ...[attemptId, name],
+    'SELECT 1 AS there FROM task_files WHERE task_id = ? AND attempt_id = ? AND name = ?',
+    ...[taskId, attemptId, name],
   )
   return row !== undefined
 }
@@ -80,10 +80,9 @@ export function filesOfOpenAttempts(
   reader: Reader,
 ): Promise<{ attempt_id: string; name: string; size_bytes: number; is_whole: number }[]> {
   return reader.all(
-    `SELECT f.attempt_id, f.name, f.size_bytes, 1 AS is_whole FROM attempts a JOIN task_files f ON f.task_id = a.task_id AND f.attempt_id = a.id
-     WHERE a.ended_at IS NULL
-     UNION SELECT p.attempt_id, p.name, p.size_bytes, 0 AS is_whole FROM attempts a JOIN task_file_parts p ON p.attempt_id = a.id
-     WHERE a.ended_at IS NULL`,
+    `SELECT f.attempt_id, f.name, f.size_bytes, 1 AS is_whole FROM open_attempts a
+       JOIN task_files f ON f.task_id = a.task_id AND f.attempt_id = a.id
+     UNION SELECT p.attempt_id, p.name, p.size_bytes, 0 AS is_whole FROM open_attempts a JOIN task_file_parts p ON p.attempt_id = a.id`,
   )
 }
 
@@ -97,6 +96,11 @@ export async function fileParts(reader: Reader, { attemptId, name }: FileRef): P
 
 export async function deleteFileParts(tx: Transaction, { attemptId, name }: FileRef) {
   await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ? AND name = ?', attemptId, name)
+}
+
+/** Of all its files that are not whole. */
+export async function deletePartsOf(tx: Transaction, attemptId: string) {
+  await tx.run('DELETE FROM task_file_parts WHERE attempt_id = ?', attemptId)
 }
 
 /** Removes what is known of a task's files. Returns their hashes. */

@@ -140,11 +140,20 @@ describe('a file', () => {
     expect(await market.task(alice, id)).toMatchObject({ status: 'cancelled', run_ms: 200, cost: '0.0002' })
   })
 
-  test('leaves no half of it behind when its attempt ends first', async () => {
+  test.for([
+    ['fails', 'failed', (start: Start) => agent.result(start, { outcome: 'failed', fault: 'renter' })],
+    ['completes without it', 'completed', (start: Start) => agent.result(start)],
+    [
+      'has a GPU that fails',
+      'pending',
+      (start: Start) => agent.result(start, { outcome: 'failed', fault: 'provider' }),
+    ],
+    ['is cancelled', 'cancelled', (_: Start, id: string) => market.ask(alice, api.tasks.cancel, { task_id: id })],
+  ] as const)('leaves no half of it behind where its task %s', async ([, status, end]) => {
     const { id, start } = await begin()
-    await agent.report(chunksOf(start, randomBytes(500_000))[0]!)
-    await agent.result(start, { outcome: 'failed', fault: 'renter' })
-    expect((await market.task(alice, id)).files).toEqual([])
+    // At once: neither waits for the other.
+    await Promise.all([agent.report(chunksOf(start, randomBytes(500_000))[0]!), end(start, id)])
+    expect(await market.task(alice, id)).toMatchObject({ status, files: [] })
     const parts = await market.context.database.read((reader) => reader.all('SELECT * FROM task_file_parts'))
     expect(parts).toEqual([])
   })

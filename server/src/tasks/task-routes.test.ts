@@ -103,10 +103,38 @@ test('the list shows one’s own tasks, newest first, by status and type, page b
   expect([first, second, third].flatMap(({ items }) => items.map(({ id }) => id))).toEqual(ids)
   expect(third.next_cursor).toBeNull()
   expect((await market.ask(alice, api.tasks.list, { status: 'running' })).items).toHaveLength(1)
-  expect((await market.ask(alice, api.tasks.list, { status: 'pending' })).items).toHaveLength(4)
+  const waiting = { status: 'pending', task_type: 'other', limit: 3 } as const
+  const newest = await market.ask(alice, api.tasks.list, waiting)
+  const oldest = await market.ask(alice, api.tasks.list, { ...waiting, cursor: newest.next_cursor! })
+  expect([newest, oldest].map(({ items }) => items.map(({ id }) => id))).toEqual([ids.slice(0, 3), [ids[3]]])
+  expect((await market.ask(alice, api.tasks.list, { ...waiting, task_type: 'embedding' })).items).toEqual([])
+  expect((await market.ask(bob, api.tasks.list, { status: 'pending' })).items).toEqual([])
   expect((await market.ask(alice, api.tasks.list, { task_type: 'embedding' })).items).toEqual([])
   expect((await market.ask(bob, api.tasks.list, {})).items).toEqual([])
   expect(outcome(await market.attempt(alice, api.tasks.list, { cursor: 'made up' }))).toBe('400 invalid_cursor')
+})
+
+test('what ran on a GPU comes newest first, page by page', async () => {
+  const agent = await market.machine(bob)
+  const ids: string[] = []
+  for (let count = 0; count < 5; count++) {
+    ids.unshift((await market.submit(alice)).id)
+    await agent.result(await agent.begin())
+  }
+  const found: string[] = []
+  let cursor: string | null | undefined
+  for (let pages = 0; pages < 3; pages++) {
+    const query = { gpu_id: agent.gpuId, limit: 2, ...(cursor ? { cursor } : {}) }
+    const page = await market.ask(bob, api.gpus.attempts, query)
+    found.push(...page.items.map(({ task_id }) => task_id))
+    cursor = page.next_cursor
+  }
+  expect([found, cursor]).toEqual([ids, null])
+  const { next_cursor: other } = await market.ask(alice, api.tasks.list, { limit: 1 })
+  for (const wrong of ['made up', other!])
+    expect(outcome(await market.attempt(bob, api.gpus.attempts, { gpu_id: agent.gpuId, cursor: wrong }))).toBe(
+      '400 invalid_cursor',
+    )
 })
 
 test('a waiting task that is cancelled costs nothing, and nobody is asked for it again', async () => {

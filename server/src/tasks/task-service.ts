@@ -1,5 +1,4 @@
 import {
-  attemptHoldsGpu,
   type End,
   isTaskFinal,
   problem,
@@ -14,11 +13,11 @@ import { z } from 'zod'
 import { type Context, isoFromMs, nowIso } from '../context.ts'
 import type { Reader, Transaction } from '../db/database.ts'
 import { transactionOnce } from '../http/idempotency-store.ts'
-import { pageFrom, type PageInput, startOf } from '../http/page.ts'
+import { pageFrom, type PageInput, startOf, startRowOf } from '../http/page.ts'
 import type { Caller } from '../http/route.ts'
 import type { PaymentService } from '../payments/payment-service.ts'
 import type { AccountService } from '../users/account-service.ts'
-import { attemptById, attemptsOfGpu, attemptsOfTask } from './attempt-store.ts'
+import { attemptsOfGpu, attemptsOfTask, openAttemptOf } from './attempt-store.ts'
 import { endTask, type Ending } from './task-ending.ts'
 import { deleteFilesOfTask, filesOfAttempt, tasksWithImages } from './task-file-store.ts'
 import type { TaskFiles } from './task-files.ts'
@@ -58,19 +57,18 @@ export function createTaskService(context: Context, { payments, accounts, files 
   }
 
   /** Ends a running or waiting task, by its renter's wish unless `end` says otherwise: charged up to the last acknowledged tick. */
-  async function cancel(tx: Transaction, task: store.CancellableTask, otherEnd?: End): Promise<void> {
-    const attempt = task.attempt_id === null ? null : ((await attemptById(tx, task.attempt_id)) ?? null)
-    const open = attempt && attempt.ended_at === null && attemptHoldsGpu(attempt.status) ? attempt : null
-    const message = open?.ready_at
+  async function cancel(tx: Transaction, task: store.EndableTask, otherEnd?: End): Promise<void> {
+    const attempt = (await openAttemptOf(tx, task.id)) ?? null
+    const message = attempt?.ready_at
       ? 'Cancelled by the renter; the time that it ran is charged.'
       : 'Cancelled by the renter before it ran.'
     const ending: Ending = {
       status: 'cancelled',
       end: otherEnd ?? { code: 'cancelled', message, decided_by: 'renter' },
-      runMs: open?.run_ms ?? 0,
+      runMs: attempt?.run_ms ?? 0,
       outputData: null,
     }
-    await endTask(context, tx, { payments, task, attempt: open, ending })
+    await endTask(context, tx, { payments, task, attempt, ending })
   }
 
   async function deleteData(taskId: string, check: (task: store.StoredTask) => void): Promise<void> {
@@ -163,8 +161,9 @@ export function createTaskService(context: Context, { payments, accounts, files 
     },
 
     attemptsOfGpu(gpuId: string, page: PageInput) {
+      const query = { gpuId, before: startRowOf(page), limit: page.limit + 1 }
       return database.read(async (reader) =>
-        pageFrom(await attemptsOfGpu(reader, { gpuId, before: startOf(page), limit: page.limit + 1 }), page.limit),
+        pageFrom(await attemptsOfGpu(reader, query), page.limit, ({ row }) => String(row)),
       )
     },
 

@@ -10,6 +10,7 @@ const gpu: Gpu = {
   model: 'NVIDIA GeForce RTX 4090',
   kind: 'gpu',
   vram_gb: 24,
+  usable_vram_gb: 23.5,
   price_per_hour: '0.34',
   region: 'eu-central',
   status: 'available',
