@@ -3,6 +3,7 @@ import { type Figure, median, say, table } from './figures.ts'
 import type { LoadProcess } from './load-process.ts'
 import { machineNow } from './machine.ts'
 import { startBenchMarket } from './market.ts'
+import type { Usage } from './market-process.ts'
 import { countOf } from './options.ts'
 import { buildPrograms, type Programs } from './programs.ts'
 import { startRemote } from './remote.ts'
@@ -11,7 +12,8 @@ type Crowd = { agents: number; providers: number; tasks: number; folder: string 
 /** What one market with all its agents came to. */
 type Run = {
   connectS: number
-  /** More of the system's memory for each agent, and more that is alive in the market's heap. */
+  /** More of the system's memory for each agent: as it is, and once all garbage is collected; and more that is alive in the heap. */
+  residentNowKb: number
   residentKb: number
   usedKb: number
   /** Of one core, for heartbeats alone. */
@@ -48,7 +50,8 @@ export async function runAgents(values: Record<string, string>): Promise<Figure[
     table([
       [`${agents} agents`, ...runs.map((_, index) => `run ${index + 1}`), 'median'],
       row('s until all are let in', 'connectS'),
-      row('KB of the system’s memory, each', 'residentKb'),
+      row('KB of the system’s memory, each', 'residentNowKb'),
+      row('the same once garbage is collected', 'residentKb'),
       row('KB of the heap, each', 'usedKb'),
       row('% of a core for heartbeats', 'cpuPercent'),
       row('ms from a submission to its agent, p50', 'dispatchMsP50'),
@@ -73,6 +76,7 @@ async function runOnce(programs: Programs, { agents, providers, tasks, folder }:
     const agentsPerToken = agents / providers
     const connected = await load.ask('connect', { url: market.url, tokens, agentsPerToken, firstNumber: 0 })
     await sleep(settleSeconds * 1_000)
+    const now = await market.process.ask('usage', { collectGarbage: false })
     const full = await market.process.ask('usage', { collectGarbage: true })
     await sleep(watchSeconds * 1_000)
     const later = await market.process.ask('usage', { collectGarbage: false })
@@ -80,9 +84,11 @@ async function runOnce(programs: Programs, { agents, providers, tasks, folder }:
     const back = load.ask('reconnected')
     await market.restart()
     const { seconds: reconnectS } = await back
+    const residentKb = ({ residentBytes }: Usage) => (residentBytes - idle.residentBytes) / 1_024 / agents
     return {
       connectS: connected.seconds,
-      residentKb: (full.residentBytes - idle.residentBytes) / 1_024 / agents,
+      residentNowKb: residentKb(now),
+      residentKb: residentKb(full),
       usedKb: (full.usedBytes - idle.usedBytes) / 1_024 / agents,
       cpuPercent: (later.cpuUs - full.cpuUs) / 10_000 / watchSeconds,
       dispatchMsP50: start.p50,
